@@ -1,0 +1,180 @@
+//! What a request body asks for, as the gateway says and the courier recomputes from the bytes that travel.
+//!
+//! Invariant: the set of features is closed; a field that is not known to be harmless has a feature or refuses the body.
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::ModelName;
+
+/// What one request asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// The model, when the body or the path names one.
+    pub model: Option<ModelName>,
+    /// The most output tokens the caller allows, when said.
+    pub max_output: Option<u64>,
+    /// How many answers are asked for (`n`, `candidateCount`); 1 when unsaid.
+    pub answers: u32,
+    /// Whether the answer is to be streamed.
+    pub stream: Stream,
+    /// What else the body reaches for.
+    pub features: Features,
+}
+
+/// Whether the answer is to be streamed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stream {
+    /// One answer at the end.
+    Whole,
+    /// Server-sent events, or an array in pieces.
+    Streamed,
+}
+
+/// Length of a request body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Length {
+    /// Bytes, known before the first.
+    Known(u64),
+    /// Ends when it ends.
+    Chunked,
+}
+
+/// One thing a body can reach for beyond a plain completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum Feature {
+    /// Tools that run at the provider: web search, code, computer, file search, MCP servers, connectors.
+    HostedTools,
+    /// URLs that the provider will fetch (images, files, MCP server addresses).
+    RemoteUrls,
+    /// Ids of objects stored under the provider's account: files, responses, conversations, caches, prompts, containers.
+    ObjectReferences,
+    /// Leaves an object behind at the provider (`store`, cached content).
+    StoredState,
+    /// Goes on after the connection ends (`background`).
+    Background,
+    /// A service tier other than the default one.
+    ServiceTier,
+    /// More than one answer.
+    ManyAnswers,
+}
+
+impl Feature {
+    /// Every feature, for tables and help texts.
+    pub const ALL: [Self; 7] = [
+        Self::HostedTools,
+        Self::RemoteUrls,
+        Self::ObjectReferences,
+        Self::StoredState,
+        Self::Background,
+        Self::ServiceTier,
+        Self::ManyAnswers,
+    ];
+
+    /// The name in commands, rules and the journal.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HostedTools => "hosted-tools",
+            Self::RemoteUrls => "remote-urls",
+            Self::ObjectReferences => "object-references",
+            Self::StoredState => "stored-state",
+            Self::Background => "background",
+            Self::ServiceTier => "service-tier",
+            Self::ManyAnswers => "many-answers",
+        }
+    }
+
+    /// Finds a feature by that name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|feature| feature.name() == name)
+    }
+
+    const fn bit(self) -> u8 {
+        match self {
+            Self::HostedTools => 1,
+            Self::RemoteUrls => 2,
+            Self::ObjectReferences => 4,
+            Self::StoredState => 8,
+            Self::Background => 16,
+            Self::ServiceTier => 32,
+            Self::ManyAnswers => 64,
+        }
+    }
+}
+
+/// A set of features.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub struct Features(u8);
+
+impl Features {
+    /// No feature.
+    pub const NONE: Self = Self(0);
+    /// Every feature.
+    pub const ALL: Self = Self(0x7f);
+
+    /// This set and one feature more.
+    #[must_use]
+    pub const fn with(self, feature: Feature) -> Self {
+        Self(self.0 | feature.bit())
+    }
+
+    /// This set without one feature.
+    #[must_use]
+    pub const fn without(self, feature: Feature) -> Self {
+        Self(self.0 & !feature.bit())
+    }
+
+    /// What both sets hold.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Whether the feature is in the set.
+    pub const fn has(self, feature: Feature) -> bool {
+        self.0 & feature.bit() != 0
+    }
+
+    /// The first feature that `allowed` lacks.
+    pub fn first_beyond(self, allowed: Self) -> Option<Feature> {
+        Feature::ALL.into_iter().find(|feature| self.has(*feature) && !allowed.has(*feature))
+    }
+
+    /// The features in the set, in their fixed order.
+    pub fn iter(self) -> impl Iterator<Item = Feature> {
+        Feature::ALL.into_iter().filter(move |feature| self.has(*feature))
+    }
+}
+
+/// A number with bits that no feature has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("unknown feature bits")]
+pub struct UnknownFeature;
+
+impl TryFrom<u8> for Features {
+    type Error = UnknownFeature;
+
+    fn try_from(bits: u8) -> Result<Self, UnknownFeature> {
+        if bits & !Self::ALL.0 == 0 { Ok(Self(bits)) } else { Err(UnknownFeature) }
+    }
+}
+
+impl From<Features> for u8 {
+    fn from(features: Features) -> Self {
+        features.0
+    }
+}
+
+impl Claims {
+    /// The claims of a request that has no body to read.
+    pub const fn of_no_body(model: Option<ModelName>) -> Self {
+        Self {
+            model,
+            max_output: None,
+            answers: 1,
+            stream: Stream::Whole,
+            features: Features::NONE,
+        }
+    }
+}

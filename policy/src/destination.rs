@@ -1,0 +1,135 @@
+//! Where a credential may be sent, and how it is put into the request.
+//!
+//! Invariant: a destination belongs to a credential; no field of a call, header, redirect or DNS answer changes it.
+//! Invariant: HTTPS only.
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::HostName;
+
+/// Where a credential may be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Destination {
+    /// The host that is resolved and dialled.
+    pub host: HostName,
+    /// The TCP port.
+    pub port: u16,
+    /// The name that the certificate must carry.
+    pub tls_name: HostName,
+    /// Certificate authorities trusted beside the public ones, DER. Empty for the built-in providers.
+    pub extra_authorities: Vec<Vec<u8>>,
+    /// Whether private, loopback and link-local addresses may be dialled.
+    pub reach: Reach,
+    /// Put before the path: empty, or a canonical path without a final slash.
+    pub base_path: String,
+    /// How the credential is put into the request.
+    pub injection: Injection,
+    /// Headers that always go with the credential (organisation, project).
+    pub fixed_headers: Vec<(String, String)>,
+}
+
+/// Which addresses may be dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reach {
+    /// Public unicast addresses only.
+    Public,
+    /// Also private and loopback addresses: an operator bound this host to a machine of their own.
+    Private,
+}
+
+/// How a credential is put into a request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Injection {
+    /// `authorization: Bearer KEY`.
+    Bearer,
+    /// `NAME: KEY`, the name in lower case.
+    Header(String),
+}
+
+/// Most certificate authorities one destination carries.
+pub const MAX_EXTRA_AUTHORITIES: usize = 4;
+/// Largest certificate, bytes DER.
+pub const MAX_AUTHORITY_BYTES: usize = 8 * 1024;
+/// Most fixed headers.
+pub const MAX_FIXED_HEADERS: usize = 8;
+
+/// What is wrong with a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadDestination {
+    /// Port 0 cannot be dialled.
+    #[error("the port must be 1 to 65535")]
+    Port,
+    /// More or larger certificates than a record holds.
+    #[error("at most {MAX_EXTRA_AUTHORITIES} extra authorities of {MAX_AUTHORITY_BYTES} bytes")]
+    Authorities,
+    /// The base path is not canonical.
+    #[error("the base path must be empty or a plain path without a final slash")]
+    BasePath,
+    /// A header name or value that is not one line of visible ASCII.
+    #[error("header names are lower-case tokens, values one line of visible ASCII")]
+    Header,
+}
+
+impl Destination {
+    /// Checks what the field types do not say.
+    ///
+    /// # Errors
+    /// The first field that is not fit to be bound to a credential.
+    pub fn check(&self) -> Result<(), BadDestination> {
+        if self.port == 0 {
+            return Err(BadDestination::Port);
+        }
+        let authorities_fit = self.extra_authorities.len() <= MAX_EXTRA_AUTHORITIES
+            && self.extra_authorities.iter().all(|der| der.len() <= MAX_AUTHORITY_BYTES);
+        if !authorities_fit {
+            return Err(BadDestination::Authorities);
+        }
+        let base_is_plain = self.base_path.is_empty()
+            || (!self.base_path.ends_with('/')
+                && crate::target::Target::parse(&self.base_path)
+                    .is_ok_and(|target| target.as_str() == self.base_path));
+        if !base_is_plain {
+            return Err(BadDestination::BasePath);
+        }
+        let injected = match &self.injection {
+            Injection::Bearer => true,
+            Injection::Header(name) => is_header_name(name),
+        };
+        let fixed = self.fixed_headers.len() <= MAX_FIXED_HEADERS
+            && self
+                .fixed_headers
+                .iter()
+                .all(|(name, value)| is_fixed_name(name) && is_header_value(value));
+        if injected && fixed { Ok(()) } else { Err(BadDestination::Header) }
+    }
+}
+
+fn is_header_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !FRAMING_HEADERS.contains(&name)
+}
+
+fn is_fixed_name(name: &str) -> bool {
+    is_header_name(name) && name != "authorization"
+}
+
+fn is_header_value(value: &str) -> bool {
+    (1..=256).contains(&value.len()) && value.bytes().all(|b| (0x20..=0x7e).contains(&b))
+}
+
+/// Headers that decide how a message is framed or routed: never set by a definition.
+const FRAMING_HEADERS: [&str; 10] = [
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "te",
+    "trailer",
+    "upgrade",
+    "keep-alive",
+    "expect",
+    "accept-encoding",
+];

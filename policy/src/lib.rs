@@ -1,0 +1,25 @@
+//! Who may do what: names, destinations, claims and rules as types, and the one decision over them.
+//!
+//! Invariant: no I/O, no async, no clock, no randomness; time is a parameter.
+//! Invariant: only [`decide::decide`] makes a [`decide::Permit`].
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::wildcard_enum_match_arm
+)]
+
+pub mod claims;
+pub mod decide;
+pub mod destination;
+pub mod dialect;
+pub mod id;
+pub mod moment;
+pub mod name;
+pub mod provider;
+pub mod refusal;
+pub mod route;
+pub mod rules;
+pub mod target;

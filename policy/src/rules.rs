@@ -1,0 +1,152 @@
+//! The typed rules that stand beside tokens and credentials, and the facts that they are judged against.
+//!
+//! Invariant: a rule can only narrow what the ready-made rules allow.
+
+use serde::{Deserialize, Serialize};
+
+use crate::claims::{Feature, Features};
+use crate::destination::Destination;
+use crate::id::{CredentialId, TenantId, TokenId, UserId, WorkspaceId};
+use crate::moment::Moment;
+use crate::name::{BetaName, ModelName, ProviderName};
+
+/// All values, or those listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Choice<T> {
+    /// Every value.
+    Any,
+    /// The listed values and no other.
+    Only(Vec<T>),
+}
+
+/// Most entries in one list of a rule.
+pub const MAX_CHOICES: usize = 64;
+
+/// What a token may do; a token never does more than its user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenScope {
+    /// Providers it may call.
+    pub providers: Choice<ProviderName>,
+    /// Models it may name; a final `*` stands for any ending.
+    pub models: Choice<ModelName>,
+    /// The one credential it is bound to.
+    pub credential: Option<CredentialId>,
+    /// When it ends.
+    pub expires: Option<Moment>,
+    /// Calls per minute; a burst of the same size is allowed.
+    pub calls_per_minute: u32,
+}
+
+/// What a credential may be used for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialRules {
+    /// Models it may be used with.
+    pub models: Choice<ModelName>,
+    /// Features it may be used with; `None` takes the ready-made set for its home.
+    pub features: Option<Features>,
+    /// Beta values it may be used with.
+    pub betas: Choice<BetaName>,
+    /// When it ends.
+    pub expires: Option<Moment>,
+}
+
+/// Whose a credential is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Home {
+    /// One person's.
+    Personal(UserId),
+    /// Shared by the members of a workspace.
+    Workspace(WorkspaceId),
+}
+
+/// What the decision needs to know of a credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialFacts {
+    /// Which one.
+    pub id: CredentialId,
+    /// Whose tenant.
+    pub tenant: TenantId,
+    /// Whose within the tenant.
+    pub home: Home,
+    /// For which provider.
+    pub provider: ProviderName,
+    /// Where it may be sent: the copy that was frozen when it was made.
+    pub destination: Destination,
+    /// What it may be used for.
+    pub rules: CredentialRules,
+}
+
+/// Who asks, as the keeper authenticated them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The person.
+    pub user: UserId,
+    /// The token that was presented.
+    pub token: TokenId,
+    /// What that token may do.
+    pub scope: TokenScope,
+    /// The workspaces the person is a member of.
+    pub workspaces: Vec<WorkspaceId>,
+    /// Whether the person may act at all.
+    pub standing: Standing,
+}
+
+/// Whether a person may act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// May act.
+    Active,
+    /// Was disabled by an operator.
+    Disabled,
+}
+
+impl Home {
+    /// The features that the ready-made rules allow.
+    ///
+    /// Who shares a key must not reach objects stored under it, nor have the provider fetch from or run at places of their choosing.
+    pub const fn ready_made_features(self) -> Features {
+        match self {
+            Self::Personal(_) => Features::ALL,
+            Self::Workspace(_) => Features::ALL
+                .without(Feature::HostedTools)
+                .without(Feature::ObjectReferences)
+                .without(Feature::Background),
+        }
+    }
+}
+
+impl<T: PartialEq> Choice<T> {
+    /// Whether a value is among the chosen.
+    pub fn allows(&self, value: &T) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(list) => list.contains(value),
+        }
+    }
+}
+
+impl Choice<ModelName> {
+    /// Whether a model fits one of the patterns.
+    pub fn allows_model(&self, model: &ModelName) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(patterns) => patterns.iter().any(|pattern| model.matches(pattern)),
+        }
+    }
+
+    /// Whether any model will do.
+    pub const fn is_any(&self) -> bool {
+        matches!(self, Self::Any)
+    }
+}
+
+impl Default for CredentialRules {
+    fn default() -> Self {
+        Self { models: Choice::Any, features: None, betas: Choice::Any, expires: None }
+    }
+}
