@@ -1,0 +1,21 @@
+//! Ordered, durable key-value stores behind one small trait.
+//!
+//! Invariant: this crate knows no key and no secret; what it is given is already sealed.
+//! Invariant: a commit that was acknowledged survives a power cut, or the store says that it failed.
+//! Invariant: nothing here is a source of counters or ids; a store that lost its tail would give them out twice.
+#![forbid(unsafe_code)]
+
+mod batch;
+pub mod check;
+mod contract;
+mod embedded;
+mod group;
+mod memory;
+mod record;
+
+pub use batch::{Batch, Change, MAX_BATCH_BYTES, MAX_BATCH_OPS};
+pub use contract::{MAX_SCAN_RECORDS, Store, StoreError};
+pub use embedded::SledStore;
+pub use group::{COMMIT_PATIENCE, GroupCommit, QUEUE_BATCHES, Witness, WitnessError};
+pub use memory::MemoryStore;
+pub use record::{Key, LimitError, MAX_KEY_BYTES, MAX_VALUE_BYTES, Value};

@@ -1,0 +1,62 @@
+//! The test program started again as a child, for tests whose subject dies.
+
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// Starts `test` of this program alone, with `dir` as its task; its stderr is a pipe.
+pub(crate) fn start(test: &str, dir: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(TASK, dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// The directory that a parent gave to this process, if it is such a child.
+pub(crate) fn task() -> Option<std::path::PathBuf> {
+    std::env::var_os(TASK).map(Into::into)
+}
+
+/// How the child ended; one that hangs is killed and counts as failed.
+pub(crate) fn end(child: &mut Child) -> Option<ExitStatus> {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        if Instant::now() > give_up {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return None;
+        }
+        // There is no portable wait for a process with a limit.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Numbers for choices that should differ from run to run; the seed is printed.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new() -> Self {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let seed = now.as_secs() ^ (u64::from(now.subsec_nanos()) << 20) | 1;
+        println!("dice: {seed}");
+        Self(seed)
+    }
+
+    /// 0 to `sides - 1`.
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+const TASK: &str = "STRONGROOM_STORE_TEST_TASK";
+const PATIENCE: Duration = Duration::from_secs(30);

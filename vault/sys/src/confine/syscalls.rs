@@ -1,0 +1,337 @@
+//! seccomp: the lists of system calls, each with its reason, and their installation.
+//!
+//! Invariant: what is on no list violates; the i386 and x32 entries are on none.
+//! Invariant: no process can run a program, make executable memory, trace, or receive descriptors.
+//!
+//! Three filters are stacked. The strictest answer wins, so a call that shall fail softly stands in
+//! the list of what is allowed *and* in a filter that answers an error.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use libc::c_long;
+use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule, apply_filter,
+};
+
+use super::durability::flush_reaches_the_disk;
+use super::{ConfineError, Layer, Profile, State, Violation};
+
+type Call = (c_long, &'static str);
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// Every process: memory, threads, events, and traffic on sockets that exist.
+const EVERYONE: &[Call] = &[
+    // memory
+    (libc::SYS_brk, "allocator"),
+    (libc::SYS_munmap, "allocator, thread stacks"),
+    (libc::SYS_mremap, "allocator, large blocks; keeps the protection"),
+    (libc::SYS_madvise, "allocator returns memory; AWS-LC marks wipe-on-fork"),
+    // threads
+    (libc::SYS_futex, "locks, parking"),
+    (libc::SYS_set_robust_list, "thread start"),
+    (libc::SYS_rseq, "thread start"),
+    (libc::SYS_sigaltstack, "thread start: the stack for overflow messages"),
+    (libc::SYS_sched_getaffinity, "number of processors, thread start"),
+    (libc::SYS_sched_yield, "spinning locks"),
+    (libc::SYS_getcpu, "per-processor structures without vDSO"),
+    (libc::SYS_gettid, "thread names, abort"),
+    (libc::SYS_exit, "thread end"),
+    (libc::SYS_exit_group, "process end"),
+    (libc::SYS_clone3, "answered ENOSYS below: its flags lie behind a pointer"),
+    // signals of our own
+    (libc::SYS_rt_sigaction, "tokio's signal handlers, abort"),
+    (libc::SYS_rt_sigprocmask, "thread start, abort"),
+    (libc::SYS_rt_sigreturn, "return from a handler"),
+    (libc::SYS_restart_syscall, "the kernel resumes a sleep"),
+    // time and randomness
+    (libc::SYS_clock_gettime, "clock without vDSO"),
+    (libc::SYS_clock_getres, "clock without vDSO"),
+    (libc::SYS_gettimeofday, "clock without vDSO"),
+    (libc::SYS_clock_nanosleep, "sleep"),
+    (libc::SYS_nanosleep, "sleep"),
+    (libc::SYS_getrandom, "keys, nonces, hash seeds"),
+    // identity and limits, read only
+    (libc::SYS_getpid, "fork detection, abort"),
+    (libc::SYS_getuid, "who am I"),
+    (libc::SYS_geteuid, "who am I"),
+    (libc::SYS_getgid, "who am I"),
+    (libc::SYS_getegid, "who am I"),
+    (libc::SYS_getrusage, "process figures"),
+    (libc::SYS_sysinfo, "amount of memory: sled sizes its cache"),
+    (libc::SYS_uname, "libraries ask the kernel's version"),
+    // events
+    (libc::SYS_epoll_create1, "tokio"),
+    (libc::SYS_epoll_ctl, "tokio"),
+    (libc::SYS_epoll_pwait, "tokio"),
+    (libc::SYS_eventfd2, "tokio's waker"),
+    (libc::SYS_ppoll, "std sockets with a time-out"),
+    // streams; recvmsg and sendmsg are absent, so no descriptor ever crosses
+    (libc::SYS_read, "sockets, files"),
+    (libc::SYS_readv, "sockets"),
+    (libc::SYS_write, "sockets, files, log"),
+    (libc::SYS_writev, "sockets, log"),
+    (libc::SYS_recvfrom, "sockets"),
+    (libc::SYS_sendto, "sockets"),
+    (libc::SYS_close, "everything"),
+    (libc::SYS_shutdown, "sockets"),
+    (libc::SYS_accept4, "listeners that exist"),
+    (libc::SYS_getsockopt, "connect result, peer identity"),
+    (libc::SYS_setsockopt, "no-delay, buffer sizes"),
+    (libc::SYS_getsockname, "own address"),
+    (libc::SYS_getpeername, "client address"),
+    // answered by an error below
+    (libc::SYS_sync_file_range, "sled: must fall back to fsync"),
+    (libc::SYS_copy_file_range, "std copies files; falls back"),
+    (libc::SYS_sendfile, "std copies files; falls back"),
+    (libc::SYS_splice, "std copies files; falls back"),
+    (libc::SYS_readlinkat, "libraries probe paths"),
+    (libc::SYS_faccessat, "libraries probe paths"),
+    (libc::SYS_getcwd, "a panic's backtrace shortens paths"),
+    (libc::SYS_openat, "libraries probe paths; the keeper's files"),
+    (libc::SYS_newfstatat, "libraries probe paths; the keeper's files"),
+    (libc::SYS_statx, "libraries probe paths; the keeper's files"),
+];
+
+/// Calls that only this architecture's older numbers have.
+#[cfg(target_arch = "x86_64")]
+const EVERYONE_HERE: &[Call] = &[
+    (libc::SYS_epoll_wait, "tokio"),
+    (libc::SYS_poll, "std sockets with a time-out"),
+    (libc::SYS_time, "clock without vDSO"),
+    (libc::SYS_readlink, "libraries probe paths"),
+    (libc::SYS_access, "libraries probe paths"),
+    (libc::SYS_open, "libraries probe paths; the keeper's files"),
+    (libc::SYS_stat, "libraries probe paths; the keeper's files"),
+];
+#[cfg(not(target_arch = "x86_64"))]
+const EVERYONE_HERE: &[Call] = &[];
+
+/// The keeper works on files below its directory; Landlock says which.
+const KEEPER: &[Call] = &[
+    (libc::SYS_fstat, "file sizes"),
+    (libc::SYS_lseek, "file positions"),
+    (libc::SYS_pread64, "store pages, slot files"),
+    (libc::SYS_pwrite64, "store pages, slot files"),
+    (libc::SYS_ftruncate, "store growth, journal repair"),
+    (libc::SYS_fallocate, "the journal's reserve"),
+    (libc::SYS_fsync, "durability"),
+    (libc::SYS_fdatasync, "durability"),
+    (libc::SYS_flock, "one keeper per store"),
+    (libc::SYS_fchmod, "std copies files with their mode; only its own are open"),
+    (libc::SYS_mkdirat, "store and journal directories"),
+    (libc::SYS_renameat, "atomic replacement"),
+    (libc::SYS_renameat2, "atomic replacement"),
+    (libc::SYS_unlinkat, "old snapshots, own sockets"),
+    (libc::SYS_getdents64, "store snapshots, journal tiles"),
+    (libc::SYS_statfs, "free space"),
+    (libc::SYS_fstatfs, "free space"),
+];
+
+#[cfg(target_arch = "x86_64")]
+const KEEPER_HERE: &[Call] = &[
+    (libc::SYS_mkdir, "store and journal directories"),
+    (libc::SYS_rename, "atomic replacement"),
+    (libc::SYS_unlink, "old snapshots, own sockets"),
+    (libc::SYS_rmdir, "old directories"),
+];
+#[cfg(not(target_arch = "x86_64"))]
+const KEEPER_HERE: &[Call] = &[];
+
+/// The courier dials. `listen` is absent, so `bind` serves only the ports of DNS queries, and
+/// Landlock refuses it for TCP.
+const COURIER: &[Call] = &[
+    (libc::SYS_connect, "providers; there is no new Unix socket to connect"),
+    (libc::SYS_bind, "random source ports of DNS queries"),
+];
+
+/// Answered ENOSYS, for the fall-back it causes.
+const NOT_IMPLEMENTED: &[c_long] = &[
+    // glibc then uses clone, whose flags a filter can read.
+    libc::SYS_clone3,
+    // sled's flush calls this alone, which neither empties the drive's cache nor writes the
+    // metadata of a grown file; at ENOSYS it calls fsync.
+    libc::SYS_sync_file_range,
+    libc::SYS_copy_file_range,
+    libc::SYS_sendfile,
+    libc::SYS_splice,
+];
+
+/// Answered EACCES to everyone: libraries look for files that may not exist, and go on.
+#[cfg(target_arch = "x86_64")]
+const NO_PROBING: &[c_long] = &[
+    libc::SYS_readlinkat,
+    libc::SYS_faccessat,
+    libc::SYS_getcwd,
+    libc::SYS_readlink,
+    libc::SYS_access,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const NO_PROBING: &[c_long] = &[libc::SYS_readlinkat, libc::SYS_faccessat, libc::SYS_getcwd];
+
+/// Answered EACCES to courier and gateway as well. AWS-LC, glibc's allocator and std's count of
+/// processors open files under /dev, /proc and /sys late, and take a refusal.
+#[cfg(target_arch = "x86_64")]
+const NO_FILES: &[c_long] =
+    &[libc::SYS_openat, libc::SYS_newfstatat, libc::SYS_statx, libc::SYS_open, libc::SYS_stat];
+#[cfg(not(target_arch = "x86_64"))]
+const NO_FILES: &[c_long] = &[libc::SYS_openat, libc::SYS_newfstatat, libc::SYS_statx];
+
+/// Whether the kernel filters system calls and can kill a process for one.
+pub(super) fn offered() -> State {
+    match fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail") {
+        Ok(actions) if actions.split_whitespace().any(|action| action == "kill_process") => {
+            State::Present
+        }
+        Ok(_) => State::Missing("seccomp cannot kill a process; it needs Linux 4.14".to_owned()),
+        Err(error) => State::Missing(format!("seccomp is not in this kernel ({error})")),
+    }
+}
+
+/// Installs the three filters; the last one forbids any further.
+pub(super) fn filter(profile: Profile<'_>, on_violation: Violation) -> Result<(), ConfineError> {
+    let mut no_access = NO_PROBING.to_vec();
+    match profile {
+        Profile::Keeper { .. } => {}
+        Profile::Courier | Profile::Gateway => no_access.extend(NO_FILES),
+    }
+    let violation = match on_violation {
+        Violation::Kill => SeccompAction::KillProcess,
+        Violation::Errno => SeccompAction::Errno(errno(libc::EPERM)),
+    };
+    let programs = [
+        answer(NOT_IMPLEMENTED, libc::ENOSYS),
+        answer(&no_access, libc::EACCES),
+        allowed(profile).and_then(|rules| compile(rules, violation, SeccompAction::Allow)),
+    ];
+    for program in programs {
+        let program = program.map_err(|error| not_enforced(error.to_string()))?;
+        apply_filter(&program).map_err(|error| not_enforced(error.to_string()))?;
+    }
+    match profile {
+        Profile::Keeper { .. } if !flush_reaches_the_disk() => {
+            Err(not_enforced("sync_file_range still works; flushes would not be durable".into()))
+        }
+        Profile::Keeper { .. } | Profile::Courier | Profile::Gateway => Ok(()),
+    }
+}
+
+fn allowed(profile: Profile<'_>) -> Result<Rules, BackendError> {
+    let mut rules = Rules::new();
+    let (own, own_here): (&[Call], &[Call]) = match profile {
+        Profile::Keeper { .. } => (KEEPER, KEEPER_HERE),
+        Profile::Courier => (COURIER, &[]),
+        Profile::Gateway => (&[], &[]),
+    };
+    for (call, _reason) in [EVERYONE, EVERYONE_HERE, own, own_here].concat() {
+        rules.insert(call, Vec::new());
+    }
+    arguments_for_everyone(&mut rules)?;
+    match profile {
+        Profile::Courier => rules.insert(libc::SYS_socket, internet_sockets()?),
+        Profile::Keeper { .. } | Profile::Gateway => None,
+    };
+    Ok(rules)
+}
+
+/// Calls that are allowed for some arguments only.
+fn arguments_for_everyone(rules: &mut Rules) -> Result<(), BackendError> {
+    // New memory is never executable: what was linked in is all that runs.
+    let executable = number(libc::PROT_EXEC);
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        rules.insert(call, vec![rule(&[(2, MaskedEq(executable), 0)])?]);
+    }
+    // Threads, not processes, and in no new namespace.
+    let thread = number(libc::CLONE_VM | libc::CLONE_THREAD);
+    let namespaces = number(libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP | libc::CLONE_NEWUTS)
+        | number(libc::CLONE_NEWIPC | libc::CLONE_NEWUSER | libc::CLONE_NEWPID)
+        | number(libc::CLONE_NEWNET);
+    rules.insert(libc::SYS_clone, vec![rule(&[(0, MaskedEq(thread | namespaces), thread)])?]);
+    // Thread names.
+    rules.insert(libc::SYS_prctl, vec![rule(&[(0, Eq, number(libc::PR_SET_NAME))])?]);
+    // Limits are read, of this process, never set: the new value is a null pointer.
+    let own = SeccompCondition::new(0, SeccompCmpArgLen::Dword, Eq, 0)?;
+    let null = SeccompCondition::new(2, SeccompCmpArgLen::Qword, Eq, 0)?;
+    rules.insert(libc::SYS_prlimit64, vec![SeccompRule::new(vec![own, null])?]);
+    // Abort, in this process only.
+    let this = u64::from(std::process::id());
+    rules.insert(libc::SYS_tgkill, vec![rule(&[(0, Eq, this)])?]);
+    // A stream pair, for tokio's signals. A datagram pair could be connected elsewhere.
+    rules.insert(
+        libc::SYS_socketpair,
+        vec![rule(&[(0, Eq, number(libc::AF_UNIX)), of_type(libc::SOCK_STREAM)])?],
+    );
+    let commands =
+        [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL, libc::F_DUPFD_CLOEXEC];
+    rules.insert(libc::SYS_fcntl, one_of(1, &commands.map(number))?);
+    // Non-blocking mode; bytes that wait; whether the log is a terminal.
+    let requests = [libc::FIONBIO, libc::FIONREAD, libc::TCGETS];
+    rules.insert(libc::SYS_ioctl, one_of(1, &requests)?);
+    Ok(())
+}
+
+/// TCP and UDP by their plain protocols: MPTCP and SCTP streams would pass by Landlock's ports.
+fn internet_sockets() -> Result<Vec<SeccompRule>, BackendError> {
+    let mut rules = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        for (kind, protocols) in [
+            (libc::SOCK_STREAM, [0, libc::IPPROTO_TCP]),
+            (libc::SOCK_DGRAM, [0, libc::IPPROTO_UDP]),
+        ] {
+            for protocol in protocols {
+                let family = (0, Eq, number(family));
+                rules.push(rule(&[family, of_type(kind), (2, Eq, number(protocol))])?);
+            }
+        }
+    }
+    Ok(rules)
+}
+
+/// An argument's number, and what its lower 32 bits must be: all that the kernel reads of these.
+type Condition = (u8, SeccompCmpOp, u64);
+
+/// The second argument of `socket`, without its flags.
+fn of_type(kind: i32) -> Condition {
+    // SOCK_TYPE_MASK in the kernel's net.h.
+    (1, MaskedEq(0xf), number(kind))
+}
+
+fn one_of(argument: u8, values: &[u64]) -> Result<Vec<SeccompRule>, BackendError> {
+    values.iter().map(|value| rule(&[(argument, Eq, *value)])).collect()
+}
+
+fn rule(conditions: &[Condition]) -> Result<SeccompRule, BackendError> {
+    let conditions = conditions.iter().map(|(argument, operator, value)| {
+        SeccompCondition::new(*argument, SeccompCmpArgLen::Dword, operator.clone(), *value)
+    });
+    SeccompRule::new(conditions.collect::<Result<_, _>>()?)
+}
+
+fn answer(calls: &[c_long], error: i32) -> Result<BpfProgram, BackendError> {
+    let rules = calls.iter().map(|call| (*call, Vec::new())).collect();
+    compile(rules, SeccompAction::Allow, SeccompAction::Errno(errno(error)))
+}
+
+fn compile(
+    rules: Rules,
+    otherwise: SeccompAction,
+    matched: SeccompAction,
+) -> Result<BpfProgram, BackendError> {
+    let architecture = std::env::consts::ARCH.try_into()?;
+    SeccompFilter::new(rules, otherwise, matched, architecture)?.try_into()
+}
+
+fn not_enforced(reason: String) -> ConfineError {
+    ConfineError::NotEnforced { layer: Layer::SystemCalls, reason }
+}
+
+/// The kernel's constants are small and not negative.
+fn number(constant: i32) -> u64 {
+    u64::from(constant.unsigned_abs())
+}
+
+fn errno(constant: i32) -> u32 {
+    constant.unsigned_abs()
+}

@@ -1,0 +1,58 @@
+//! What the children of the spawning claims do.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+use std::{env, fs};
+
+use nix::errno::Errno;
+use nix::unistd::{Pid, Uid};
+use strongroom_sys::inherited::take_unix_stream;
+use strongroom_sys::process::die_with_parent;
+use strongroom_sys::spawn::{Child, FIRST_INHERITED};
+
+use crate::scene::NOBODY_UID;
+
+pub(crate) fn report_child(leaked: &str) -> ExitCode {
+    let mut stream = take_unix_stream(FIRST_INHERITED).unwrap();
+    let _second = take_unix_stream(FIRST_INHERITED + 1).unwrap();
+    let groups = nix::unistd::getgroups().unwrap().len();
+    let groups = if Uid::effective() == NOBODY_UID { groups } else { 0 };
+    let names: Vec<String> =
+        env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
+    let mut descriptors: Vec<String> = fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    let leaks = descriptors.iter().any(|name| name == leaked);
+    descriptors.retain(|name| name != leaked && name.parse::<i32>().unwrap() < 5);
+    write!(
+        stream,
+        "uid={} groups={groups} variables={} descriptors={} leaked={leaks}",
+        Uid::effective(),
+        names.join(","),
+        descriptors.len(),
+    )
+    .unwrap();
+    ExitCode::SUCCESS
+}
+
+pub(crate) fn supervise() -> ExitCode {
+    let stream = take_unix_stream(FIRST_INHERITED).unwrap();
+    // A parent that is not ours is refused.
+    assert_eq!(die_with_parent(Pid::from_raw(1_000_000_000)), Err(Errno::ESRCH));
+    let program = env::current_exe().unwrap();
+    let mut child = Child {
+        program: &program,
+        arguments: &["--outlive"],
+        user: None,
+        inherited: &[stream.as_fd()],
+        keep_environment: &[],
+    }
+    .start()
+    .unwrap();
+    (&stream).write_all(b"x").unwrap();
+    // Until it is killed.
+    child.wait().unwrap();
+    ExitCode::SUCCESS
+}
