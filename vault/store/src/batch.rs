@@ -69,6 +69,15 @@ impl Batch {
         Ok(())
     }
 
+    /// A group's batch also carries the witness's own record.
+    pub(crate) fn leaves_room_for_mark(&self) -> Result<(), LimitError> {
+        let (ops, bytes) = (self.ops(), self.bytes());
+        if ops > MAX_GROUP_OPS || bytes > MAX_GROUP_BYTES {
+            return Err(LimitError::Batch { ops, bytes });
+        }
+        self.within_limits()
+    }
+
     pub(crate) fn writes(&self) -> impl Iterator<Item = (&Key, Option<&Value>)> {
         self.writes.iter().map(|(key, value)| (key, value.as_ref()))
     }
@@ -94,6 +103,12 @@ pub const MAX_BATCH_OPS: usize = 256;
 
 /// The most bytes that one batch writes; with it a queue of batches has a bound in bytes too.
 pub const MAX_BATCH_BYTES: usize = 1024 * 1024;
+
+/// The most writes of one group: room for the witness's record is left.
+pub(crate) const MAX_GROUP_OPS: usize = MAX_BATCH_OPS - 1;
+
+/// The most bytes of one group.
+pub(crate) const MAX_GROUP_BYTES: usize = MAX_BATCH_BYTES - 16 * 1024;
 
 #[cfg(test)]
 mod tests {

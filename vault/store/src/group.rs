@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crate::batch::{Batch, Change};
 use crate::contract::{Store, StoreError};
+use crate::record::{Key, Value};
 use merge::{Admission, Merge};
 
 /// Something that is kept in step with the store, such as a manifest beside it.
@@ -24,11 +25,12 @@ use merge::{Admission, Merge};
 pub trait Witness: Send + 'static {
     /// Records the intent to apply `changes`: each key once, in order, none without effect.
     /// A crash before the next call leaves either the old or the new records in the store.
+    /// Answers a record of its own that becomes durable with the group, such as a commit number.
     ///
     /// # Errors
     /// Refuses the whole group; the store is not touched and the next group is asked again. A
     /// witness that no longer knows its own state keeps refusing.
-    fn before(&mut self, changes: &[Change]) -> Result<(), WitnessError>;
+    fn before(&mut self, changes: &[Change]) -> Result<Option<(Key, Value)>, WitnessError>;
 
     /// Records that the changes of the last `before` are durable in the store.
     ///
@@ -39,8 +41,8 @@ pub trait Witness: Send + 'static {
 
 /// No witness: the store alone.
 impl Witness for () {
-    fn before(&mut self, _changes: &[Change]) -> Result<(), WitnessError> {
-        Ok(())
+    fn before(&mut self, _changes: &[Change]) -> Result<Option<(Key, Value)>, WitnessError> {
+        Ok(None)
     }
 
     fn after(&mut self) -> Result<(), WitnessError> {
@@ -111,7 +113,7 @@ impl GroupCommit {
         reply: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) {
         let reply = Reply(Some(Box::new(reply)));
-        if let Err(limit) = batch.within_limits() {
+        if let Err(limit) = batch.leaves_room_for_mark() {
             return reply.send(Err(limit.into()));
         }
         let Some(queue) = &self.queue else { return reply.send(Err(StoreError::Stopped)) };
@@ -225,8 +227,9 @@ impl<S: Store + ?Sized, W: Witness> Writer<S, W> {
         if changes.is_empty() {
             return Ok(());
         }
-        self.witness.before(changes).map_err(StoreError::Refused)?;
-        let batch = changes.iter().fold(Batch::new(), |batch, change| {
+        let mark = self.witness.before(changes).map_err(StoreError::Refused)?;
+        let marked = mark.into_iter().fold(Batch::new(), |batch, (key, value)| batch.put(key, value));
+        let batch = changes.iter().fold(marked, |batch, change| {
             let batch = batch.expect(change.key.clone(), change.before.clone());
             match &change.after {
                 Some(after) => batch.put(change.key.clone(), after.clone()),

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::batch::{Batch, Change, MAX_BATCH_BYTES, MAX_BATCH_OPS};
+use crate::batch::{Batch, Change, MAX_GROUP_BYTES, MAX_GROUP_OPS};
 use crate::contract::{Store, StoreError};
 use crate::record::{Key, Value};
 
@@ -37,7 +37,7 @@ impl<'a, S: Store + ?Sized> Merge<'a, S> {
     pub(super) fn admit(&mut self, batch: Batch) -> Admission {
         let ops = self.touched.len().saturating_add(batch.ops());
         let bytes = self.bytes.saturating_add(batch.bytes());
-        if !self.touched.is_empty() && (ops > MAX_BATCH_OPS || bytes > MAX_BATCH_BYTES) {
+        if !self.touched.is_empty() && (ops > MAX_GROUP_OPS || bytes > MAX_GROUP_BYTES) {
             return Admission::Full(batch);
         }
         match self.judge(&batch) {

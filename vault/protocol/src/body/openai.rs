@@ -1,0 +1,315 @@
+//! Which names matter in bodies of OpenAI's API and of those shaped like it (xAI and compatible servers).
+//!
+//! One table serves every path: chat, Responses, completions, embeddings, images, speech, moderations, batches.
+//! Whether the answer is kept when the body does not say is the path's matter, not this table's.
+
+use strongroom_policy::claims::{Feature, Features};
+
+use super::openai_tool::{MCP, TOOL};
+use super::tree::{
+    Effect, FREE, HOSTED, Lacking, Member, REFERENCES, Shape, TIER, UNLISTED, Words, both, on,
+    within,
+};
+
+/// The body.
+pub(super) static BODY: Shape = Shape {
+    members: &[
+        on("model", Effect::Model),
+        // OpenRouter: falls back along the list.
+        on("models", Effect::ModelList),
+        within("messages", &MESSAGE),
+        within("input", &ITEM),
+        both("prompt", Effect::Prompts, &STORED_PROMPT),
+        both("tools", Effect::TextGives(HOSTED), &TOOL),
+        on("stream", Effect::Stream),
+        on("n", Effect::Answers),
+        on("best_of", Effect::Answers),
+        on("max_tokens", Effect::MaxOutput),
+        on("max_completion_tokens", Effect::MaxOutput),
+        on("max_output_tokens", Effect::MaxOutput),
+        on("store", Effect::Store),
+        on("background", Effect::Background),
+        // xAI: the answer is fetched later.
+        on("deferred", Effect::WhenTrue(LATER)),
+        on("service_tier", Effect::Word(&TIERS)),
+        on("previous_response_id", Effect::Gives(REFERENCES)),
+        on("conversation", Effect::Gives(REFERENCES)),
+        on("vector_store_ids", Effect::Gives(REFERENCES)),
+        on("container", Effect::Gives(REFERENCES)),
+        on("file_id", Effect::Gives(REFERENCES)),
+        on("file_ids", Effect::Gives(REFERENCES)),
+        on("input_file_id", Effect::Gives(REFERENCES)),
+        on("training_file", Effect::Gives(REFERENCES)),
+        on("validation_file", Effect::Gives(REFERENCES)),
+        on("server_url", Effect::Gives(MCP)),
+        on("connector_id", Effect::Gives(HOSTED)),
+        on("web_search_options", Effect::Gives(HOSTED)),
+        on("search_parameters", Effect::Gives(HOSTED)),
+        on("plugins", Effect::Gives(HOSTED)),
+        both("image_url", Effect::Url, &PART),
+        both("file_url", Effect::Url, &PART),
+        both("image", Effect::MaybeUrl, &PART),
+        both("images", Effect::MaybeUrl, &PART),
+        both("mask", Effect::MaybeUrl, &PART),
+        on("voice", Effect::ObjectGives(REFERENCES)),
+        within("audio", &AUDIO),
+    ],
+    harmless: &[
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "top_a",
+        "seed",
+        "random_seed",
+        "stop",
+        "user",
+        "presence_penalty",
+        "frequency_penalty",
+        "repetition_penalty",
+        "logit_bias",
+        "logprobs",
+        "top_logprobs",
+        "response_format",
+        "text",
+        "reasoning",
+        "reasoning_effort",
+        "verbosity",
+        "include_reasoning",
+        "thinking",
+        "enable_thinking",
+        "chat_template_kwargs",
+        "parallel_tool_calls",
+        "tool_choice",
+        "max_tool_calls",
+        "functions",
+        "function_call",
+        "modalities",
+        "prediction",
+        "metadata",
+        "stream_options",
+        "include",
+        "instructions",
+        "truncation",
+        "context_management",
+        "safety_identifier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "client_metadata",
+        "suffix",
+        "echo",
+        "encoding_format",
+        "dimensions",
+        "speed",
+        "language",
+        "size",
+        "quality",
+        "style",
+        "moderation",
+        "output_format",
+        "output_compression",
+        "partial_images",
+        "input_fidelity",
+        "aspect_ratio",
+        "resolution",
+        "stream_format",
+        "image_format",
+        "guardrails",
+        "safe_prompt",
+        // settings of open servers (vLLM, llama.cpp, Groq)
+        "ignore_eos",
+        "skip_special_tokens",
+        "add_generation_prompt",
+        "continue_final_message",
+        "guided_json",
+        "guided_regex",
+        "guided_choice",
+        "guided_grammar",
+        "structured_outputs",
+        "reasoning_format",
+        "cache_prompt",
+        "grammar",
+        "json_schema",
+        // batches, uploads, files
+        "completion_window",
+        "endpoint",
+        "output_expires_after",
+        "expires_after",
+        "purpose",
+        "filename",
+        "bytes",
+        "mime_type",
+        "part_ids",
+        "md5",
+    ],
+    rest: &UNLISTED,
+    lacking: &[],
+};
+
+const LATER: Features = Features::NONE.with(Feature::StoredState).with(Feature::Background);
+
+static TIERS: Words =
+    Words { harmless: &["auto", "default", "standard"], versioned: &[], otherwise: TIER };
+
+/// A message of a chat.
+static MESSAGE: Shape = Shape {
+    members: &[
+        within("content", &PART),
+        // The id of an earlier spoken answer.
+        on("audio", Effect::ObjectGives(REFERENCES)),
+    ],
+    harmless: &[
+        "role",
+        "name",
+        "tool_calls",
+        "tool_call_id",
+        "function_call",
+        "refusal",
+        "annotations",
+        "reasoning",
+        "reasoning_content",
+        "reasoning_details",
+        "prefix",
+        "cache_control",
+    ],
+    rest: &ANY_PART,
+    lacking: &[],
+};
+
+/// A part of a message's content, and whatever unknown object stands among them.
+static PART: Shape = Shape {
+    members: &[
+        both("image_url", Effect::Url, &PART),
+        both("file_url", Effect::Url, &PART),
+        both("video_url", Effect::Url, &PART),
+        both("audio_url", Effect::Url, &PART),
+        on("url", Effect::Url),
+        on("file_id", Effect::Gives(REFERENCES)),
+        on("file_ids", Effect::Gives(REFERENCES)),
+        on("file_data", Effect::MaybeUrl),
+        on("type", Effect::Harmless),
+    ],
+    harmless: &[
+        "text",
+        "refusal",
+        "annotations",
+        "logprobs",
+        "detail",
+        "filename",
+        "cache_control",
+        "prompt_cache_breakpoint",
+    ],
+    rest: &ANY_PART,
+    lacking: &[],
+};
+
+static ANY_PART: Member = both("…", Effect::MaybeUrl, &PART);
+
+/// An item of a Responses input.
+static ITEM: Shape = Shape {
+    members: &[
+        on("type", Effect::Word(&ITEM_TYPES)),
+        on("role", Effect::Harmless),
+        within("content", &PART),
+        within("output", &PART),
+        on("encrypted_content", Effect::Harmless),
+        both("image_url", Effect::Url, &PART),
+        both("file_url", Effect::Url, &PART),
+        on("file_id", Effect::Gives(REFERENCES)),
+        on("file_data", Effect::MaybeUrl),
+    ],
+    harmless: &[
+        "id",
+        "status",
+        "phase",
+        "text",
+        "name",
+        "namespace",
+        "arguments",
+        "call_id",
+        "summary",
+        "input",
+        "action",
+        "actions",
+        "queries",
+        "results",
+        "code",
+        "container_id",
+        "outputs",
+        "operation",
+        "error",
+        "server_label",
+        "tools",
+        "execution",
+        "created_by",
+        "approve",
+        "reason",
+        "approval_request_id",
+        "pending_safety_checks",
+        "acknowledged_safety_checks",
+        "max_output_length",
+        "cache_control",
+    ],
+    rest: &ANY_PART,
+    lacking: &[
+        // `{"id": "msg_…"}` is an item_reference whose type is left out.
+        Lacking { of_type: None, without: &["type", "role"], gives: REFERENCES },
+        // Reasoning by id alone is looked up in the account.
+        Lacking { of_type: Some("reasoning"), without: &["encrypted_content"], gives: REFERENCES },
+    ],
+};
+
+/// `item_reference`, `image_generation_call` (its image is looked up by id) and unknown types are references.
+static ITEM_TYPES: Words = Words {
+    harmless: &[
+        "message",
+        "reasoning",
+        "compaction",
+        "function_call",
+        "function_call_output",
+        "custom_tool_call",
+        "custom_tool_call_output",
+        "local_shell_call",
+        "local_shell_call_output",
+        "shell_call",
+        "shell_call_output",
+        "apply_patch_call",
+        "apply_patch_call_output",
+        "computer_call",
+        "computer_call_output",
+        "web_search_call",
+        "file_search_call",
+        "code_interpreter_call",
+        "mcp_list_tools",
+        "mcp_call",
+        "mcp_approval_request",
+        "mcp_approval_response",
+        "tool_search_call",
+        "tool_search_output",
+        // moderations and multimodal embeddings
+        "text",
+        "image_url",
+        "input_text",
+        "input_image",
+    ],
+    versioned: &[],
+    otherwise: REFERENCES,
+};
+
+/// A prompt kept at the provider; the values of its variables carry names that the user chose.
+static STORED_PROMPT: Shape = Shape {
+    members: &[on("id", Effect::Gives(REFERENCES)), within("variables", &VARIABLES)],
+    harmless: &[],
+    rest: &FREE,
+    lacking: &[],
+};
+
+static VARIABLES: Shape =
+    Shape { members: &[], harmless: &[], rest: &within("…", &PART), lacking: &[] };
+
+static AUDIO: Shape = Shape {
+    members: &[on("voice", Effect::ObjectGives(REFERENCES))],
+    harmless: &[],
+    rest: &FREE,
+    lacking: &[],
+};

@@ -1,0 +1,165 @@
+//! The frame of ask, errand and operator sockets: a 32-bit little-endian length, then one postcard value.
+//!
+//! Invariant: a frame is at most its socket's limit; a value ends at the frame's last byte.
+//! Invariant: buffers that hold messages are wiped on drop.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+/// Length of the length.
+pub const PREFIX_BYTES: usize = 4;
+/// Largest frame on `ask.sock`: a snapshot of every provider's paths is the longest message.
+pub const MAX_ASK_BYTES: usize = 1024 * 1024;
+/// Largest frame on `errand.sock`: a destination with its authorities and a key.
+pub const MAX_ERRAND_BYTES: usize = 128 * 1024;
+/// Largest frame on `operator.sock`: one page of a list.
+pub const MAX_OPERATOR_BYTES: usize = 1024 * 1024;
+
+/// Why bytes are no message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// Longer than the socket's limit.
+    #[error("a frame of {length} bytes; the limit is {limit}")]
+    TooLong {
+        /// What was announced or would be sent.
+        length: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// Not a value of the expected type, or bytes after it.
+    #[error("the frame is no message of this socket")]
+    Malformed,
+}
+
+/// Encodes a message with its length before it.
+///
+/// # Errors
+/// When the message is longer than `limit`.
+pub fn encode<M: Serialize>(message: &M, limit: usize) -> Result<Zeroizing<Vec<u8>>, FrameError> {
+    let mut frame = Zeroizing::new(Vec::new());
+    encode_into(&mut frame, message, limit)?;
+    Ok(frame)
+}
+
+/// Appends a message with its length before it, so that several go out in one write.
+///
+/// # Errors
+/// When the message is longer than `limit`; `out` is then as before.
+pub fn encode_into<M: Serialize>(
+    out: &mut Zeroizing<Vec<u8>>,
+    message: &M,
+    limit: usize,
+) -> Result<(), FrameError> {
+    let length =
+        postcard::experimental::serialized_size(message).map_err(|_| FrameError::Malformed)?;
+    let too_long = FrameError::TooLong { length, limit };
+    if length > limit {
+        return Err(too_long);
+    }
+    let prefix = u32::try_from(length).map_err(|_| too_long)?.to_le_bytes();
+    let start = out.len();
+    let body_start = start.saturating_add(PREFIX_BYTES);
+    grow(out, body_start.saturating_add(length));
+    if let Some(slot) = out.get_mut(start..body_start) {
+        slot.copy_from_slice(&prefix);
+    }
+    let body = out.get_mut(body_start..).unwrap_or_default();
+    if postcard::to_slice(message, body).is_ok() {
+        return Ok(());
+    }
+    out.truncate(start);
+    Err(FrameError::Malformed)
+}
+
+/// A `Vec` that grows in place leaves a copy behind: take a new one and wipe the old.
+fn grow(out: &mut Zeroizing<Vec<u8>>, length: usize) {
+    if out.capacity() < length {
+        let mut larger =
+            Zeroizing::new(Vec::with_capacity(length.max(out.capacity().saturating_mul(2))));
+        larger.extend_from_slice(out);
+        *out = larger;
+    }
+    out.resize(length, 0);
+}
+
+/// The length that a prefix announces.
+///
+/// # Errors
+/// When it is over `limit`.
+pub fn announced(prefix: [u8; PREFIX_BYTES], limit: usize) -> Result<usize, FrameError> {
+    let length = usize::try_from(u32::from_le_bytes(prefix)).unwrap_or(usize::MAX);
+    if length > limit { Err(FrameError::TooLong { length, limit }) } else { Ok(length) }
+}
+
+/// Decodes the bytes after the prefix.
+///
+/// # Errors
+/// When they are no message, or do not end with it.
+pub fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, FrameError> {
+    match postcard::take_from_bytes::<M>(bytes) {
+        Ok((message, [])) => Ok(message),
+        Ok(_) | Err(_) => Err(FrameError::Malformed),
+    }
+}
+
+/// The first whole frame in `bytes`, and how many bytes it takes with its prefix.
+///
+/// # Errors
+/// When the announced length is over `limit`.
+pub fn split_first(bytes: &[u8], limit: usize) -> Result<Option<(&[u8], usize)>, FrameError> {
+    let Some((prefix, rest)) = bytes.split_first_chunk::<PREFIX_BYTES>() else {
+        return Ok(None);
+    };
+    let length = announced(*prefix, limit)?;
+    Ok(rest.get(..length).map(|body| (body, length.saturating_add(PREFIX_BYTES))))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, prop_assert, proptest};
+
+    use super::{FrameError, announced, decode, encode, split_first};
+    use crate::SecretBytes;
+
+    #[test]
+    fn a_message_reads_back_and_ends_at_its_last_byte() {
+        let frame = encode(&(7_u32, SecretBytes::copy_from(b"key")), 64).unwrap();
+        let (body, used) = split_first(&frame, 64).unwrap().unwrap();
+        assert_eq!(used, frame.len());
+        let (number, secret): (u32, SecretBytes) = decode(body).unwrap();
+        assert_eq!(number, 7);
+        assert!(secret.expose(|bytes| bytes == b"key"));
+        let mut longer = body.to_vec();
+        longer.push(0);
+        assert_eq!(decode::<(u32, SecretBytes)>(&longer).unwrap_err(), FrameError::Malformed);
+        for cut in 0..body.len() {
+            assert!(decode::<(u32, SecretBytes)>(&body[..cut]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_frame_over_the_limit_is_neither_sent_nor_read() {
+        assert!(encode(&vec![0_u8; 65], 64).is_err());
+        assert!(announced([65, 0, 0, 0], 64).is_err());
+        assert!(announced([255, 255, 255, 255], 64).is_err());
+    }
+
+    #[test]
+    fn a_secret_does_not_print() {
+        assert_eq!(format!("{:?}", SecretBytes::copy_from(b"key")), "<secret>");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_decoder_panic(bytes in any::<Vec<u8>>()) {
+            drop(decode::<crate::ask::FromGateway>(&bytes));
+            drop(decode::<crate::ask::ToGateway>(&bytes));
+            drop(decode::<crate::errand::FromCourier>(&bytes));
+            drop(decode::<crate::errand::ToCourier>(&bytes));
+            drop(decode::<crate::operator::Request>(&bytes));
+            drop(decode::<crate::operator::Answer>(&bytes));
+            prop_assert!(true);
+        }
+    }
+}

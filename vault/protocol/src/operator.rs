@@ -1,0 +1,386 @@
+//! `operator.sock`: one request, one answer, for the operator's tool.
+//!
+//! Invariant: no answer carries a provider's key; a token's text is answered once, when it is made.
+//! Invariant: every request that changes something is in the journal before it is answered.
+
+pub mod listing;
+
+use serde::{Deserialize, Serialize};
+use strongroom_policy::destination::Destination;
+use strongroom_policy::id::{CallId, CredentialId, TokenId, UploadId, UserId, WorkspaceId};
+use strongroom_policy::name::{Label, ProviderName};
+use strongroom_policy::provider::ProviderDefinition;
+use strongroom_policy::rules::{CredentialRules, TokenScope};
+
+use crate::SecretBytes;
+use crate::ask::VaultState;
+use crate::errand::Outcome;
+use crate::operator::listing::{
+    CredentialRow, JournalRow, ProviderRow, TokenRow, UsageRow, UserRow, WorkspaceRow,
+};
+use crate::upload::{UploadBinding, VaultKey};
+
+/// What the operator may ask for.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// The state of the vault.
+    Status,
+    /// What the keeper can say about its own health.
+    Doctor,
+    /// Makes a vault: keys, seal, first tenant. With shares nothing is kept until [`Request::ProveCustody`].
+    Init(SealWish),
+    /// The shares of [`Answer::Shares`], entered back.
+    ProveCustody(Vec<SecretBytes>),
+    /// Opens the seal, or a part of it.
+    Unseal(UnsealWith),
+    /// Wipes the keys from memory and stops all calls.
+    Seal,
+    /// Makes a person, or a program that acts as one.
+    UserCreate(Label),
+    /// Lists people.
+    UserList,
+    /// Takes a person's right to act: all their tokens stop at once.
+    UserDisable(Pick),
+    /// Gives it back.
+    UserEnable(Pick),
+    /// Makes a workspace.
+    WorkspaceCreate(Label),
+    /// Lists workspaces and their members.
+    WorkspaceList,
+    /// Adds a member.
+    WorkspaceJoin(Pick, Pick),
+    /// Removes a member.
+    WorkspaceLeave(Pick, Pick),
+    /// Lists providers.
+    ProviderList,
+    /// One provider's definition.
+    ProviderShow(ProviderName),
+    /// Adds or replaces an operator-defined provider.
+    ProviderPut(Box<ProviderDefinition>),
+    /// Removes an operator-defined provider that no credential names.
+    ProviderRemove(ProviderName),
+    /// Opens an upload for a new credential.
+    CredentialAdd(Box<CredentialWish>),
+    /// Opens an upload for a new key of this credential.
+    CredentialRotate(Pick),
+    /// Ends an upload.
+    CredentialUpload {
+        /// The upload.
+        upload: UploadId,
+        /// The sealed key.
+        blob: Vec<u8>,
+    },
+    /// Lists credentials.
+    CredentialList,
+    /// Makes the provider's cheapest call with it.
+    CredentialTest(Pick),
+    /// Removes it; calls under way are stopped.
+    CredentialDelete(Pick),
+    /// Replaces its rules.
+    CredentialRules(Pick, Box<CredentialRules>),
+    /// Makes an API token.
+    TokenCreate(Box<TokenWish>),
+    /// Lists tokens.
+    TokenList,
+    /// Ends a token; calls under way are stopped.
+    TokenRevoke(Pick),
+    /// Journal entries after a sequence number.
+    AuditTail {
+        /// Entries with a greater number; `None` for the last ones.
+        after: Option<u64>,
+        /// At most this many.
+        limit: u32,
+        /// Wait up to this long for the first.
+        wait_ms: u32,
+    },
+    /// Sums over the journal.
+    Usage {
+        /// Only calls that began at or after this moment, milliseconds since 1970.
+        since_ms: u64,
+        /// What to sum by.
+        by: UsageBy,
+    },
+}
+
+/// A thing named by its id or, where that is unique, its label.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pick(pub Label);
+
+/// How a new vault is to be sealed.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum SealWish {
+    /// By one passphrase: installs of one person.
+    Passphrase(SecretBytes),
+    /// By shares, `threshold` of `count`.
+    Shares {
+        /// How many are needed, 2 to `count`.
+        threshold: u8,
+        /// How many are made, at most 16.
+        count: u8,
+    },
+}
+
+/// Shortest passphrase, bytes.
+pub const MIN_PASSPHRASE_BYTES: usize = 12;
+/// Longest passphrase, bytes.
+pub const MAX_PASSPHRASE_BYTES: usize = 1024;
+/// Most shares.
+pub const MAX_SHARES: u8 = 16;
+
+/// What opens the seal.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum UnsealWith {
+    /// The passphrase.
+    Passphrase(SecretBytes),
+    /// One share.
+    Share(SecretBytes),
+}
+
+/// A credential to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialWish {
+    /// For which provider.
+    pub provider: ProviderName,
+    /// Whose.
+    pub home: HomePick,
+    /// Its name.
+    pub label: Label,
+    /// Headers that always go with it (organisation, project).
+    pub fixed_headers: Vec<(String, String)>,
+    /// What it may be used for.
+    pub rules: CredentialRules,
+}
+
+/// Whose a credential will be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HomePick {
+    /// One person's; `None` takes the first person of the tenant.
+    Personal(Option<Pick>),
+    /// A workspace's.
+    Workspace(Pick),
+}
+
+/// A token to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenWish {
+    /// Whose; `None` takes the first person of the tenant.
+    pub user: Option<Pick>,
+    /// Its name.
+    pub label: Label,
+    /// What it may do; the credential is picked by [`TokenWish::credential`].
+    pub scope: TokenScope,
+    /// The one credential it is bound to.
+    pub credential: Option<Pick>,
+}
+
+/// What to sum usage by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UsageBy {
+    /// Whose token.
+    User,
+    /// Which token.
+    Token,
+    /// Which credential.
+    Credential,
+    /// Which model.
+    Model,
+    /// Which provider.
+    Provider,
+}
+
+/// What the keeper answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// It is not done.
+    Failed(Fault),
+    /// The state of the vault.
+    Status(Status),
+    /// The keeper's own health.
+    Doctor(Vec<Check>),
+    /// The shares of a vault that is being made; printed once.
+    Shares(Vec<SecretBytes>),
+    /// The vault is made; pin this key.
+    Initialised(VaultKey),
+    /// How far the unsealing is.
+    Unsealing(Progress),
+    /// The vault is open.
+    Unsealed,
+    /// A user was made.
+    User(UserId),
+    /// A workspace was made.
+    Workspace(WorkspaceId),
+    /// Seal the key to this, and upload it.
+    Upload {
+        /// What the blob is bound to.
+        binding: Box<UploadBinding>,
+        /// Shown to the operator; its digest is in the binding.
+        destination: Box<Destination>,
+    },
+    /// The credential that was made or rotated.
+    Credential(CredentialId),
+    /// What the provider answered to a test.
+    Tested(Box<Tested>),
+    /// A token was made; its text is not kept.
+    Token {
+        /// Its id.
+        id: TokenId,
+        /// Its text.
+        text: SecretBytes,
+    },
+    /// People.
+    Users(Vec<UserRow>),
+    /// Workspaces.
+    Workspaces(Vec<WorkspaceRow>),
+    /// Providers.
+    Providers(Vec<ProviderRow>),
+    /// One provider.
+    Provider(Box<ProviderDefinition>),
+    /// Credentials.
+    Credentials(Vec<CredentialRow>),
+    /// Tokens.
+    Tokens(Vec<TokenRow>),
+    /// Journal entries, oldest first.
+    Journal(Vec<JournalRow>),
+    /// Sums.
+    Usage(Vec<UsageRow>),
+}
+
+/// The state of the vault for people and scripts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The state.
+    pub state: VaultState,
+    /// How far the unsealing is, while it is.
+    pub unsealing: Option<Progress>,
+    /// What seals it, when there is a vault.
+    pub seal: Option<SealKind>,
+    /// The vault's public key, when it is open.
+    pub vault_key: Option<VaultKey>,
+    /// Whether a courier is connected.
+    pub courier: bool,
+    /// Whether a gateway is connected.
+    pub gateway: bool,
+    /// Entries in the journal.
+    pub journal_entries: u64,
+    /// Credentials, when it is open.
+    pub credentials: u32,
+    /// Why it is faulty, when it is.
+    pub fault: Option<Fault>,
+}
+
+/// What seals a vault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SealKind {
+    /// One passphrase.
+    Passphrase,
+    /// Shares.
+    Shares {
+        /// How many are needed.
+        threshold: u8,
+        /// How many there are.
+        count: u8,
+    },
+}
+
+/// How far an unsealing by shares is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Ties shares to one attempt, four hex digits.
+    pub attempt: String,
+    /// Shares accepted so far, by index.
+    pub accepted: Vec<u8>,
+    /// Shares needed.
+    pub needed: u8,
+    /// When the attempt ends and the shares are wiped, seconds from now.
+    pub expires_in_secs: u32,
+}
+
+/// Why something is not done: a stable code, what happened, what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// As in `SR-SEALED-002`.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+    /// The next step, when there is one.
+    pub next: Option<String>,
+    /// The exit code of the operator's tool.
+    pub exit: Exit,
+}
+
+/// The exit codes of the operator's tool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exit {
+    /// An error.
+    Error,
+    /// Sealed.
+    Sealed,
+    /// An unsealing is under way.
+    Unsealing,
+    /// Made, and custody not proved.
+    Provisional,
+    /// Store, keyring or manifest is damaged.
+    Corrupt,
+    /// The store is an older one.
+    RolledBack,
+    /// The store was put together from parts.
+    Spliced,
+    /// The store is another vault's.
+    Foreign,
+}
+
+impl Exit {
+    /// The process exit code.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Error => 1,
+            Self::Sealed => 2,
+            Self::Unsealing => 3,
+            Self::Provisional => 4,
+            Self::Corrupt => 5,
+            Self::RolledBack => 6,
+            Self::Spliced => 7,
+            Self::Foreign => 8,
+        }
+    }
+}
+
+/// One line of `doctor`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What was looked at.
+    pub name: String,
+    /// What was found.
+    pub verdict: Verdict,
+    /// In words.
+    pub detail: String,
+    /// One fix, unless all is well.
+    pub fix: Option<String>,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// Works, and could be better.
+    Warn,
+    /// Not as promised.
+    Fail,
+}
+
+/// What a provider answered to `credential test`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tested {
+    /// In the journal.
+    pub call: CallId,
+    /// How it went.
+    pub outcome: Outcome,
+    /// The first bytes of the answer, scrubbed.
+    pub text: String,
+}
