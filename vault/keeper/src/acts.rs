@@ -1,0 +1,277 @@
+//! What operators can do: one function per request, all through one gate.
+//!
+//! Invariant: an act that changes something is in the journal before it is done, and durable before it is answered.
+//! Invariant: one act at a time.
+
+mod credentials;
+mod people;
+mod providers;
+pub mod sealing;
+mod tokens;
+mod watching;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use strongroom_policy::refusal::Refusal;
+use strongroom_protocol::operator::{Answer, Exit, Fault, Request};
+use strongroom_store::StoreError;
+use strongroom_sys::Secret;
+use tokio::time::timeout;
+
+use crate::books::{BooksError, Changes};
+use crate::clock;
+use crate::journal::entry::{ActResult, Entry};
+use crate::keeper::{Keeper, State};
+use crate::records::RecordName;
+use crate::tables::PickError;
+use crate::tickets::Party;
+use crate::vault::Vault;
+
+/// How long an act waits for the store.
+const STORE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Who asks, and where the answer is made.
+struct Act<'k> {
+    keeper: &'k Rc<Keeper>,
+    operator: u32,
+}
+
+/// Does what an operator asks.
+pub async fn perform(keeper: &Rc<Keeper>, operator: u32, request: Request) -> Answer {
+    let act = Act { keeper, operator };
+    if let Some(answer) = act.look(&request).await {
+        return answer.unwrap_or_else(Answer::Failed);
+    }
+    let turn = keeper.acts.lock().await;
+    let answer = act.change(request).await;
+    drop(turn);
+    answer.unwrap_or_else(Answer::Failed)
+}
+
+impl Act<'_> {
+    /// Requests that change nothing need no turn, and see a sealed vault too.
+    async fn look(&self, request: &Request) -> Option<Result<Answer, Fault>> {
+        Some(match request {
+            Request::Status => Ok(self.status()),
+            Request::Doctor => Ok(self.doctor()),
+            Request::UserList => self.users(),
+            Request::WorkspaceList => self.workspaces(),
+            Request::ProviderList => self.providers(),
+            Request::ProviderShow(name) => self.provider(name),
+            Request::CredentialList => self.credentials(),
+            Request::TokenList => self.tokens(),
+            Request::AuditTail { after, limit, wait_ms } => {
+                self.audit_tail(*after, *limit, *wait_ms).await
+            }
+            Request::Usage { since_ms, by } => self.usage(*since_ms, *by).await,
+            Request::Init(_)
+            | Request::ProveCustody(_)
+            | Request::Unseal(_)
+            | Request::Seal
+            | Request::UserCreate(_)
+            | Request::UserDisable(_)
+            | Request::UserEnable(_)
+            | Request::WorkspaceCreate(_)
+            | Request::WorkspaceJoin(..)
+            | Request::WorkspaceLeave(..)
+            | Request::ProviderPut(_)
+            | Request::ProviderRemove(_)
+            | Request::CredentialAdd(_)
+            | Request::CredentialRotate(_)
+            | Request::CredentialUpload { .. }
+            | Request::CredentialTest(_)
+            | Request::CredentialDelete(_)
+            | Request::CredentialRules(..)
+            | Request::TokenCreate(_)
+            | Request::TokenRevoke(_) => return None,
+        })
+    }
+
+    async fn change(&self, request: Request) -> Result<Answer, Fault> {
+        match request {
+            Request::Init(wish) => self.init(wish).await,
+            Request::ProveCustody(shares) => self.prove_custody(shares).await,
+            Request::Unseal(with) => self.unseal(with).await,
+            Request::Seal => self.seal(),
+            Request::UserCreate(label) => self.user_create(label).await,
+            Request::UserDisable(pick) => self.user_disable(pick).await,
+            Request::UserEnable(pick) => self.user_enable(pick).await,
+            Request::WorkspaceCreate(label) => self.workspace_create(label).await,
+            Request::WorkspaceJoin(workspace, user) => self.workspace_join(workspace, user).await,
+            Request::WorkspaceLeave(workspace, user) => self.workspace_leave(workspace, user).await,
+            Request::ProviderPut(definition) => self.provider_put(*definition).await,
+            Request::ProviderRemove(name) => self.provider_remove(name).await,
+            Request::CredentialAdd(wish) => self.credential_add(*wish),
+            Request::CredentialRotate(pick) => self.credential_rotate(&pick),
+            Request::CredentialUpload { upload, blob } => {
+                self.credential_upload(upload, blob).await
+            }
+            Request::CredentialTest(pick) => self.credential_test(&pick).await,
+            Request::CredentialDelete(pick) => self.credential_delete(&pick).await,
+            Request::CredentialRules(pick, rules) => self.credential_rules(&pick, *rules).await,
+            Request::TokenCreate(wish) => self.token_create(*wish).await,
+            Request::TokenRevoke(pick) => self.token_revoke(&pick).await,
+            Request::Status
+            | Request::Doctor
+            | Request::UserList
+            | Request::WorkspaceList
+            | Request::ProviderList
+            | Request::ProviderShow(_)
+            | Request::CredentialList
+            | Request::TokenList
+            | Request::AuditTail { .. }
+            | Request::Usage { .. } => {
+                Err(fault("SR-INTERNAL-004", "a look took a turn", "report this as a defect"))
+            }
+        }
+    }
+
+    /// Lends the open vault, or says what an operator must do first.
+    fn vault<T>(&self, see: impl FnOnce(&mut Vault) -> Result<T, Fault>) -> Result<T, Fault> {
+        self.keeper.with_vault(see).map_err(|refusal| self.closed(refusal))?
+    }
+
+    fn closed(&self, refusal: Refusal) -> Fault {
+        match &*self.keeper.state.borrow() {
+            State::Faulty(why) => why.clone(),
+            State::Uninitialised(None) => Fault {
+                exit: Exit::Sealed,
+                ..fault(
+                    "SR-SEALED-003",
+                    "there is no vault yet",
+                    "run 'strongroom init' or 'strongroom up'",
+                )
+            },
+            State::Uninitialised(Some(_)) => Fault {
+                exit: Exit::Provisional,
+                ..fault(
+                    "SR-SEALED-004",
+                    "custody of the shares is not shown yet",
+                    "enter the shares back in 'strongroom init'",
+                )
+            },
+            State::Sealed(_) | State::Opening | State::Ready(_) => Fault {
+                exit: Exit::Sealed,
+                ..fault(refusal.code(), "the vault is sealed", "run 'strongroom unseal'")
+            },
+        }
+    }
+
+    /// The one way to change a record: journal, store, memory, in this order.
+    async fn commit(
+        &self,
+        (act, target): (&'static str, String),
+        build: impl FnOnce(&Vault, Changes) -> Result<Changes, BooksError>,
+        apply: impl FnOnce(&mut Vault),
+    ) -> Result<(), Fault> {
+        self.begin(act, target.clone()).await?;
+        let outcome = self.vault(|vault| {
+            let changes =
+                build(vault, vault.books.changes()).map_err(|error| books_fault(&error))?;
+            Ok(vault.books.submit(changes))
+        })?;
+        let stored = match timeout(STORE_PATIENCE, outcome).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(StoreError::Stopped),
+            Err(_) => Err(StoreError::TimedOut),
+        };
+        if let Err(error) = stored {
+            return Err(self.store_failed((act, target), &error));
+        }
+        self.vault(|vault| {
+            apply(vault);
+            Ok(())
+        })?;
+        self.keeper.announce();
+        Ok(())
+    }
+
+    /// Writes that an act is about to be done.
+    async fn begin(&self, act: &'static str, target: String) -> Result<(), Fault> {
+        let journal = self.vault(|vault| Ok(vault.journal.clone()))?;
+        let entry = Entry::Act { act, operator: self.operator, target, result: ActResult::Begun };
+        journal.record(&entry, clock::now()).await.map_err(|error| {
+            fault(
+                "SR-JOURNAL-001",
+                error.to_string(),
+                "look at the disk, then unseal again ('strongroom doctor')",
+            )
+        })
+    }
+
+    /// What was not stored did not happen; a store in doubt closes the vault.
+    fn store_failed(&self, (act, target): (&'static str, String), error: &StoreError) -> Fault {
+        let entry = Entry::Act { act, operator: self.operator, target, result: ActResult::Failed };
+        // A vault that is closed by now has closed its journal too.
+        if self.keeper.with_vault(|vault| vault.journal.note(&entry, clock::now())).is_err() {
+            tracing::warn!(act, "an act failed while the vault was closing");
+        }
+        let failed = books_fault(&BooksError::Store(error.clone()));
+        if !matches!(error, StoreError::Busy | StoreError::Limit(_)) {
+            let faulty = failed.clone();
+            self.keeper.close("store failed", |_| State::Faulty(faulty));
+        }
+        failed
+    }
+}
+
+impl Act<'_> {
+    /// Stops calls under way, those that wait for their courier too.
+    fn stop(&self, about: impl Fn(&Party) -> bool) {
+        let stopped = self.keeper.with_vault(|vault| {
+            let now = clock::now();
+            let running = vault.tickets.running(&about);
+            let waiting =
+                vault.tickets.take_waiting(|admitted, _| running.contains(&admitted.call()));
+            for call in &waiting {
+                vault.journal.note(&Entry::unmade(*call, Refusal::Recalled), now);
+            }
+            running
+        });
+        if let Ok(running) = stopped {
+            self.keeper.recall(&running);
+        }
+    }
+}
+
+/// A fault with its next step.
+pub fn fault(code: &str, message: impl Into<String>, next: &str) -> Fault {
+    Fault {
+        code: code.to_owned(),
+        message: message.into(),
+        next: Some(next.to_owned()),
+        exit: Exit::Error,
+    }
+}
+
+fn books_fault(error: &BooksError) -> Fault {
+    let next =
+        "look at the disk's free space and health ('strongroom doctor'), then restart and unseal";
+    fault("SR-STORE-001", error.to_string(), next)
+}
+
+fn random_fault(_: getrandom::Error) -> Fault {
+    fault("SR-INTERNAL-005", "the kernel gave no randomness", "look at the kernel's log")
+}
+
+fn full_fault(what: &str) -> Fault {
+    fault("SR-LIMIT-001", format!("there are too many {what}"), "remove what is no longer used")
+}
+
+fn picked<T>(found: Result<T, PickError>) -> Result<T, Fault> {
+    found.map_err(|error| {
+        fault("SR-PICK-001", error.to_string(), "see the matching 'list' command for names and ids")
+    })
+}
+
+/// Adds a record to a set of changes.
+fn write<T: serde::Serialize>(
+    vault: &Vault,
+    changes: Changes,
+    name: &RecordName,
+    record: &T,
+) -> Result<Changes, BooksError> {
+    let plain = postcard::to_stdvec(record).map_err(|_| BooksError::Malformed)?;
+    vault.books.put(changes, name, &Secret::take(plain), None)
+}

@@ -1,0 +1,369 @@
+//! Providers' keys: upload, rotation, test, deletion.
+//!
+//! Invariant: a key arrives sealed to this vault and bound to its destination, and never leaves but inside an errand.
+//! Invariant: deletion destroys the shred key, in both slots, before it is answered.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use strongroom_policy::claims::{Claims, Length};
+use strongroom_policy::destination::Destination;
+use strongroom_policy::id::{CallId, CredentialId, UploadId};
+use strongroom_policy::route::BodyKind;
+use strongroom_policy::rules::{Choice, CredentialRules, Home, MAX_CHOICES};
+use strongroom_protocol::SecretBytes;
+use strongroom_protocol::errand::{Deadlines, Errand, Outcome, ToCourier};
+use strongroom_protocol::operator::listing::CredentialRow;
+use strongroom_protocol::operator::{Answer, CredentialWish, Fault, HomePick, Pick, Tested};
+use strongroom_protocol::upload::{UploadAct, UploadBinding, digest_destination, open_upload};
+use strongroom_sys::Secret;
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::people::{gone, taken};
+use super::providers::base_url;
+use super::{Act, fault, full_fault, picked, random_fault, write};
+use crate::clock;
+use crate::keeper::{State, make_id};
+use crate::keys::{self, ShredKey};
+use crate::pipeline;
+use crate::records::{CredentialRecord, RecordName};
+use crate::tables::{HeldCredential, MAX_RECORDS};
+use crate::uploads::Upload;
+use crate::vault::Vault;
+
+/// How long an operator waits for a provider.
+const PROBE_PATIENCE: Duration = Duration::from_secs(25);
+
+impl Act<'_> {
+    pub(super) fn credentials(&self) -> Result<Answer, Fault> {
+        self.vault(|vault| {
+            let row = |(id, held): (&CredentialId, &HeldCredential)| {
+                let record = &held.record;
+                Some(CredentialRow {
+                    id: *id,
+                    label: record.label.clone(),
+                    provider: record.provider.clone(),
+                    home: record.home,
+                    home_label: vault.tables.home_label(record.home)?.clone(),
+                    base_url: base_url(&record.destination),
+                    version: record.version,
+                    rules: record.rules.clone(),
+                    created: record.created,
+                    rotated: record.rotated,
+                })
+            };
+            Ok(Answer::Credentials(vault.tables.credentials.iter().filter_map(row).collect()))
+        })
+    }
+
+    /// Opens an upload for a new credential: from here on nobody chooses its destination.
+    pub(super) fn credential_add(&self, wish: CredentialWish) -> Result<Answer, Fault> {
+        check_rules(&wish.rules)?;
+        self.vault(|vault| {
+            let tables = &vault.tables;
+            if tables.credentials.len() >= MAX_RECORDS {
+                return Err(full_fault("credentials"));
+            }
+            let home = home_of(vault, &wish.home)?;
+            let same =
+                |one: &HeldCredential| one.record.label == wish.label && one.record.home == home;
+            if tables.credentials.values().any(same) {
+                return Err(taken("credential", &wish.label));
+            }
+            let definition =
+                tables.providers.get(&wish.provider).ok_or_else(|| gone("provider"))?;
+            let destination =
+                Destination { fixed_headers: wish.fixed_headers, ..definition.destination.clone() };
+            destination.check().map_err(|error| {
+                fault(
+                    "SR-CREDENTIAL-004",
+                    error.to_string(),
+                    "see 'strongroom credential add --help'",
+                )
+            })?;
+            let now = clock::now();
+            let record = CredentialRecord {
+                label: wish.label,
+                provider: wish.provider,
+                home,
+                destination,
+                rules: wish.rules,
+                version: 1,
+                created: now,
+                rotated: now,
+            };
+            open_upload_for(vault, record, UploadAct::Add)
+        })
+    }
+
+    /// Opens an upload for a new key of a credential; its destination becomes the provider's present one.
+    pub(super) fn credential_rotate(&self, pick: &Pick) -> Result<Answer, Fault> {
+        self.vault(|vault| {
+            let id = picked(vault.tables.pick_credential(pick))?;
+            let held = vault.tables.credentials.get(&id).ok_or_else(|| gone("credential"))?;
+            let mut record = held.record.clone();
+            if let Some(definition) = vault.tables.providers.get(&record.provider) {
+                let fixed_headers = std::mem::take(&mut record.destination.fixed_headers);
+                record.destination =
+                    Destination { fixed_headers, ..definition.destination.clone() };
+            }
+            record.version = record.version.saturating_add(1);
+            record.rotated = clock::now();
+            open_upload_for(vault, record, UploadAct::Rotate(id))
+        })
+    }
+
+    /// Ends an upload: opens the blob under exactly what the upload was opened for.
+    pub(super) async fn credential_upload(
+        &self,
+        upload: UploadId,
+        blob: Vec<u8>,
+    ) -> Result<Answer, Fault> {
+        let (upload, key) = self.vault(|vault| {
+            let upload = vault.uploads.spend(upload, Instant::now()).ok_or_else(|| {
+                fault("SR-UPLOAD-001", "this upload was used or is over", "begin again")
+            })?;
+            let key = vault.upload_secret.expose(|secret| {
+                let secret = secret.try_into().map_err(|_| unusable_upload())?;
+                open_upload(secret, &upload.binding, &blob).map_err(|error| {
+                    fault(
+                        "SR-UPLOAD-002",
+                        error.to_string(),
+                        "begin again; check the pinned vault key (vault.pub)",
+                    )
+                })
+            })?;
+            Ok((upload, key.expose(Secret::copy_from)))
+        })?;
+        let id = match upload.binding.act {
+            UploadAct::Add => make_id().map_err(random_fault)?,
+            UploadAct::Rotate(id) => id,
+        };
+        self.store_key(id, upload, key).await?;
+        Ok(Answer::Credential(id))
+    }
+
+    async fn store_key(&self, id: CredentialId, upload: Upload, key: Secret) -> Result<(), Fault> {
+        let act = match upload.binding.act {
+            UploadAct::Add => "credential.add",
+            UploadAct::Rotate(_) => "credential.rotate",
+        };
+        let shred = match upload.binding.act {
+            UploadAct::Add => self.make_shred_key(id).await?,
+            UploadAct::Rotate(_) => self.vault(|vault| {
+                let held = vault.tables.credentials.get(&id).ok_or_else(|| gone("credential"))?;
+                copy_shred(&held.shred)
+            })?,
+        };
+        let name = RecordName::Key(id);
+        let sealed = self.vault(|vault| {
+            vault.tenant_keys.seal_key(&name, &key, &shred).map_err(|_| unusable_upload())
+        })?;
+        let record = upload.record.clone();
+        self.commit(
+            (act, id.to_string()),
+            |vault, changes| {
+                let changes = vault.books.put(changes, &name, &key, Some(&shred))?;
+                write(vault, changes, &RecordName::Credential(id), &record)
+            },
+            |_| (),
+        )
+        .await?;
+        self.vault(|vault| {
+            vault.tables.insert_credential(id, upload.record, (sealed, shred));
+            Ok(())
+        })
+    }
+
+    pub(super) async fn credential_rules(
+        &self,
+        pick: &Pick,
+        rules: CredentialRules,
+    ) -> Result<Answer, Fault> {
+        check_rules(&rules)?;
+        let (id, record) = self.vault(|vault| {
+            let id = picked(vault.tables.pick_credential(pick))?;
+            let held = vault.tables.credentials.get(&id).ok_or_else(|| gone("credential"))?;
+            Ok((id, CredentialRecord { rules, ..held.record.clone() }))
+        })?;
+        let kept = record.clone();
+        self.commit(
+            ("credential.rules", id.to_string()),
+            |vault, changes| write(vault, changes, &RecordName::Credential(id), &record),
+            |vault| {
+                let facts = kept.facts(id, vault.tables.tenant);
+                if let Some(held) = vault.tables.credentials.get_mut(&id) {
+                    held.record = kept;
+                    held.facts = facts;
+                }
+            },
+        )
+        .await?;
+        // Calls under way were judged by the old rules.
+        self.stop(|party| party.credential == id);
+        Ok(Answer::Done)
+    }
+
+    pub(super) async fn credential_delete(&self, pick: &Pick) -> Result<Answer, Fault> {
+        let (id, unsealed) = self.vault(|vault| {
+            let id = picked(vault.tables.pick_credential(pick))?;
+            Ok((id, Arc::clone(&vault.unsealed)))
+        })?;
+        self.commit(
+            ("credential.delete", id.to_string()),
+            |vault, changes| {
+                let changes = vault.books.delete(changes, &RecordName::Key(id))?;
+                vault.books.delete(changes, &RecordName::Credential(id))
+            },
+            |vault| drop(vault.tables.credentials.remove(&id)),
+        )
+        .await?;
+        self.stop(|party| party.credential == id);
+        let destroyed = spawn_blocking(move || Vault::destroy_shred_key(&unsealed, id)).await;
+        match destroyed {
+            Ok(Ok(())) => Ok(Answer::Done),
+            Ok(Err(error)) => Err(self.keyring_failed(&error.to_string())),
+            Err(_) => Err(self.keyring_failed("its writer has ended")),
+        }
+    }
+
+    /// The provider's cheapest call, as an errand without a gateway.
+    pub(super) async fn credential_test(&self, pick: &Pick) -> Result<Answer, Fault> {
+        let call = make_id().map_err(random_fault)?;
+        if !self.keeper.has_courier() {
+            return Err(fault(
+                "SR-COURIER-001",
+                "the courier is not there",
+                "try again in a moment; see 'strongroom status'",
+            ));
+        }
+        let (id, errand) = self.vault(|vault| {
+            let id = picked(vault.tables.pick_credential(pick))?;
+            Ok((id, probe(vault, (call, id), self.keeper.settings.public_url.clone())?))
+        })?;
+        self.begin("credential.test", id.to_string()).await?;
+        let (waiter, answer) = oneshot::channel();
+        self.keeper.probes.borrow_mut().insert(call, (waiter, None));
+        self.keeper.tell_courier(&ToCourier::Probe(Box::new(errand)));
+        let told: Option<(Outcome, String)> =
+            timeout(PROBE_PATIENCE, answer).await.ok().and_then(Result::ok);
+        self.keeper.probes.borrow_mut().remove(&call);
+        let Some((outcome, text)) = told else {
+            return Err(fault(
+                "SR-COURIER-003",
+                "the courier did not report in time",
+                "try again; see 'strongroom doctor'",
+            ));
+        };
+        Ok(Answer::Tested(Box::new(Tested { call, outcome, text })))
+    }
+
+    async fn make_shred_key(&self, id: CredentialId) -> Result<ShredKey, Fault> {
+        let unsealed = self.vault(|vault| Ok(Arc::clone(&vault.unsealed)))?;
+        match spawn_blocking(move || Vault::make_shred_key(&unsealed, id)).await {
+            Ok(Ok(shred)) => Ok(shred),
+            Ok(Err(error)) => Err(self.keyring_failed(&error.to_string())),
+            Err(_) => Err(self.keyring_failed("its writer has ended")),
+        }
+    }
+
+    /// A keyring in doubt closes the vault: memory may be ahead of the disk.
+    fn keyring_failed(&self, why: &str) -> Fault {
+        let failed = fault(
+            "SR-STORE-008",
+            format!("the keyring cannot be written: {why}"),
+            "look at the disk's free space and health, then restart and unseal",
+        );
+        let faulty = failed.clone();
+        self.keeper.close("keyring failed", |_| State::Faulty(faulty));
+        failed
+    }
+}
+
+fn open_upload_for(
+    vault: &mut Vault,
+    record: CredentialRecord,
+    act: UploadAct,
+) -> Result<Answer, Fault> {
+    let binding = UploadBinding {
+        vault: vault.tenant_keys.store.0,
+        upload: make_id().map_err(random_fault)?,
+        tenant: vault.tables.tenant,
+        home: record.home,
+        act,
+        destination_digest: digest_destination(&record.destination),
+    };
+    let destination = Box::new(record.destination.clone());
+    vault
+        .uploads
+        .open(binding.clone(), record, Instant::now())
+        .map_err(|error| fault("SR-UPLOAD-003", error.to_string(), "try again in ten minutes"))?;
+    Ok(Answer::Upload { binding: Box::new(binding), destination })
+}
+
+fn probe(
+    vault: &Vault,
+    (call, id): (CallId, CredentialId),
+    public_url: String,
+) -> Result<Errand, Fault> {
+    let held = vault.tables.credentials.get(&id).ok_or_else(|| gone("credential"))?;
+    let record = &held.record;
+    let definition =
+        vault.tables.providers.get(&record.provider).ok_or_else(|| gone("provider"))?;
+    let probe = definition.probe.clone().ok_or_else(|| {
+        fault(
+            "SR-CREDENTIAL-005",
+            "this provider has no test request",
+            "make a call with it instead",
+        )
+    })?;
+    let key = vault
+        .tenant_keys
+        .open_key(&RecordName::Key(id), &held.sealed_key, &held.shred)
+        .map_err(|_| unusable_upload())?;
+    let nobody = strongroom_policy::id::UserId::from_random([0; 16]);
+    let tag = keys::tag_idempotency(&vault.subject_tag, &nobody, b"");
+    Ok(Errand {
+        call,
+        credential: id,
+        credential_version: record.version,
+        destination: record.destination.clone(),
+        secret: key.expose(SecretBytes::copy_from),
+        method: probe.method,
+        target: probe.target,
+        dialect: definition.dialect,
+        body: BodyKind::Empty,
+        claims: Claims::of_no_body(None),
+        length: Length::Known(0),
+        betas: Vec::new(),
+        idempotency_tag: SecretBytes::copy_from(&tag),
+        public_prefix: pipeline::public_prefix(vault, &record.provider, public_url),
+        deadlines: Deadlines::PROBE,
+    })
+}
+
+fn home_of(vault: &Vault, pick: &HomePick) -> Result<Home, Fault> {
+    Ok(match pick {
+        HomePick::Personal(None) => Home::Personal(picked(vault.tables.first_user())?),
+        HomePick::Personal(Some(user)) => Home::Personal(picked(vault.tables.pick_user(user))?),
+        HomePick::Workspace(workspace) => {
+            Home::Workspace(picked(vault.tables.pick_workspace(workspace))?)
+        }
+    })
+}
+
+fn check_rules(rules: &CredentialRules) -> Result<(), Fault> {
+    let models = matches!(&rules.models, Choice::Only(list) if list.len() > MAX_CHOICES);
+    let betas = matches!(&rules.betas, Choice::Only(list) if list.len() > MAX_CHOICES);
+    if models || betas { Err(full_fault("entries in one list")) } else { Ok(()) }
+}
+
+fn copy_shred(key: &ShredKey) -> Result<ShredKey, Fault> {
+    ShredKey::from_secret(key.secret().expose(Secret::copy_from)).map_err(|_| unusable_upload())
+}
+
+fn unusable_upload() -> Fault {
+    fault("SR-INTERNAL-006", "a key cannot be sealed or opened", "report this as a defect")
+}

@@ -1,0 +1,183 @@
+//! People and workspaces.
+//!
+//! Invariant: who is disabled or leaves is stopped at once, calls under way included.
+
+use strongroom_policy::id::{UserId, WorkspaceId};
+use strongroom_policy::name::Label;
+use strongroom_policy::rules::{Home, Standing};
+use strongroom_protocol::operator::listing::{UserRow, WorkspaceRow};
+use strongroom_protocol::operator::{Answer, Fault, Pick};
+
+use super::{Act, fault, full_fault, picked, random_fault, write};
+use crate::clock;
+use crate::keeper::make_id;
+use crate::records::{RecordName, UserRecord, WorkspaceRecord};
+use crate::tables::MAX_RECORDS;
+
+/// Most members of one workspace.
+const MAX_MEMBERS: usize = 1000;
+
+impl Act<'_> {
+    pub(super) fn users(&self) -> Result<Answer, Fault> {
+        self.vault(|vault| {
+            let row = |(id, one): (&UserId, &UserRecord)| UserRow {
+                id: *id,
+                label: one.label.clone(),
+                standing: one.standing,
+                created: one.created,
+            };
+            Ok(Answer::Users(vault.tables.users.iter().map(row).collect()))
+        })
+    }
+
+    pub(super) fn workspaces(&self) -> Result<Answer, Fault> {
+        self.vault(|vault| {
+            let users = &vault.tables.users;
+            let member = |id: &UserId| users.get(id).map(|one| (*id, one.label.clone()));
+            let row = |(id, one): (&WorkspaceId, &WorkspaceRecord)| WorkspaceRow {
+                id: *id,
+                label: one.label.clone(),
+                members: one.members.iter().filter_map(member).collect(),
+                created: one.created,
+            };
+            Ok(Answer::Workspaces(vault.tables.workspaces.iter().map(row).collect()))
+        })
+    }
+
+    pub(super) async fn user_create(&self, label: Label) -> Result<Answer, Fault> {
+        let id = make_id().map_err(random_fault)?;
+        self.vault(|vault| {
+            let users = &vault.tables.users;
+            if users.values().any(|one| one.label == label) {
+                return Err(taken("user", &label));
+            }
+            if users.len() >= MAX_RECORDS { Err(full_fault("users")) } else { Ok(()) }
+        })?;
+        let record = UserRecord { label, standing: Standing::Active, created: clock::now() };
+        self.put_user("user.create", id, record).await?;
+        Ok(Answer::User(id))
+    }
+
+    pub(super) async fn user_disable(&self, pick: Pick) -> Result<Answer, Fault> {
+        let (id, record) = self.user(&pick)?;
+        let record = UserRecord { standing: Standing::Disabled, ..record };
+        self.put_user("user.disable", id, record).await?;
+        self.stop(|party| party.user == id);
+        Ok(Answer::Done)
+    }
+
+    pub(super) async fn user_enable(&self, pick: Pick) -> Result<Answer, Fault> {
+        let (id, record) = self.user(&pick)?;
+        let record = UserRecord { standing: Standing::Active, ..record };
+        self.put_user("user.enable", id, record).await?;
+        Ok(Answer::Done)
+    }
+
+    pub(super) async fn workspace_create(&self, label: Label) -> Result<Answer, Fault> {
+        let id = make_id().map_err(random_fault)?;
+        self.vault(|vault| {
+            let workspaces = &vault.tables.workspaces;
+            if workspaces.values().any(|one| one.label == label) {
+                return Err(taken("workspace", &label));
+            }
+            if workspaces.len() >= MAX_RECORDS { Err(full_fault("workspaces")) } else { Ok(()) }
+        })?;
+        let record = WorkspaceRecord { label, members: Vec::new(), created: clock::now() };
+        self.put_workspace("workspace.create", id, record).await?;
+        Ok(Answer::Workspace(id))
+    }
+
+    pub(super) async fn workspace_join(
+        &self,
+        workspace: Pick,
+        user: Pick,
+    ) -> Result<Answer, Fault> {
+        let (id, mut record) = self.workspace(&workspace)?;
+        let (user, _) = self.user(&user)?;
+        if record.members.len() >= MAX_MEMBERS {
+            return Err(full_fault("members in this workspace"));
+        }
+        if !record.members.contains(&user) {
+            record.members.push(user);
+            self.put_workspace("workspace.join", id, record).await?;
+        }
+        Ok(Answer::Done)
+    }
+
+    pub(super) async fn workspace_leave(
+        &self,
+        workspace: Pick,
+        user: Pick,
+    ) -> Result<Answer, Fault> {
+        let (id, mut record) = self.workspace(&workspace)?;
+        let (user, _) = self.user(&user)?;
+        record.members.retain(|member| *member != user);
+        self.put_workspace("workspace.leave", id, record).await?;
+        let homed = self.vault(|vault| {
+            let credentials = &vault.tables.credentials;
+            let homed =
+                credentials.iter().filter(|(_, one)| one.record.home == Home::Workspace(id));
+            Ok(homed.map(|(credential, _)| *credential).collect::<Vec<_>>())
+        })?;
+        self.stop(|party| party.user == user && homed.contains(&party.credential));
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn user(&self, pick: &Pick) -> Result<(UserId, UserRecord), Fault> {
+        self.vault(|vault| {
+            let id = picked(vault.tables.pick_user(pick))?;
+            let record = vault.tables.users.get(&id).cloned();
+            record.map(|record| (id, record)).ok_or_else(|| gone("user"))
+        })
+    }
+
+    fn workspace(&self, pick: &Pick) -> Result<(WorkspaceId, WorkspaceRecord), Fault> {
+        self.vault(|vault| {
+            let id = picked(vault.tables.pick_workspace(pick))?;
+            let record = vault.tables.workspaces.get(&id).cloned();
+            record.map(|record| (id, record)).ok_or_else(|| gone("workspace"))
+        })
+    }
+
+    async fn put_user(
+        &self,
+        act: &'static str,
+        id: UserId,
+        record: UserRecord,
+    ) -> Result<(), Fault> {
+        let kept = record.clone();
+        self.commit(
+            (act, id.to_string()),
+            |vault, changes| write(vault, changes, &RecordName::User(id), &record),
+            |vault| drop(vault.tables.users.insert(id, kept)),
+        )
+        .await
+    }
+
+    async fn put_workspace(
+        &self,
+        act: &'static str,
+        id: WorkspaceId,
+        record: WorkspaceRecord,
+    ) -> Result<(), Fault> {
+        let kept = record.clone();
+        self.commit(
+            (act, id.to_string()),
+            |vault, changes| write(vault, changes, &RecordName::Workspace(id), &record),
+            |vault| drop(vault.tables.workspaces.insert(id, kept)),
+        )
+        .await
+    }
+}
+
+pub(super) fn taken(what: &str, label: &Label) -> Fault {
+    fault(
+        "SR-NAME-001",
+        format!("there is a {what} called '{label}' already"),
+        "choose another name",
+    )
+}
+
+pub(super) fn gone(what: &str) -> Fault {
+    fault("SR-PICK-002", format!("the {what} is gone"), "list what there is")
+}

@@ -1,0 +1,309 @@
+//! Making, opening and closing the vault.
+//!
+//! Invariant: passphrases and shares are wiped when the attempt is over; Argon2 and the disk run on another thread.
+//! Invariant: a failed attempt leaves the vault as it was, and is counted.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use strongroom_protocol::SecretBytes;
+use strongroom_protocol::operator::{
+    Answer, Exit, Fault, MAX_PASSPHRASE_BYTES, MAX_SHARES, MIN_PASSPHRASE_BYTES, Progress,
+    SealKind, SealWish, UnsealWith,
+};
+use strongroom_sys::Secret;
+use tokio::task::spawn_blocking;
+
+use super::{Act, fault};
+use crate::clock;
+use crate::founding::{Founding, FoundingError, VAULT_DIRECTORY};
+use crate::keeper::{State, Waiting};
+use crate::keys::RootKey;
+use crate::seal::{self, Sealed, Unsealed};
+use crate::vault::{Opening, Vault, algorithm, seal_kind};
+
+impl Act<'_> {
+    pub(super) async fn init(&self, wish: SealWish) -> Result<Answer, Fault> {
+        match &*self.keeper.state.borrow() {
+            State::Uninitialised(_) => {}
+            State::Sealed(_) | State::Opening | State::Ready(_) | State::Faulty(_) => {
+                let next = "unseal it ('strongroom unseal'), or choose another --dir";
+                return Err(fault(
+                    "SR-INIT-001",
+                    "there is a vault in this directory already",
+                    next,
+                ));
+            }
+        }
+        let data = self.keeper.settings.data.clone();
+        match wish {
+            SealWish::Passphrase(passphrase) => {
+                check_passphrase(&passphrase)?;
+                let made = on_thread(move || Founding::with_passphrase(&data, &passphrase)).await?;
+                self.open_founded(made.map_err(|error| founding_fault(&error))?).await
+            }
+            SealWish::Shares { threshold, count } => {
+                if count > MAX_SHARES || threshold < 2 || threshold > count {
+                    let rule = format!("2 <= threshold <= shares <= {MAX_SHARES}");
+                    return Err(fault("SR-INIT-002", rule, "choose other numbers"));
+                }
+                let split = on_thread(move || Founding::split(&data, (threshold, count))).await?;
+                let (founding, texts) = split.map_err(|error| founding_fault(&error))?;
+                self.keeper.enter(State::Uninitialised(Some(Box::new(founding))));
+                Ok(Answer::Shares(texts))
+            }
+        }
+    }
+
+    pub(super) async fn prove_custody(&self, shares: Vec<SecretBytes>) -> Result<Answer, Fault> {
+        let founding = match self.keeper.enter(State::Opening) {
+            State::Uninitialised(Some(founding)) => founding,
+            other @ (State::Uninitialised(None)
+            | State::Sealed(_)
+            | State::Opening
+            | State::Ready(_)
+            | State::Faulty(_)) => {
+                self.keeper.enter(other);
+                return Err(fault(
+                    "SR-INIT-003",
+                    "no vault is being made",
+                    "run 'strongroom init'",
+                ));
+            }
+        };
+        let (founding, proved) = on_thread(move || {
+            let proved = founding.with_shares(&shares);
+            (founding, proved)
+        })
+        .await?;
+        match proved {
+            Ok(unsealed) => self.open_founded(unsealed).await,
+            Err(error) => {
+                self.keeper.enter(State::Uninitialised(Some(founding)));
+                Err(Fault { exit: Exit::Provisional, ..founding_fault(&error) })
+            }
+        }
+    }
+
+    async fn open_founded(&self, unsealed: Unsealed) -> Result<Answer, Fault> {
+        let place = self.keeper.settings.data.join(VAULT_DIRECTORY);
+        let kind = Sealed::load(&place).map(|sealed| seal_kind(&sealed));
+        let kind = kind.map_err(|error| founding_fault(&error.into()))?;
+        self.open(unsealed, kind, 0).await?;
+        let vault_key = self.vault(|vault| Ok(vault.vault_key.clone()))?;
+        Ok(Answer::Initialised(vault_key))
+    }
+
+    pub(super) async fn unseal(&self, with: UnsealWith) -> Result<Answer, Fault> {
+        let mut waiting = match self.keeper.enter(State::Opening) {
+            State::Sealed(waiting) => waiting,
+            other @ (State::Uninitialised(_)
+            | State::Opening
+            | State::Ready(_)
+            | State::Faulty(_)) => return Err(self.not_sealed(other)),
+        };
+        let tried = match with {
+            UnsealWith::Passphrase(passphrase) => self.try_passphrase(waiting, passphrase).await?,
+            UnsealWith::Share(share) => {
+                let tried = try_share(&mut waiting, &share);
+                (waiting, tried)
+            }
+        };
+        let (mut waiting, tried) = tried;
+        match tried {
+            Ok(Tried::Root(root)) => self.unseal_with(waiting, root).await,
+            Ok(Tried::Progress(progress)) => {
+                self.keeper.enter(State::Sealed(waiting));
+                Ok(Answer::Unsealing(progress))
+            }
+            Err(fault) => {
+                waiting.failed_attempts = waiting.failed_attempts.saturating_add(1);
+                self.keeper.enter(State::Sealed(waiting));
+                Err(fault)
+            }
+        }
+    }
+
+    fn not_sealed(&self, state: State) -> Fault {
+        let fault = match &state {
+            State::Ready(_) => fault("SR-SEALED-005", "the vault is open already", "nothing to do"),
+            State::Opening => fault("SR-SEALED-006", "the vault is being opened", "wait a moment"),
+            State::Faulty(why) => why.clone(),
+            State::Uninitialised(_) => fault(
+                "SR-SEALED-003",
+                "there is no vault yet",
+                "run 'strongroom init' or 'strongroom up'",
+            ),
+            State::Sealed(_) => fault("SR-INTERNAL-007", "the vault is sealed", "try again"),
+        };
+        self.keeper.enter(state);
+        fault
+    }
+
+    async fn try_passphrase(
+        &self,
+        waiting: Box<Waiting>,
+        passphrase: SecretBytes,
+    ) -> Result<(Box<Waiting>, Result<Tried, Fault>), Fault> {
+        on_thread(move || {
+            let secret = passphrase.expose(Secret::copy_from);
+            let tried = waiting.sealed.open_with_passphrase(&secret);
+            let tried = tried.map(Tried::Root).map_err(|error| {
+                fault("SR-SEALED-007", error.to_string(), "try again; nothing was changed")
+            });
+            (waiting, tried)
+        })
+        .await
+    }
+
+    async fn unseal_with(&self, waiting: Box<Waiting>, root: RootKey) -> Result<Answer, Fault> {
+        let Waiting { sealed, ceremony, failed_attempts, .. } = *waiting;
+        let kind = seal_kind(&sealed);
+        let unsealed = sealed.unseal(root, algorithm(), &mut getrandom::fill);
+        match unsealed {
+            Ok(unsealed) => {
+                self.open(unsealed, kind, failed_attempts).await?;
+                Ok(Answer::Unsealed)
+            }
+            Err(still) => {
+                let why = fault(
+                    "SR-SEALED-008",
+                    still.error.to_string(),
+                    "keep the data directory as it is and restore a backup into another one",
+                );
+                let waiting = Waiting {
+                    sealed: still.sealed,
+                    ceremony,
+                    attempt: None,
+                    failed_attempts: failed_attempts.saturating_add(1),
+                };
+                self.keeper.enter(State::Sealed(Box::new(waiting)));
+                Err(Fault { exit: Exit::Corrupt, ..why })
+            }
+        }
+    }
+
+    /// Opens store and journal on another thread; a refusal leaves the vault shut and says why.
+    async fn open(
+        &self,
+        unsealed: Unsealed,
+        kind: SealKind,
+        failed_attempts: u64,
+    ) -> Result<(), Fault> {
+        self.keeper.enter(State::Opening);
+        let data: PathBuf = self.keeper.settings.data.clone();
+        let opening = Opening { operator: self.operator, failed_attempts, now: clock::now() };
+        match on_thread(move || Vault::open((unsealed, kind), &data, opening)).await? {
+            Ok(vault) => {
+                self.keeper.enter(State::Ready(Box::new(vault)));
+                Ok(())
+            }
+            Err(error) => {
+                let fault = error.fault();
+                self.keeper.enter(State::Faulty(fault.clone()));
+                Err(fault)
+            }
+        }
+    }
+
+    pub(super) fn seal(&self) -> Result<Answer, Fault> {
+        self.vault(|_| Ok(()))?;
+        self.keeper.close("an operator sealed it", |vault| shut(&vault));
+        Ok(Answer::Done)
+    }
+}
+
+/// What one part of a seal led to.
+enum Tried {
+    Root(RootKey),
+    Progress(Progress),
+}
+
+fn try_share(waiting: &mut Waiting, share: &SecretBytes) -> Result<Tried, Fault> {
+    let now = Instant::now();
+    let Waiting { sealed, ceremony, attempt, .. } = waiting;
+    let refused = |error: seal::AttemptRefusal| {
+        fault(
+            "SR-SHARE-001",
+            error.to_string(),
+            "bring another share; those accepted stay accepted",
+        )
+    };
+    if ceremony.standing(now, sealed).is_none() {
+        *attempt = None;
+    }
+    let id = match *attempt {
+        Some(id) => id,
+        None => ceremony.begin(now, sealed, &mut getrandom::fill).map_err(refused)?,
+    };
+    *attempt = Some(id);
+    let progress =
+        share.expose(|text| ceremony.offer(id, text.trim_ascii(), now, sealed)).map_err(refused)?;
+    Ok(match progress {
+        seal::Progress::Complete(root) => {
+            *attempt = None;
+            Tried::Root(root)
+        }
+        seal::Progress::Waiting(standing) => Tried::Progress(progress_of(&standing, sealed)),
+    })
+}
+
+/// How far an unsealing is, for people.
+pub(super) fn progress_of(standing: &seal::Standing, sealed: &Sealed) -> Progress {
+    let accepted = u8::try_from(standing.accepted.len()).unwrap_or(u8::MAX);
+    let threshold = sealed.share_sets().next().map_or(0, |set| set.threshold);
+    let needed = standing.missing.map_or(threshold, |missing| accepted.saturating_add(missing));
+    let [first, second, ..] = standing.id.0;
+    let left = standing.expires_in.as_secs();
+    Progress {
+        attempt: hex::encode([first, second]),
+        accepted: standing.accepted.clone(),
+        needed,
+        expires_in_secs: u32::try_from(left).unwrap_or(u32::MAX),
+    }
+}
+
+/// The state of a vault whose keys were just dropped.
+pub fn shut(vault: &Vault) -> State {
+    let directory = vault.unsealed.lock().map(|one| one.directory().to_path_buf());
+    let loaded = directory.ok().map(|directory| Sealed::load(&directory));
+    match loaded {
+        Some(Ok(sealed)) => State::Sealed(Box::new(Waiting::new(sealed))),
+        Some(Err(_)) | None => State::Faulty(fault(
+            "SR-STORE-009",
+            "the seal's file cannot be read",
+            "look at the disk, then restart",
+        )),
+    }
+}
+
+fn check_passphrase(passphrase: &SecretBytes) -> Result<(), Fault> {
+    if (MIN_PASSPHRASE_BYTES..=MAX_PASSPHRASE_BYTES).contains(&passphrase.len()) {
+        return Ok(());
+    }
+    let rule = format!("a passphrase has {MIN_PASSPHRASE_BYTES} to {MAX_PASSPHRASE_BYTES} bytes");
+    Err(fault("SR-INIT-004", rule, "choose a longer one, such as five random words"))
+}
+
+fn founding_fault(error: &FoundingError) -> Fault {
+    let next = match error {
+        FoundingError::Share(_) | FoundingError::TooFew(_) => "enter the shares that were printed",
+        FoundingError::Exists => "unseal it ('strongroom unseal'), or choose another --dir",
+        FoundingError::Files(_)
+        | FoundingError::Random(_)
+        | FoundingError::Passphrase(_)
+        | FoundingError::Split(_)
+        | FoundingError::Seal(_)
+        | FoundingError::Rehearsal(_)
+        | FoundingError::Books(_) => "look at the disk's free space and the directory's owner",
+    };
+    fault("SR-INIT-005", error.to_string(), next)
+}
+
+async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Fault> {
+    spawn_blocking(work).await.map_err(|_| {
+        fault("SR-INTERNAL-008", "a thread ended", "restart, and report this as a defect")
+    })
+}

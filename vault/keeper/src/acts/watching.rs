@@ -1,0 +1,177 @@
+//! Looking: status, doctor, journal and usage.
+//!
+//! Invariant: nothing here changes anything; reading files happens on another thread.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use strongroom_policy::id::{CredentialId, TokenId, UserId};
+use strongroom_policy::moment::Moment;
+use strongroom_policy::name::Label;
+use strongroom_protocol::operator::listing::{JournalRow, UsageRow};
+use strongroom_protocol::operator::{Answer, Check, Fault, Status, UsageBy, Verdict};
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use super::sealing::progress_of;
+use super::{Act, fault};
+use crate::journal::{read, rfc3339};
+use crate::keeper::State;
+use crate::tables::Tables;
+use crate::vault::{Vault, seal_kind};
+
+/// Longest that a tail waits.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+/// How often a waiting tail looks.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+impl Act<'_> {
+    pub(super) fn status(&self) -> Answer {
+        let state = self.keeper.vault_state();
+        let mut status = Status {
+            state,
+            unsealing: None,
+            seal: None,
+            vault_key: None,
+            courier: self.keeper.has_courier(),
+            gateway: self.keeper.has_gateway(),
+            journal_entries: 0,
+            credentials: 0,
+            fault: None,
+        };
+        match &mut *self.keeper.state.borrow_mut() {
+            State::Uninitialised(_) | State::Opening => {}
+            State::Sealed(waiting) => {
+                status.seal = Some(seal_kind(&waiting.sealed));
+                let now = Instant::now();
+                let standing = waiting.ceremony.standing(now, &waiting.sealed);
+                status.unsealing = standing.map(|standing| progress_of(&standing, &waiting.sealed));
+            }
+            State::Ready(vault) => {
+                status.seal = Some(vault.seal);
+                status.vault_key = Some(vault.vault_key.clone());
+                status.journal_entries = vault.journal.entries();
+                let credentials = vault.tables.credentials.len();
+                status.credentials = u32::try_from(credentials).unwrap_or(u32::MAX);
+            }
+            State::Faulty(fault) => status.fault = Some(fault.clone()),
+        }
+        Answer::Status(status)
+    }
+
+    pub(super) fn doctor(&self) -> Answer {
+        let mut checks = self.keeper.settings.confinement.clone();
+        checks.push(match &*self.keeper.state.borrow() {
+            State::Ready(vault) => journal_check(vault),
+            State::Faulty(why) => {
+                check("vault", Verdict::Fail, why.message.clone(), why.next.clone())
+            }
+            State::Uninitialised(_) | State::Sealed(_) | State::Opening => check(
+                "vault",
+                Verdict::Warn,
+                "sealed or not made yet".to_owned(),
+                Some("strongroom unseal".to_owned()),
+            ),
+        });
+        let fix = "it is started again by 'strongroom up'; see its log".to_owned();
+        for (name, there) in
+            [("courier", self.keeper.has_courier()), ("gateway", self.keeper.has_gateway())]
+        {
+            checks.push(if there {
+                check(name, Verdict::Ok, "connected".to_owned(), None)
+            } else {
+                check(name, Verdict::Fail, "not connected".to_owned(), Some(fix.clone()))
+            });
+        }
+        Answer::Doctor(checks)
+    }
+
+    pub(super) async fn audit_tail(
+        &self,
+        after: Option<u64>,
+        limit: u32,
+        wait_ms: u32,
+    ) -> Result<Answer, Fault> {
+        let until = Instant::now()
+            .checked_add(Duration::from_millis(wait_ms.into()).min(MAX_WAIT))
+            .unwrap_or_else(Instant::now);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        loop {
+            let entries = self.vault(|vault| Ok(vault.journal.entries()))?;
+            let news = after.is_none_or(|after| entries > after);
+            if news || Instant::now() >= until {
+                let directory = self.journal_directory()?;
+                let rows: Vec<JournalRow> =
+                    on_thread(move || read::tail(&directory, after, limit)).await?;
+                return Ok(Answer::Journal(rows));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    pub(super) async fn usage(&self, since_ms: u64, by: UsageBy) -> Result<Answer, Fault> {
+        let directory = self.journal_directory()?;
+        let since = rfc3339(Moment::from_unix_millis(since_ms));
+        let mut rows: Vec<UsageRow> =
+            on_thread(move || read::usage(&directory, &since, by)).await?;
+        self.vault(|vault| {
+            for row in &mut rows {
+                row.label = label_of(&vault.tables, &row.key, by);
+            }
+            Ok(())
+        })?;
+        Ok(Answer::Usage(rows))
+    }
+
+    fn journal_directory(&self) -> Result<PathBuf, Fault> {
+        self.vault(|vault| Ok(vault.journal_directory.clone()))
+    }
+}
+
+fn journal_check(vault: &Vault) -> Check {
+    let entries = vault.journal.entries();
+    match vault.journal.health() {
+        Ok(()) => check("journal", Verdict::Ok, format!("{entries} entries, written"), None),
+        Err(error) => check(
+            "journal",
+            Verdict::Fail,
+            error.to_string(),
+            Some("look at the disk, then seal and unseal".to_owned()),
+        ),
+    }
+}
+
+fn check(name: &str, verdict: Verdict, detail: String, fix: Option<String>) -> Check {
+    Check { name: name.to_owned(), verdict, detail, fix }
+}
+
+fn label_of(tables: &Tables, key: &str, by: UsageBy) -> Option<Label> {
+    match by {
+        UsageBy::User => {
+            let id = key.parse::<UserId>().ok()?;
+            tables.users.get(&id).map(|one| one.label.clone())
+        }
+        UsageBy::Token => {
+            let id = key.parse::<TokenId>().ok()?;
+            tables.tokens.get(&id).map(|one| one.record.label.clone())
+        }
+        UsageBy::Credential => {
+            let id = key.parse::<CredentialId>().ok()?;
+            tables.credentials.get(&id).map(|one| one.record.label.clone())
+        }
+        UsageBy::Model | UsageBy::Provider => None,
+    }
+}
+
+async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, Fault> {
+    let next = "look at the journal's directory and the disk";
+    match spawn_blocking(work).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => {
+            Err(fault("SR-JOURNAL-004", format!("the journal cannot be read: {error}"), next))
+        }
+        Err(_) => Err(fault("SR-JOURNAL-004", "the reading thread ended", next)),
+    }
+}

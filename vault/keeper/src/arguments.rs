@@ -1,0 +1,161 @@
+//! The keeper's command line, as the supervisor writes it.
+//!
+//! Invariant: an unknown or doubled argument is an error; nothing secret is ever here.
+
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use nix::unistd::{Gid, Uid};
+use strongroom_sys::confine::Layer;
+
+/// What the keeper is to do.
+#[derive(Debug)]
+pub enum Wish {
+    /// Serve.
+    Serve(Box<Arguments>),
+    /// Look whether the store of a data directory opens, on a copy of it.
+    Check(PathBuf),
+}
+
+/// What the keeper is started with.
+#[derive(Debug)]
+pub struct Arguments {
+    /// Where everything lies.
+    pub data: PathBuf,
+    /// Where the sockets lie.
+    pub run: PathBuf,
+    /// What users call us.
+    pub public_url: String,
+    /// The operators' group; without one only our own user and root come in.
+    pub operator_gid: Option<Gid>,
+    /// The gateway's user.
+    pub ask_uid: Uid,
+    /// The gateway's group.
+    pub ask_gid: Option<Gid>,
+    /// The courier's user.
+    pub errand_uid: Uid,
+    /// The courier's group.
+    pub errand_gid: Option<Gid>,
+    /// Told when the sockets are there.
+    pub ready_fd: Option<RawFd>,
+    /// Layers of confinement that may be missing.
+    pub accept_missing: Vec<Layer>,
+}
+
+/// What is wrong with the command line.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadArguments {
+    /// Not one of ours.
+    #[error("unknown argument '{0}'")]
+    Unknown(String),
+    /// Without its value, or with one that does not fit.
+    #[error("{0} needs a value that fits")]
+    Value(String),
+    /// Not given.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+}
+
+impl Wish {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    /// See [`BadArguments`].
+    pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, BadArguments> {
+        let mut given = Given::default();
+        let mut arguments = arguments;
+        while let Some(name) = arguments.next() {
+            if name == "--check" {
+                given.check = true;
+                continue;
+            }
+            let value = arguments.next().ok_or_else(|| BadArguments::Value(name.clone()))?;
+            given.take(&name, value)?;
+        }
+        if given.check {
+            return given.data.map(Self::Check).ok_or(BadArguments::Missing("--data"));
+        }
+        Ok(Self::Serve(Box::new(given.whole()?)))
+    }
+}
+
+#[derive(Default)]
+struct Given {
+    check: bool,
+    data: Option<PathBuf>,
+    run: Option<PathBuf>,
+    public_url: Option<String>,
+    operator_gid: Option<u32>,
+    ask_uid: Option<u32>,
+    ask_gid: Option<u32>,
+    errand_uid: Option<u32>,
+    errand_gid: Option<u32>,
+    ready_fd: Option<RawFd>,
+    accept_missing: Vec<Layer>,
+}
+
+impl Given {
+    fn take(&mut self, name: &str, value: String) -> Result<(), BadArguments> {
+        match name {
+            "--data" => self.data = Some(value.into()),
+            "--run" => self.run = Some(value.into()),
+            "--public-url" => self.public_url = Some(value),
+            "--operator-gid" => self.operator_gid = Some(number(name, &value)?),
+            "--ask-uid" => self.ask_uid = Some(number(name, &value)?),
+            "--ask-gid" => self.ask_gid = Some(number(name, &value)?),
+            "--errand-uid" => self.errand_uid = Some(number(name, &value)?),
+            "--errand-gid" => self.errand_gid = Some(number(name, &value)?),
+            "--ready-fd" => self.ready_fd = Some(number(name, &value)?),
+            "--accept-missing" => {
+                for layer in value.split(',').filter(|layer| !layer.is_empty()) {
+                    self.accept_missing.push(number(name, layer)?);
+                }
+            }
+            _ => return Err(BadArguments::Unknown(name.to_owned())),
+        }
+        Ok(())
+    }
+
+    fn whole(self) -> Result<Arguments, BadArguments> {
+        Ok(Arguments {
+            data: self.data.ok_or(BadArguments::Missing("--data"))?,
+            run: self.run.ok_or(BadArguments::Missing("--run"))?,
+            public_url: self.public_url.ok_or(BadArguments::Missing("--public-url"))?,
+            operator_gid: self.operator_gid.map(Gid::from_raw),
+            ask_uid: self.ask_uid.map(Uid::from_raw).ok_or(BadArguments::Missing("--ask-uid"))?,
+            ask_gid: self.ask_gid.map(Gid::from_raw),
+            errand_uid: self
+                .errand_uid
+                .map(Uid::from_raw)
+                .ok_or(BadArguments::Missing("--errand-uid"))?,
+            errand_gid: self.errand_gid.map(Gid::from_raw),
+            ready_fd: self.ready_fd,
+            accept_missing: self.accept_missing,
+        })
+    }
+}
+
+fn number<T: FromStr>(name: &str, value: &str) -> Result<T, BadArguments> {
+    value.parse().map_err(|_| BadArguments::Value(name.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BadArguments, Wish};
+
+    fn parse(line: &str) -> Result<Wish, BadArguments> {
+        Wish::parse(line.split_whitespace().map(ToOwned::to_owned))
+    }
+
+    #[test]
+    fn what_is_unknown_or_missing_is_an_error() {
+        let whole = "--data d --run r --public-url u --ask-uid 1 --errand-uid 2";
+        assert!(matches!(parse(whole), Ok(Wish::Serve(_))));
+        assert!(matches!(parse("--check --data d"), Ok(Wish::Check(_))));
+        assert!(parse(&format!("{whole} --what ever")).is_err());
+        assert!(parse(&format!("{whole} --ready-fd x")).is_err());
+        assert!(parse(&format!("{whole} --accept-missing nonsense")).is_err());
+        assert_eq!(parse("--data d").unwrap_err(), BadArguments::Missing("--run"));
+    }
+}

@@ -1,0 +1,75 @@
+//! `errand.sock`: the courier's door.
+//!
+//! Trusts: that the peer runs under the courier's uid.
+//! Distrusts: everything it says; without a ticket it gets no key.
+
+use std::rc::Rc;
+
+use strongroom_protocol::errand::{FromCourier, Outcome, Probed, ToCourier};
+use strongroom_protocol::frame::MAX_ERRAND_BYTES;
+use tokio::net::UnixStream;
+use tokio::task::spawn_local;
+
+use super::inbox::{Inbox, InboxError};
+use super::outbox::Outbox;
+use crate::keeper::Keeper;
+use crate::pipeline;
+
+/// Serves the courier until it goes; what it was doing then is lost.
+pub async fn serve(keeper: Rc<Keeper>, stream: UnixStream) {
+    let (reader, writer) = stream.into_split();
+    let outbox = Outbox::new(MAX_ERRAND_BYTES);
+    if keeper.add_courier(&outbox).is_err() {
+        tracing::warn!("a second courier was turned away");
+        return;
+    }
+    let draining = Rc::clone(&outbox);
+    spawn_local(async move { draining.drain(writer).await });
+    let ended = listen(&keeper, &outbox, Inbox::new(reader, MAX_ERRAND_BYTES)).await;
+    tracing::info!(reason = %ended, "the courier has left");
+    outbox.close();
+    keeper.lose_courier();
+}
+
+async fn listen(
+    keeper: &Rc<Keeper>,
+    outbox: &Outbox,
+    mut inbox: Inbox<tokio::net::unix::OwnedReadHalf>,
+) -> InboxError {
+    loop {
+        let message = match inbox.next::<FromCourier>().await {
+            Ok(message) => message,
+            Err(error) => return error,
+        };
+        match message {
+            FromCourier::Redeem(ticket) => {
+                let told = match pipeline::redeem(keeper, ticket) {
+                    Ok(errand) => {
+                        outbox.push(&ToCourier::Errand { ticket, errand: Box::new(errand) })
+                    }
+                    Err(refusal) => outbox.push(&ToCourier::Refused { ticket, refusal }),
+                };
+                if told.is_err() {
+                    return InboxError::Ended;
+                }
+            }
+            FromCourier::Outcome(outcome) => end(keeper, *outcome),
+            FromCourier::Probed(probed) => told(keeper, *probed),
+        }
+    }
+}
+
+/// The outcome of a call; of a probe it is kept until its text has come, or goes to the waiter when it came before.
+fn end(keeper: &Keeper, outcome: Outcome) {
+    pipeline::close(keeper, &outcome);
+    if let Some((_, kept)) = keeper.probes.borrow_mut().get_mut(&outcome.call) {
+        *kept = Some(outcome);
+    }
+}
+
+fn told(keeper: &Keeper, probed: Probed) {
+    if let Some((waiter, Some(outcome))) = keeper.probes.borrow_mut().remove(&probed.call) {
+        // Whoever stopped waiting has told the operator so.
+        drop(waiter.send((outcome, probed.text)));
+    }
+}

@@ -1,0 +1,93 @@
+//! Messages on their way to one peer: gathered, then written in one go.
+//!
+//! Invariant: what waits is bounded; a peer that does not read is cut off.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::Serialize;
+use strongroom_protocol::frame::{FrameError, encode_into};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+/// Most bytes that wait for one peer.
+const MAX_WAITING_BYTES: usize = 8 * 1024 * 1024;
+/// How long one write may take.
+const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Messages on their way to one peer.
+pub struct Outbox {
+    waiting: RefCell<Zeroizing<Vec<u8>>>,
+    news: Notify,
+    open: Cell<bool>,
+    limit: usize,
+}
+
+/// Why a message does not go out.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboxError {
+    /// The peer is gone or does not read.
+    #[error("the peer is gone")]
+    Closed,
+    /// The message is too long.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+}
+
+impl Outbox {
+    /// An empty one; messages are at most `limit` bytes.
+    pub fn new(limit: usize) -> Rc<Self> {
+        Rc::new(Self {
+            waiting: RefCell::default(),
+            news: Notify::new(),
+            open: Cell::new(true),
+            limit,
+        })
+    }
+
+    /// Adds a message.
+    ///
+    /// # Errors
+    /// When the peer is gone or the message too long.
+    pub fn push<M: Serialize>(&self, message: &M) -> Result<(), OutboxError> {
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.len() > MAX_WAITING_BYTES {
+            self.close();
+        }
+        if !self.open.get() {
+            return Err(OutboxError::Closed);
+        }
+        encode_into(&mut waiting, message, self.limit)?;
+        self.news.notify_one();
+        Ok(())
+    }
+
+    /// Whether the peer is there.
+    pub fn is_open(&self) -> bool {
+        self.open.get()
+    }
+
+    /// Ends the connection.
+    pub fn close(&self) {
+        self.open.set(false);
+        self.news.notify_one();
+    }
+
+    /// Writes what waits until the connection ends.
+    pub async fn drain(&self, mut writer: impl AsyncWrite + Unpin) {
+        while self.open.get() {
+            self.news.notified().await;
+            let batch = std::mem::take(&mut *self.waiting.borrow_mut());
+            if batch.is_empty() {
+                continue;
+            }
+            match timeout(WRITE_PATIENCE, writer.write_all(&batch)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => self.close(),
+            }
+        }
+    }
+}

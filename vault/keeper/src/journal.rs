@@ -1,0 +1,129 @@
+//! The audit journal: append-only lines of JSON, each chained to the one before by a keyed MAC.
+//!
+//! ```text
+//! {"n":7,"t":"2026-11-22T10:00:00.123Z","what":"admit",…,"chain":"<64 hex>"}
+//! chain(n) = HMAC-SHA256(journal key, chain(n-1) ‖ line without its chain)
+//! ```
+//! One entry before a key is opened (`admit`), one when the call has ended (`close`); operators' acts, refusals, and
+//! what the vault itself does. Written by one thread, handed to the disk at most [`SYNC_EVERY`] later by another.
+//!
+//! Invariant: [`Journal::admit`] is the only maker of an [`Admitted`]: no entry, no key.
+//! Invariant: a journal that cannot be written, or whose file was taken away, admits nothing.
+//! Invariant: ids only, never a name of a person, a prompt or a secret.
+
+pub mod entry;
+pub mod read;
+mod writer;
+
+use std::path::Path;
+use std::time::Duration;
+
+use strongroom_policy::decide::Permit;
+use strongroom_policy::id::CallId;
+use strongroom_policy::moment::Moment;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::keys::JournalKey;
+use entry::Entry;
+pub use writer::{JournalError, rfc3339};
+use writer::{Line, Writer};
+
+/// The file within the journal's directory.
+pub const JOURNAL_FILE: &str = "journal.jsonl";
+/// How long an entry may lie in the page cache.
+pub const SYNC_EVERY: Duration = Duration::from_millis(200);
+/// How long a call waits for its entry before it is refused.
+pub const ENTRY_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The open journal.
+pub struct Journal {
+    writer: Writer,
+}
+
+/// Proof that a permit is in the journal. Spent by opening the key.
+#[must_use]
+#[derive(Debug)]
+pub struct Admitted {
+    permit: Permit,
+    call: CallId,
+}
+
+impl Journal {
+    /// Opens the journal in a directory: checks the chain of every entry, cuts off a line that was never acknowledged,
+    /// and answers which calls were admitted and never closed.
+    ///
+    /// # Errors
+    /// When the files cannot be used, or an entry does not hold.
+    pub fn open(directory: &Path, key: JournalKey) -> Result<(Self, Vec<CallId>), JournalError> {
+        let (writer, open_calls) = Writer::start(directory, key)?;
+        Ok((Self { writer }, open_calls))
+    }
+
+    /// Writes that a call may be made; only then is there an [`Admitted`].
+    ///
+    /// # Errors
+    /// When the entry is not written within [`ENTRY_PATIENCE`].
+    pub async fn admit(
+        &self,
+        permit: Permit,
+        call: CallId,
+        now: Moment,
+    ) -> Result<Admitted, JournalError> {
+        self.record(&Entry::admit(call, &permit), now).await?;
+        Ok(Admitted { permit, call })
+    }
+
+    /// Writes an entry and waits until it is written.
+    ///
+    /// # Errors
+    /// When it is not written within [`ENTRY_PATIENCE`].
+    pub async fn record(&self, entry: &Entry<'_>, now: Moment) -> Result<(), JournalError> {
+        let (written, wait) = oneshot::channel();
+        self.writer.submit(Line::new(entry, now, Some(written))?)?;
+        match timeout(ENTRY_PATIENCE, wait).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(JournalError::Stopped),
+            Err(_) => Err(JournalError::Slow),
+        }
+    }
+
+    /// Writes an entry that nobody waits for; if it cannot be written the journal admits nothing more.
+    pub fn note(&self, entry: &Entry<'_>, now: Moment) {
+        let line = Line::new(entry, now, None);
+        if let Err(error) = line.and_then(|line| self.writer.submit(line)) {
+            tracing::error!(%error, "a journal entry is lost; nothing more is admitted");
+            self.writer.stop_admitting();
+        }
+    }
+
+    /// How many entries there are.
+    pub fn entries(&self) -> u64 {
+        self.writer.entries()
+    }
+
+    /// Bytes of an unacknowledged last line that were cut off when the journal was opened.
+    pub fn cut_bytes(&self) -> u64 {
+        self.writer.cut_bytes()
+    }
+
+    /// Whether entries can be written, as far as is known.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn health(&self) -> Result<(), JournalError> {
+        self.writer.health()
+    }
+}
+
+impl Admitted {
+    /// The call.
+    pub const fn call(&self) -> CallId {
+        self.call
+    }
+
+    /// What was permitted, for the one opening that it pays for.
+    pub fn spend(self) -> (Permit, CallId) {
+        (self.permit, self.call)
+    }
+}

@@ -1,0 +1,229 @@
+//! What stands in the journal: one shape per kind of event, ids and numbers only.
+//!
+//! Invariant: every text here comes from a closed set or a type with an alphabet; nothing of a body but the model's name.
+
+use serde::Serialize;
+use strongroom_policy::claims::{Feature, Stream};
+use strongroom_policy::decide::Permit;
+use strongroom_policy::id::{CallId, CredentialId, TenantId, TokenId, UserId};
+use strongroom_policy::name::ProviderName;
+use strongroom_policy::refusal::Refusal;
+use strongroom_protocol::errand::{Ending, Outcome};
+use strongroom_protocol::usage::Told;
+
+/// One event.
+#[derive(Debug, Serialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+pub enum Entry<'a> {
+    /// A call may be made: written before its key is opened.
+    Admit(Box<AdmitEntry<'a>>),
+    /// A call has ended.
+    Close(Box<CloseEntry>),
+    /// A call was admitted by a keeper that did not see its end.
+    Lost {
+        /// The call.
+        #[serde(serialize_with = "text")]
+        call: CallId,
+    },
+    /// A known token's call was refused.
+    Refuse(RefuseEntry<'a>),
+    /// Refusals of callers without a known token, counted.
+    Strangers {
+        /// How many since the last such entry.
+        refused: u64,
+    },
+    /// An operator's act.
+    Act {
+        /// The act, as in `token.create`.
+        act: &'static str,
+        /// The Unix user.
+        operator: u32,
+        /// The id or provider's name that it was done to.
+        target: String,
+        /// Whether it was done.
+        result: ActResult,
+    },
+    /// The vault was unsealed.
+    Unseal {
+        /// By which seal.
+        seal: &'static str,
+        /// The Unix user who brought the last part.
+        operator: u32,
+        /// Attempts that failed since it was sealed.
+        failed_attempts: u64,
+        /// Bytes of an unacknowledged last line that were cut off.
+        cut_bytes: u64,
+    },
+    /// The vault was sealed.
+    Seal {
+        /// Why.
+        reason: &'static str,
+    },
+}
+
+/// Whether an act was done.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ActResult {
+    /// It is about to be done: written first.
+    Begun,
+    /// It could not be done after all.
+    Failed,
+}
+
+/// A call that may be made.
+#[derive(Debug, Serialize)]
+pub struct AdmitEntry<'a> {
+    #[serde(serialize_with = "text")]
+    call: CallId,
+    #[serde(serialize_with = "text")]
+    tenant: TenantId,
+    #[serde(serialize_with = "text")]
+    user: UserId,
+    #[serde(serialize_with = "text")]
+    token: TokenId,
+    #[serde(serialize_with = "text")]
+    credential: CredentialId,
+    provider: &'a ProviderName,
+    host: &'a str,
+    method: &'static str,
+    path: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_output: Option<u64>,
+    stream: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    features: Vec<&'static str>,
+    rule: &'static str,
+}
+
+/// A call that has ended.
+#[derive(Debug, Serialize)]
+pub struct CloseEntry {
+    #[serde(serialize_with = "text")]
+    call: CallId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    /// `complete`, or the refusal's code.
+    end: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cached_input: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_write: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost_ticks: Option<u64>,
+    told: Told,
+    sent_bytes: u64,
+    received_bytes: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    scrubbed: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_byte_us: Option<u64>,
+    total_us: u64,
+}
+
+/// A refusal of a known token's call.
+#[derive(Debug, Serialize)]
+pub struct RefuseEntry<'a> {
+    /// Names the refusal towards the user.
+    #[serde(serialize_with = "text")]
+    pub call: CallId,
+    /// Whose.
+    #[serde(serialize_with = "text")]
+    pub user: UserId,
+    /// Which token.
+    #[serde(serialize_with = "text")]
+    pub token: TokenId,
+    /// For which provider.
+    pub provider: &'a ProviderName,
+    /// The refusal's code.
+    pub code: &'static str,
+    /// The rule that decided.
+    pub rule: &'static str,
+    /// What was denied, when the rule says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub about: Option<&'a str>,
+}
+
+impl<'a> Entry<'a> {
+    /// The entry of a permit.
+    pub fn admit(call: CallId, permit: &'a Permit) -> Self {
+        let claims = permit.claims();
+        Self::Admit(Box::new(AdmitEntry {
+            call,
+            tenant: permit.tenant(),
+            user: permit.user(),
+            token: permit.token(),
+            credential: permit.credential(),
+            provider: permit.provider(),
+            host: permit.destination().host.as_ref(),
+            method: permit.method().name(),
+            path: permit.target().path(),
+            model: claims.model.as_ref().map(AsRef::as_ref),
+            max_output: claims.max_output,
+            stream: claims.stream == Stream::Streamed,
+            features: claims.features.iter().map(Feature::name).collect(),
+            rule: permit.rule(),
+        }))
+    }
+
+    /// The entry of an outcome.
+    pub fn close(outcome: &Outcome) -> Self {
+        let usage = outcome.usage;
+        Self::Close(Box::new(CloseEntry {
+            call: outcome.call,
+            status: outcome.status,
+            end: match outcome.ending {
+                Ending::Complete => "complete",
+                Ending::Aborted(refusal) => refusal.code(),
+            },
+            input: usage.input,
+            output: usage.output,
+            cached_input: usage.cached_input,
+            cache_write: usage.cache_write,
+            reasoning: usage.reasoning,
+            cost_ticks: usage.cost_ticks,
+            told: usage.told,
+            sent_bytes: outcome.sent_bytes,
+            received_bytes: outcome.received_bytes,
+            scrubbed: outcome.scrubbed,
+            first_byte_us: outcome.first_byte.map(micros),
+            total_us: micros(outcome.total),
+        }))
+    }
+
+    /// The entry of a call that ended before any courier had it.
+    pub fn unmade(call: CallId, refusal: Refusal) -> Self {
+        Self::close(&Outcome {
+            call,
+            status: None,
+            ending: Ending::Aborted(refusal),
+            usage: strongroom_protocol::usage::Usage::default(),
+            sent_bytes: 0,
+            received_bytes: 0,
+            scrubbed: 0,
+            first_byte: None,
+            total: std::time::Duration::ZERO,
+        })
+    }
+}
+
+fn text<T: std::fmt::Display, S: serde::Serializer>(value: &T, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(value)
+}
+
+fn micros(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}

@@ -1,0 +1,300 @@
+//! The thread that writes the journal, and the one that hands it to the disk.
+//!
+//! Invariant: lines reach the file whole or not at all; a partial write is cut off before anyone is answered.
+//! Invariant: after a failed sync, a failed cut or a missing file nothing is written again by this process.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread;
+
+use strongroom_policy::id::CallId;
+use strongroom_policy::moment::Moment;
+use time::format_description::well_known::Rfc3339;
+use tokio::sync::oneshot;
+
+use super::entry::Entry;
+use super::{JOURNAL_FILE, SYNC_EVERY, read};
+use crate::keys::{self, JournalKey, TAG_BYTES};
+
+/// Why the journal is not opened or an entry not written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JournalError {
+    /// The file system said no; the entry is not there.
+    #[error("the journal cannot be written: {0}")]
+    Write(String),
+    /// A line does not hold: it was changed, or lines are missing.
+    #[error("the journal is damaged at entry {entry}: {reason}")]
+    Damaged {
+        /// The first entry that does not hold.
+        entry: u64,
+        /// In words.
+        reason: &'static str,
+    },
+    /// Entries could not be handed to the disk, or the file is gone: this process writes no more.
+    #[error("the journal is out of order until the vault is unsealed again: {0}")]
+    Broken(&'static str),
+    /// More entries wait than fit.
+    #[error("too many journal entries wait")]
+    Full,
+    /// The disk did not take the entry in time.
+    #[error("the journal did not answer in time")]
+    Slow,
+    /// The writer has ended.
+    #[error("the journal's writer has ended")]
+    Stopped,
+}
+
+/// One line on its way to the file.
+pub(super) struct Line {
+    body: Vec<u8>,
+    written: Option<oneshot::Sender<Result<(), JournalError>>>,
+}
+
+/// The side of the writer that the keeper holds.
+pub(super) struct Writer {
+    queue: SyncSender<Line>,
+    shared: Arc<Shared>,
+    cut_bytes: u64,
+}
+
+struct Shared {
+    entries: AtomicU64,
+    dirty: AtomicBool,
+    broken: AtomicBool,
+}
+
+/// What the writing thread owns.
+struct Pen {
+    file: File,
+    length: u64,
+    number: u64,
+    chain: [u8; TAG_BYTES],
+    key: JournalKey,
+    shared: Arc<Shared>,
+    buffer: Vec<u8>,
+}
+
+/// Most lines that wait: more than all calls that can be under way.
+const QUEUE_LINES: usize = 16 * 1024;
+/// Most lines in one write.
+const GROUP_LINES: usize = 256;
+/// Longest line; the longest path and a list of labels fit.
+const MAX_LINE_BYTES: usize = 16 * 1024;
+
+impl Line {
+    pub(super) fn new(
+        entry: &Entry<'_>,
+        now: Moment,
+        written: Option<oneshot::Sender<Result<(), JournalError>>>,
+    ) -> Result<Self, JournalError> {
+        let mut body = Vec::with_capacity(512);
+        let refused = |_| JournalError::Write("an entry does not fit its form".to_owned());
+        body.extend_from_slice(b",\"t\":\"");
+        body.extend_from_slice(rfc3339(now).as_bytes());
+        body.extend_from_slice(b"\",");
+        let start = body.len();
+        serde_json::to_writer(&mut body, entry).map_err(refused)?;
+        // `{"what":…}` goes on from `{"n":…,"t":…,`: its brace is not needed, nor the one at the end.
+        body.remove(start);
+        body.pop();
+        if body.len() > MAX_LINE_BYTES {
+            return Err(JournalError::Write("an entry is too long".to_owned()));
+        }
+        Ok(Self { body, written })
+    }
+}
+
+/// A moment as entries have it: RFC 3339, UTC, milliseconds.
+pub fn rfc3339(now: Moment) -> String {
+    let nanos = i128::from(now.unix_millis()).saturating_mul(1_000_000);
+    time::OffsetDateTime::from_unix_timestamp_nanos(nanos)
+        .ok()
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_else(|| now.unix_millis().to_string())
+}
+
+impl Writer {
+    pub(super) fn start(
+        directory: &Path,
+        key: JournalKey,
+    ) -> Result<(Self, Vec<CallId>), JournalError> {
+        let failed = |error: io::Error| JournalError::Write(error.to_string());
+        let path = directory.join(JOURNAL_FILE);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
+        File::open(directory).and_then(|dir| dir.sync_all()).map_err(failed)?;
+        let state = read::verify(&mut file, &key)?;
+        if state.torn_bytes > 0 {
+            file.set_len(state.whole_bytes).map_err(failed)?;
+        }
+        file.sync_all().map_err(failed)?;
+        let shared = Arc::new(Shared {
+            entries: AtomicU64::new(state.entries),
+            dirty: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+        });
+        let to_sync = file.try_clone().map_err(failed)?;
+        let pen = Pen {
+            file,
+            length: state.whole_bytes,
+            number: state.entries,
+            chain: state.chain,
+            key,
+            shared: Arc::clone(&shared),
+            buffer: Vec::with_capacity(64 * 1024),
+        };
+        let (queue, lines) = sync_channel(QUEUE_LINES);
+        let (ended, end) = sync_channel(0);
+        spawn("journal", move || {
+            write_lines(pen, &lines);
+            drop(ended);
+        })?;
+        let syncing = Arc::clone(&shared);
+        spawn("journal-sync", move || sync_often(&to_sync, &syncing, &end))?;
+        Ok((Self { queue, shared, cut_bytes: state.torn_bytes }, state.open_calls))
+    }
+
+    pub(super) fn submit(&self, line: Line) -> Result<(), JournalError> {
+        self.health()?;
+        self.queue.try_send(line).map_err(|error| match error {
+            TrySendError::Full(_) => JournalError::Full,
+            TrySendError::Disconnected(_) => JournalError::Stopped,
+        })
+    }
+
+    pub(super) fn entries(&self) -> u64 {
+        self.shared.entries.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn cut_bytes(&self) -> u64 {
+        self.cut_bytes
+    }
+
+    pub(super) fn health(&self) -> Result<(), JournalError> {
+        if self.shared.broken.load(Ordering::Acquire) {
+            return Err(JournalError::Broken("an earlier entry could not be kept"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn stop_admitting(&self) {
+        self.shared.broken.store(true, Ordering::Release);
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), JournalError> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map(drop)
+        .map_err(|error| JournalError::Write(error.to_string()))
+}
+
+fn write_lines(mut pen: Pen, lines: &Receiver<Line>) {
+    let mut group = Vec::with_capacity(GROUP_LINES);
+    while let Ok(first) = lines.recv() {
+        group.push(first);
+        while group.len() < GROUP_LINES
+            && let Ok(next) = lines.try_recv()
+        {
+            group.push(next);
+        }
+        let result = pen.write(&group);
+        for line in group.drain(..) {
+            match line.written {
+                // Whoever stopped waiting has refused the call already.
+                Some(written) => drop(written.send(result.clone())),
+                // Nobody waits, so nobody would notice: the hole must stop the service.
+                None if result.is_err() => pen.shared.broken.store(true, Ordering::Release),
+                None => {}
+            }
+        }
+    }
+}
+
+impl Pen {
+    fn write(&mut self, group: &[Line]) -> Result<(), JournalError> {
+        if self.shared.broken.load(Ordering::Acquire) {
+            return Err(JournalError::Broken("an earlier entry could not be kept"));
+        }
+        let (mut number, mut chain) = (self.number, self.chain);
+        self.buffer.clear();
+        for line in group {
+            number = number.saturating_add(1);
+            chain = append(&mut self.buffer, number, &chain, (&line.body, &self.key));
+        }
+        if let Err(error) = self.file.write_all(&self.buffer) {
+            self.cut_back();
+            return Err(JournalError::Write(error.to_string()));
+        }
+        let written = u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
+        self.length = self.length.saturating_add(written);
+        (self.number, self.chain) = (number, chain);
+        self.shared.entries.store(number, Ordering::Relaxed);
+        self.shared.dirty.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Half a line must not stand before the next one.
+    fn cut_back(&mut self) {
+        let cut = self
+            .file
+            .set_len(self.length)
+            .and_then(|()| self.file.seek(SeekFrom::Start(self.length)));
+        if let Err(error) = cut {
+            tracing::error!(%error, "a partial journal line cannot be cut off");
+            self.shared.broken.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// Writes one line and answers its chain value.
+fn append(
+    buffer: &mut Vec<u8>,
+    number: u64,
+    before: &[u8; TAG_BYTES],
+    (body, key): (&[u8], &JournalKey),
+) -> [u8; TAG_BYTES] {
+    let start = buffer.len();
+    buffer.extend_from_slice(b"{\"n\":");
+    buffer.extend_from_slice(number.to_string().as_bytes());
+    buffer.extend_from_slice(body);
+    let chain = keys::tag_journal(key, before, buffer.get(start..).unwrap_or_default());
+    buffer.extend_from_slice(read::CHAIN_OPENING);
+    buffer.extend_from_slice(hex::encode(chain).as_bytes());
+    buffer.extend_from_slice(read::CHAIN_CLOSING);
+    chain
+}
+
+fn sync_often(file: &File, shared: &Shared, end: &Receiver<()>) {
+    loop {
+        let ended = !matches!(end.recv_timeout(SYNC_EVERY), Err(RecvTimeoutError::Timeout));
+        let kept =
+            if shared.dirty.swap(false, Ordering::AcqRel) { file.sync_data() } else { Ok(()) };
+        let there = kept.and_then(|()| file.metadata()).map(|metadata| metadata.nlink() > 0);
+        match there {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::error!("the journal's file was taken away; nothing more is admitted");
+                shared.broken.store(true, Ordering::Release);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the journal cannot be kept; nothing more is admitted");
+                shared.broken.store(true, Ordering::Release);
+            }
+        }
+        if ended {
+            return;
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The keeper's state, and who hears of its changes.
+//!
+//! Invariant: one thread; the state is never borrowed across a wait.
+//! Invariant: whenever the vault closes, whatever the reason, calls are recalled and keys dropped in one place.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use strongroom_policy::id::{CallId, Id, Kind};
+use strongroom_policy::refusal::Refusal;
+use strongroom_protocol::ask::{Route, RoutePath, Snapshot, ToGateway, VaultState};
+use strongroom_protocol::errand::{MAX_RECALLED, Outcome, Recall, ToCourier};
+use strongroom_protocol::operator::{Check, Fault};
+use tokio::sync::{Mutex, oneshot};
+
+use crate::clock;
+use crate::doors::outbox::Outbox;
+use crate::founding::{ATTEMPT_LIFE, Founding};
+use crate::journal::entry::Entry;
+use crate::seal::{Ceremony, Sealed};
+use crate::vault::Vault;
+
+/// What the vault is.
+pub enum State {
+    /// There is none; perhaps one is being made.
+    Uninitialised(Option<Box<Founding>>),
+    /// Its keys are not in memory.
+    Sealed(Box<Waiting>),
+    /// A thread is opening or making it.
+    Opening,
+    /// Calls can be made.
+    Ready(Box<Vault>),
+    /// It was refused or broke; an operator must look.
+    Faulty(Fault),
+}
+
+/// A sealed vault and how far its unsealing is.
+pub struct Waiting {
+    /// The vault.
+    pub sealed: Sealed,
+    /// The shares that were brought.
+    pub ceremony: Ceremony,
+    /// The attempt that shares are brought to, while there is one.
+    pub attempt: Option<crate::seal::AttemptId>,
+    /// Attempts that failed.
+    pub failed_attempts: u64,
+}
+
+impl Waiting {
+    /// A sealed vault to which nobody has brought anything.
+    pub fn new(sealed: Sealed) -> Self {
+        Self { sealed, ceremony: Ceremony::new(ATTEMPT_LIFE), attempt: None, failed_attempts: 0 }
+    }
+}
+
+/// What the keeper was started with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where everything lies.
+    pub data: PathBuf,
+    /// What users call us: absolute URLs of providers are rewritten to this.
+    pub public_url: String,
+    /// What confinement said, for `doctor`.
+    pub confinement: Vec<Check>,
+}
+
+/// Waits for the outcome of one probe.
+pub type ProbeWaiter = oneshot::Sender<(Outcome, String)>;
+
+/// The keeper.
+pub struct Keeper {
+    /// What it was started with.
+    pub settings: Settings,
+    /// What the vault is.
+    pub state: RefCell<State>,
+    /// One act at a time, so that what it checked still holds when it is durable.
+    pub acts: Mutex<()>,
+    /// Probes under way; an act each, so at most one.
+    pub probes: RefCell<BTreeMap<CallId, (ProbeWaiter, Option<Outcome>)>>,
+    gateways: RefCell<Vec<Rc<Outbox>>>,
+    courier: RefCell<Option<Rc<Outbox>>>,
+    version: Cell<u64>,
+}
+
+/// How long a closing vault waits for its writers.
+pub const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+/// Most gateways.
+const MAX_GATEWAYS: usize = 4;
+
+impl Keeper {
+    /// A keeper over what lies in its data directory.
+    pub fn new(settings: Settings, state: State) -> Self {
+        Self {
+            settings,
+            state: RefCell::new(state),
+            acts: Mutex::new(()),
+            probes: RefCell::default(),
+            gateways: RefCell::default(),
+            courier: RefCell::default(),
+            version: Cell::new(0),
+        }
+    }
+
+    /// Lends the open vault.
+    ///
+    /// # Errors
+    /// When it is not open.
+    pub fn with_vault<T>(&self, see: impl FnOnce(&mut Vault) -> T) -> Result<T, Refusal> {
+        match &mut *self.state.borrow_mut() {
+            State::Ready(vault) => Ok(see(vault)),
+            State::Faulty(_) => Err(Refusal::StoreUnavailable),
+            State::Uninitialised(_) | State::Sealed(_) | State::Opening => Err(Refusal::Sealed),
+        }
+    }
+
+    /// Puts a new state in the place of the old one and tells the gateways.
+    pub fn enter(&self, state: State) -> State {
+        let old = self.state.replace(state);
+        self.announce();
+        old
+    }
+
+    /// Closes the vault: recalls every call, closes their entries, drops the keys.
+    pub fn close(&self, reason: &'static str, next: impl FnOnce(Vault) -> State) {
+        let old = self.state.replace(State::Opening);
+        let State::Ready(mut vault) = old else {
+            self.enter(old);
+            return;
+        };
+        self.tell_courier(&ToCourier::Recall(Recall::All));
+        let now = clock::now();
+        for call in vault.tickets.take_all() {
+            vault.journal.note(&Entry::unmade(call, Refusal::Recalled), now);
+        }
+        vault.journal.note(&Entry::Seal { reason }, now);
+        self.probes.borrow_mut().clear();
+        self.enter(next(*vault));
+    }
+
+    /// Stops calls under way.
+    pub fn recall(&self, calls: &[CallId]) {
+        for some in calls.chunks(MAX_RECALLED) {
+            self.tell_courier(&ToCourier::Recall(Recall::Calls(some.to_vec())));
+        }
+    }
+
+    /// The state in the gateway's words.
+    pub fn vault_state(&self) -> VaultState {
+        match &*self.state.borrow() {
+            State::Uninitialised(_) => VaultState::Uninitialised,
+            State::Sealed(waiting) if waiting.attempt.is_some() => VaultState::Unsealing,
+            State::Sealed(_) | State::Opening => VaultState::Sealed,
+            State::Ready(_) => VaultState::Ready,
+            State::Faulty(_) => VaultState::Faulty,
+        }
+    }
+
+    /// What a gateway must know to route.
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.vault_state();
+        let providers = match &*self.state.borrow() {
+            State::Ready(vault) => vault.tables.providers.values().map(route).collect(),
+            State::Uninitialised(_) | State::Sealed(_) | State::Opening | State::Faulty(_) => {
+                Vec::new()
+            }
+        };
+        Snapshot { version: self.version.get(), state, providers }
+    }
+
+    /// Tells every gateway what it must know to route.
+    pub fn announce(&self) {
+        self.version.set(self.version.get().saturating_add(1));
+        let snapshot = ToGateway::Snapshot(self.snapshot());
+        self.gateways.borrow_mut().retain(|gateway| gateway.push(&snapshot).is_ok());
+    }
+
+    /// Takes in a gateway.
+    ///
+    /// # Errors
+    /// When there are too many.
+    pub fn add_gateway(&self, outbox: &Rc<Outbox>) -> Result<(), TooMany> {
+        let mut gateways = self.gateways.borrow_mut();
+        gateways.retain(|gateway| gateway.is_open());
+        if gateways.len() >= MAX_GATEWAYS {
+            return Err(TooMany);
+        }
+        gateways.push(Rc::clone(outbox));
+        Ok(())
+    }
+
+    /// Takes in the courier.
+    ///
+    /// # Errors
+    /// When there is one.
+    pub fn add_courier(&self, outbox: &Rc<Outbox>) -> Result<(), TooMany> {
+        let mut courier = self.courier.borrow_mut();
+        if courier.as_ref().is_some_and(|one| one.is_open()) {
+            return Err(TooMany);
+        }
+        *courier = Some(Rc::clone(outbox));
+        Ok(())
+    }
+
+    /// The courier is gone: what it was doing is lost, and recorded so.
+    pub fn lose_courier(&self) {
+        self.courier.borrow_mut().take();
+        self.probes.borrow_mut().clear();
+        if let State::Ready(vault) = &mut *self.state.borrow_mut() {
+            let now = clock::now();
+            for call in vault.tickets.take_all() {
+                vault.journal.note(&Entry::unmade(call, Refusal::CourierUnavailable), now);
+            }
+        }
+    }
+
+    /// Whether a courier is there.
+    pub fn has_courier(&self) -> bool {
+        self.courier.borrow().as_ref().is_some_and(|courier| courier.is_open())
+    }
+
+    /// Whether a gateway is there.
+    pub fn has_gateway(&self) -> bool {
+        self.gateways.borrow().iter().any(|gateway| gateway.is_open())
+    }
+
+    /// Sends the courier a message, when there is one.
+    pub fn tell_courier(&self, message: &ToCourier) {
+        if let Some(courier) = self.courier.borrow().as_ref() {
+            // A courier that cannot be told is gone, and its own door says so.
+            drop(courier.push(message));
+        }
+    }
+}
+
+/// There is no room for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("another process of this kind is connected already")]
+pub struct TooMany;
+
+/// Draws an id.
+///
+/// # Errors
+/// When the kernel gives no randomness.
+pub fn make_id<K: Kind>() -> Result<Id<K>, getrandom::Error> {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(Id::from_random(bytes))
+}
+
+fn route(definition: &strongroom_policy::provider::ProviderDefinition) -> Route {
+    let paths = definition.paths.iter().map(|rule| RoutePath {
+        method: rule.method,
+        pattern: rule.pattern.clone(),
+        body: rule.body,
+    });
+    Route { name: definition.name.clone(), dialect: definition.dialect, paths: paths.collect() }
+}

@@ -1,0 +1,118 @@
+//! The keyring's plaintext.
+//!
+//! Invariant: no copy of a key lies anywhere but in a `Secret`: keys are lent to the encoder, which
+//! writes into a `Secret` of the final size, and are borrowed from the opened one when decoding.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize, Serializer};
+use strongroom_policy::id::TenantId;
+use strongroom_sys::Secret;
+
+use super::{Keyring, KeyringError, ShredId};
+use crate::keys::{Epoch, KEY_BYTES, Key, StoreId};
+
+const KEYRING_FORMAT: u8 = 1;
+/// Hides how many keys there are, to within twenty.
+const PADDING_BYTES: usize = 1024;
+
+#[derive(Serialize)]
+struct WireOut<'a> {
+    format: u8,
+    store: StoreId,
+    epoch: Epoch,
+    commit_floor: u64,
+    system: Lent<'a>,
+    epochs: Vec<(Epoch, Lent<'a>)>,
+    tenants: Vec<(TenantId, Lent<'a>)>,
+    shreds: Vec<(ShredId, Lent<'a>)>,
+}
+
+#[derive(Deserialize)]
+struct WireIn<'a> {
+    format: u8,
+    store: StoreId,
+    epoch: Epoch,
+    commit_floor: u64,
+    #[serde(borrow)]
+    system: &'a [u8],
+    #[serde(borrow)]
+    epochs: Vec<(Epoch, &'a [u8])>,
+    #[serde(borrow)]
+    tenants: Vec<(TenantId, &'a [u8])>,
+    #[serde(borrow)]
+    shreds: Vec<(ShredId, &'a [u8])>,
+}
+
+struct Lent<'a>(&'a Secret);
+
+impl Serialize for Lent<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.expose(|bytes| serializer.serialize_bytes(bytes))
+    }
+}
+
+fn lend<I: Copy, P>(keys: &BTreeMap<I, Key<P>>) -> Vec<(I, Lent<'_>)> {
+    keys.iter().map(|(id, key)| (*id, Lent(key.secret()))).collect()
+}
+
+pub(super) fn encode(keyring: &Keyring) -> Result<Secret, KeyringError> {
+    let wire = WireOut {
+        format: KEYRING_FORMAT,
+        store: keyring.store,
+        epoch: keyring.epoch,
+        commit_floor: keyring.commit_floor,
+        system: Lent(keyring.system.secret()),
+        epochs: lend(&keyring.epochs),
+        tenants: lend(&keyring.tenants),
+        shreds: lend(&keyring.shreds),
+    };
+    let keys = [wire.epochs.len(), wire.tenants.len(), wire.shreds.len()]
+        .into_iter()
+        .fold(3_usize, usize::saturating_add);
+    let room = keys
+        .saturating_mul(KEY_BYTES.saturating_add(20))
+        .checked_next_multiple_of(PADDING_BYTES)
+        .ok_or(KeyringError::Full)?;
+    Secret::fill_with(room, |bytes| {
+        postcard::to_slice(&wire, bytes).map(|_| ()).map_err(|_| KeyringError::Full)
+    })
+}
+
+pub(super) fn decode(plain: &[u8], store: StoreId) -> Result<Keyring, KeyringError> {
+    let (wire, padding): (WireIn<'_>, _) =
+        postcard::take_from_bytes(plain).map_err(|_| KeyringError::Malformed)?;
+    if wire.format != KEYRING_FORMAT || padding.iter().any(|byte| *byte != 0) {
+        return Err(KeyringError::Malformed);
+    }
+    if wire.store != store {
+        return Err(KeyringError::Foreign);
+    }
+    let keyring = Keyring {
+        store,
+        epoch: wire.epoch,
+        epochs: collect(wire.epochs)?,
+        tenants: collect(wire.tenants)?,
+        shreds: collect(wire.shreds)?,
+        system: key(wire.system)?,
+        commit_floor: wire.commit_floor,
+    };
+    if !keyring.epochs.contains_key(&keyring.epoch) {
+        return Err(KeyringError::Malformed);
+    }
+    Ok(keyring)
+}
+
+fn collect<I: Ord, P>(wire: Vec<(I, &[u8])>) -> Result<BTreeMap<I, Key<P>>, KeyringError> {
+    let mut keys = BTreeMap::new();
+    for (id, bytes) in wire {
+        if keys.insert(id, key(bytes)?).is_some() {
+            return Err(KeyringError::Malformed);
+        }
+    }
+    Ok(keys)
+}
+
+fn key<P>(bytes: &[u8]) -> Result<Key<P>, KeyringError> {
+    Key::from_secret(Secret::copy_from(bytes)).map_err(|_| KeyringError::Malformed)
+}

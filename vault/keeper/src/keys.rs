@@ -1,0 +1,529 @@
+//! Every derivation of a key, every label and every associated-data layout, side by side.
+//!
+//! ```text
+//! R ──── keyring key ── seals the keyring, which holds, drawn at random:
+//! │                       system seed ── manifest, set hash, mark, journal, audit signing,
+//! │                                      token hash, pepper, subject tag, upload
+//! │                       epoch keys ×
+//! │                       tenant roots ── tenant key of (tenant, epoch) ─┐
+//! │                       shred keys ────────────────────────────────────┴─ record keys
+//! ├──── share MAC key
+//! └──── root commitment (public)
+//! passphrase ── Argon2id ── passphrase key ── seals R
+//! ```
+//!
+//! Invariant: one label per derivation, and every input is length-prefixed, so that no two
+//! derivations and no two contexts ever hash the same bytes.
+//! Invariant: a key wraps keys or seals data, never both.
+
+mod typed;
+
+use hkdf::{Hkdf, HkdfExtract};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use strongroom_policy::id::{TenantId, UserId};
+use strongroom_sys::Secret;
+use zeroize::Zeroizing;
+
+pub use typed::{
+    AuditSigningSeed, EpochKey, JournalKey, Key, KeyringKey, ManifestKey, MarkKey, PassphraseKey,
+    Pepper, RootKey, SetHashKey, ShareMacKey, ShredKey, SubjectTagKey, SystemSeed, TenantKey,
+    TenantRoot, TokenHashKey, UploadKeyPair, WrongKeyLength, purpose,
+};
+
+const KEYRING: &[u8] = b"strongroom/v1/key/keyring";
+const ROOT_COMMITMENT: &[u8] = b"strongroom/v1/commitment/root";
+const SHARE_MAC: &[u8] = b"strongroom/v1/key/share-mac";
+const TENANT: &[u8] = b"strongroom/v1/key/tenant";
+const MANIFEST: &[u8] = b"strongroom/v1/key/manifest";
+const SET_HASH: &[u8] = b"strongroom/v1/key/set-hash";
+const MARK: &[u8] = b"strongroom/v1/key/mark";
+const JOURNAL: &[u8] = b"strongroom/v1/key/journal";
+const AUDIT_SIGNING: &[u8] = b"strongroom/v1/key/audit-signing";
+const TOKEN_HASH: &[u8] = b"strongroom/v1/key/token-hash";
+const PEPPER: &[u8] = b"strongroom/v1/key/pepper";
+const SUBJECT_TAG: &[u8] = b"strongroom/v1/key/subject-tag";
+const UPLOAD: &[u8] = b"strongroom/v1/key/upload";
+
+const RECORD_CONTEXT: &[u8] = b"strongroom/v1/context/record";
+const SET_ELEMENT: &[u8] = b"strongroom/v1/expand/set-element";
+
+const TOKEN_TAG: &[u8] = b"strongroom/v1/mac/token";
+const VERIFIER_TAG: &[u8] = b"strongroom/v1/mac/verifier";
+const IDEMPOTENCY_TAG: &[u8] = b"strongroom/v1/mac/idempotency";
+const JOURNAL_TAG: &[u8] = b"strongroom/v1/mac/journal";
+const SHARE_TAG: &[u8] = b"strongroom/v1/mac/share";
+const MARK_TAG: &[u8] = b"strongroom/v1/mac/mark";
+const ELEMENT_TAG: &[u8] = b"strongroom/v1/mac/set-element";
+
+const SHARE_DIGEST: &[u8] = b"strongroom/v1/digest/share";
+const SHARE_CHECKSUM: &[u8] = b"strongroom/v1/digest/share-text";
+
+/// The only envelope format that is written or read.
+pub const FORMAT: u8 = 1;
+/// Length of every key, 256 bits.
+pub const KEY_BYTES: usize = 32;
+/// Length of a MAC, a digest and a commitment.
+pub const TAG_BYTES: usize = 32;
+/// Length of an element of the set hash: 1,024 lanes of 16 bits (`LtHash16`).
+pub const ELEMENT_BYTES: usize = 2048;
+
+/// Fills a buffer with unpredictable bytes; callers outside tests pass `&mut getrandom::fill`.
+pub type FillRandom<'a> = &'a mut dyn FnMut(&mut [u8]) -> Result<(), getrandom::Error>;
+
+/// HKDF refused a length: a defect of ours, never of the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the key derivation refused its output length")]
+pub struct DeriveError;
+
+/// Which vault: drawn at random by `init`, in every context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreId(pub [u8; 16]);
+
+/// A generation of tenant keys: every new write uses the newest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Epoch(pub u32);
+
+/// The version of one record, counted up by each rewrite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RecordVersion(pub u64);
+
+/// Which record: its key in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordId<'a>(pub &'a [u8]);
+
+/// Whose record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The appliance's own.
+    System,
+    /// A tenant's.
+    Tenant(TenantId),
+}
+
+/// What a record is; the label is part of the context and never changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// R under a passphrase.
+    Root,
+    /// The keyring.
+    Keyring,
+    /// The manifest.
+    Manifest,
+    /// A provider's key.
+    Credential,
+    /// An operator's definition of a provider.
+    Provider,
+    /// A person or a program.
+    Person,
+    /// An API token's hash and scope.
+    Token,
+    /// A workspace and its members.
+    Workspace,
+    /// A tenant's rules.
+    Rules,
+    /// A budget's totals.
+    Budget,
+    /// A session.
+    Session,
+    /// The appliance's settings.
+    Settings,
+}
+
+impl Kind {
+    const fn label(self) -> &'static [u8] {
+        match self {
+            Self::Root => b"root",
+            Self::Keyring => b"keyring",
+            Self::Manifest => b"manifest",
+            Self::Credential => b"credential",
+            Self::Provider => b"provider",
+            Self::Person => b"person",
+            Self::Token => b"token",
+            Self::Workspace => b"workspace",
+            Self::Rules => b"rules",
+            Self::Budget => b"budget",
+            Self::Session => b"session",
+            Self::Settings => b"settings",
+        }
+    }
+}
+
+/// The cipher of one envelope; the choice is the CPU's, reading knows both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Where the CPU has AES instructions.
+    Aes256Gcm,
+    /// Elsewhere.
+    ChaCha20Poly1305,
+}
+
+impl Algorithm {
+    /// The byte in the envelope.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Aes256Gcm => 1,
+            Self::ChaCha20Poly1305 => 2,
+        }
+    }
+
+    /// The algorithm of an envelope's byte.
+    pub const fn parse(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Self::Aes256Gcm),
+            2 => Some(Self::ChaCha20Poly1305),
+            _ => None,
+        }
+    }
+}
+
+/// What an envelope belongs to; both the associated data and the `info` of its key derivation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Context<'a> {
+    /// The vault.
+    pub store: StoreId,
+    /// Whose.
+    pub scope: Scope,
+    /// Under which generation of keys.
+    pub epoch: Epoch,
+    /// What.
+    pub kind: Kind,
+    /// Which.
+    pub record: RecordId<'a>,
+    /// Which rewrite of it.
+    pub version: RecordVersion,
+}
+
+impl Context<'_> {
+    /// `label ‖ format ‖ store ‖ tenant ‖ epoch ‖ kind ‖ record ‖ version ‖ algorithm`, each
+    /// length-prefixed; the system's tenant is empty, numbers are big-endian.
+    pub fn encode(&self, algorithm: Algorithm) -> Vec<u8> {
+        let tenant: &[u8] = match &self.scope {
+            Scope::System => &[],
+            Scope::Tenant(tenant) => tenant.bytes(),
+        };
+        length_prefixed(&[
+            RECORD_CONTEXT,
+            &[FORMAT],
+            &self.store.0,
+            tenant,
+            &self.epoch.0.to_be_bytes(),
+            self.kind.label(),
+            self.record.0,
+            &self.version.0.to_be_bytes(),
+            &[algorithm.code()],
+        ])
+    }
+}
+
+/// The key above a record's key. One constructor per key that may seal an envelope.
+pub struct RecordKeySource<'a> {
+    key: &'a Secret,
+    shred: Option<&'a Secret>,
+}
+
+impl<'a> RecordKeySource<'a> {
+    /// Records of a tenant; with the shred key of their owner they die with it.
+    pub fn from_tenant(key: &'a TenantKey, shred: Option<&'a ShredKey>) -> Self {
+        Self { key: key.secret(), shred: shred.map(Key::secret) }
+    }
+
+    /// The keyring.
+    pub fn from_keyring(key: &'a KeyringKey) -> Self {
+        Self { key: key.secret(), shred: None }
+    }
+
+    /// The manifest.
+    pub fn from_manifest(key: &'a ManifestKey) -> Self {
+        Self { key: key.secret(), shred: None }
+    }
+
+    /// R under a passphrase.
+    pub fn from_passphrase(key: &'a PassphraseKey) -> Self {
+        Self { key: key.secret(), shred: None }
+    }
+}
+
+/// The key and the commitment of one envelope.
+pub struct RecordKey {
+    /// Used once: one key, one nonce, one message.
+    pub(crate) key: Secret,
+    /// Binds the envelope to this key and context, which AES-GCM and ChaCha20-Poly1305 do not.
+    pub(crate) commitment: [u8; TAG_BYTES],
+}
+
+/// `HKDF(source, salt ‖ shred key, context) → key ‖ commitment`.
+pub(crate) fn derive_record_key(
+    source: &RecordKeySource<'_>,
+    salt: &[u8; KEY_BYTES],
+    context: &[u8],
+) -> Result<RecordKey, DeriveError> {
+    let mut full_salt = Zeroizing::new(Vec::with_capacity(KEY_BYTES.saturating_mul(2)));
+    full_salt.extend_from_slice(salt);
+    if let Some(shred) = source.shred {
+        shred.expose(|shred| full_salt.extend_from_slice(shred));
+    }
+    let hkdf = source.key.expose(|key| Hkdf::<Sha256>::new(Some(&full_salt), key));
+    let mut output = Zeroizing::new([0_u8; 64]);
+    hkdf.expand(context, output.as_mut_slice()).map_err(|_| DeriveError)?;
+    let (key, commitment) = output.split_first_chunk::<KEY_BYTES>().ok_or(DeriveError)?;
+    let commitment = *commitment.first_chunk().ok_or(DeriveError)?;
+    Ok(RecordKey { key: Secret::copy_from(key), commitment })
+}
+
+/// R → the key that seals the keyring.
+pub fn derive_keyring_key(root: &RootKey, store: StoreId) -> Result<KeyringKey, DeriveError> {
+    derive(root, &[], &[KEYRING, &store.0])
+}
+
+/// R → what the seal file may publish of it.
+pub fn derive_root_commitment(
+    root: &RootKey,
+    store: StoreId,
+) -> Result<[u8; TAG_BYTES], DeriveError> {
+    let commitment: Key<()> = derive(root, &[], &[ROOT_COMMITMENT, &store.0])?;
+    commitment.secret().expose(|bytes| bytes.try_into().map_err(|_| DeriveError))
+}
+
+/// R → the key that authenticates its shares once they are combined.
+pub fn derive_share_mac_key(root: &RootKey, store: StoreId) -> Result<ShareMacKey, DeriveError> {
+    derive(root, &[], &[SHARE_MAC, &store.0])
+}
+
+/// Tenant root and epoch key → the tenant's key in that epoch; the loss of either ends it.
+pub fn derive_tenant_key(
+    root: &TenantRoot,
+    (epoch, epoch_key): (Epoch, &EpochKey),
+    (store, tenant): (StoreId, &TenantId),
+) -> Result<TenantKey, DeriveError> {
+    let info: [&[u8]; 4] = [TENANT, &store.0, tenant.bytes(), &epoch.0.to_be_bytes()];
+    epoch_key.secret().expose(|salt| derive(root, salt, &info))
+}
+
+/// System seed → the key that seals the manifest.
+pub fn derive_manifest_key(seed: &SystemSeed, store: StoreId) -> Result<ManifestKey, DeriveError> {
+    derive(seed, &[], &[MANIFEST, &store.0])
+}
+
+/// System seed → the key of the set hash.
+pub fn derive_set_hash_key(seed: &SystemSeed, store: StoreId) -> Result<SetHashKey, DeriveError> {
+    derive(seed, &[], &[SET_HASH, &store.0])
+}
+
+/// System seed → the key of the commit mark in the store.
+pub fn derive_mark_key(seed: &SystemSeed, store: StoreId) -> Result<MarkKey, DeriveError> {
+    derive(seed, &[], &[MARK, &store.0])
+}
+
+/// System seed → the key of the journal's MACs.
+pub fn derive_journal_key(seed: &SystemSeed, store: StoreId) -> Result<JournalKey, DeriveError> {
+    derive(seed, &[], &[JOURNAL, &store.0])
+}
+
+/// System seed → the Ed25519 seed that signs checkpoints.
+pub fn derive_audit_signing_seed(
+    seed: &SystemSeed,
+    store: StoreId,
+) -> Result<AuditSigningSeed, DeriveError> {
+    derive(seed, &[], &[AUDIT_SIGNING, &store.0])
+}
+
+/// System seed → the key under which API tokens are hashed.
+pub fn derive_token_hash_key(
+    seed: &SystemSeed,
+    store: StoreId,
+) -> Result<TokenHashKey, DeriveError> {
+    derive(seed, &[], &[TOKEN_HASH, &store.0])
+}
+
+/// System seed → the pepper of password verifiers.
+pub fn derive_pepper(seed: &SystemSeed, store: StoreId) -> Result<Pepper, DeriveError> {
+    derive(seed, &[], &[PEPPER, &store.0])
+}
+
+/// System seed → the key of idempotency tags.
+pub fn derive_subject_tag_key(
+    seed: &SystemSeed,
+    store: StoreId,
+) -> Result<SubjectTagKey, DeriveError> {
+    derive(seed, &[], &[SUBJECT_TAG, &store.0])
+}
+
+/// System seed → the input of HPKE's `DeriveKeyPair` (RFC 9180, 7.1.3) for sealed uploads.
+pub fn derive_upload_key_pair(
+    seed: &SystemSeed,
+    store: StoreId,
+) -> Result<UploadKeyPair, DeriveError> {
+    derive(seed, &[], &[UPLOAD, &store.0])
+}
+
+/// What the store keeps of an API token.
+pub fn tag_token(key: &TokenHashKey, token: &[u8]) -> [u8; TAG_BYTES] {
+    mac(key.secret(), &[TOKEN_TAG, token])
+}
+
+/// What the store keeps of a password's Argon2id output.
+pub fn tag_verifier(key: &Pepper, user: &UserId, verifier: &[u8]) -> [u8; TAG_BYTES] {
+    mac(key.secret(), &[VERIFIER_TAG, user.bytes(), verifier])
+}
+
+/// A subject's idempotency key as the provider sees it: no subject can name another's.
+pub fn tag_idempotency(key: &SubjectTagKey, user: &UserId, value: &[u8]) -> [u8; TAG_BYTES] {
+    mac(key.secret(), &[IDEMPOTENCY_TAG, user.bytes(), value])
+}
+
+/// A journal record chained to the tag before it.
+pub fn tag_journal(key: &JournalKey, before: &[u8; TAG_BYTES], record: &[u8]) -> [u8; TAG_BYTES] {
+    mac(key.secret(), &[JOURNAL_TAG, before, record])
+}
+
+/// A share's authenticator over everything that it says.
+pub(crate) fn tag_share(key: &ShareMacKey, said: &[u8]) -> [u8; TAG_BYTES] {
+    mac(key.secret(), &[SHARE_TAG, said])
+}
+
+/// The authenticator of the commit number that lies in the store.
+pub(crate) fn tag_mark(key: &MarkKey, store: StoreId, commit: u64) -> [u8; TAG_BYTES] {
+    mac(key.secret(), &[MARK_TAG, &store.0, &commit.to_be_bytes()])
+}
+
+/// The element of the set hash for one record: `HMAC(key, record ‖ SHA-256(value))`, expanded.
+pub(crate) fn derive_set_element(
+    key: &SetHashKey,
+    record: RecordId<'_>,
+    value: &[u8],
+) -> Result<[u8; ELEMENT_BYTES], DeriveError> {
+    let seed = mac(key.secret(), &[ELEMENT_TAG, record.0, &Sha256::digest(value)]);
+    let mut element = [0_u8; ELEMENT_BYTES];
+    let hkdf = Hkdf::<Sha256>::from_prk(&seed).map_err(|_| DeriveError)?;
+    hkdf.expand(SET_ELEMENT, &mut element).map_err(|_| DeriveError)?;
+    Ok(element)
+}
+
+/// What the seal file publishes of a share; its 256 uniform bits cannot be guessed from it.
+pub(crate) fn digest_share(body: &[u8]) -> [u8; TAG_BYTES] {
+    Sha256::digest(length_prefixed(&[SHARE_DIGEST, body])).into()
+}
+
+/// The checksum in a share's text.
+pub(crate) fn checksum_share(body: &[u8]) -> [u8; 4] {
+    let [a, b, c, d, ..]: [u8; TAG_BYTES] =
+        Sha256::digest(length_prefixed(&[SHARE_CHECKSUM, body])).into();
+    [a, b, c, d]
+}
+
+fn derive<F, T>(from: &Key<F>, salt: &[u8], info: &[&[u8]]) -> Result<Key<T>, DeriveError> {
+    let hkdf = from.secret().expose(|key| Hkdf::<Sha256>::new(Some(salt), key));
+    let info = length_prefixed(info);
+    let secret =
+        Secret::fill_with(KEY_BYTES, |out| hkdf.expand(&info, out).map_err(|_| DeriveError))?;
+    Key::from_secret(secret).map_err(|_| DeriveError)
+}
+
+/// HMAC-SHA256: HKDF-Extract is exactly that (RFC 5869, 2.2), and unlike `Hmac` it cannot fail.
+fn mac(key: &Secret, parts: &[&[u8]]) -> [u8; TAG_BYTES] {
+    let mut hmac = key.expose(|key| HkdfExtract::<Sha256>::new(Some(key)));
+    for part in parts {
+        hmac.input_ikm(&length(part));
+        hmac.input_ikm(part);
+    }
+    hmac.finalize().0.into()
+}
+
+fn length_prefixed(parts: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for part in parts {
+        bytes.extend_from_slice(&length(part));
+        bytes.extend_from_slice(part);
+    }
+    bytes
+}
+
+fn length(part: &[u8]) -> [u8; 8] {
+    u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STORE: StoreId = StoreId([7; 16]);
+
+    #[test]
+    fn no_label_is_used_twice_or_begins_another() {
+        let labels: [&[u8]; 24] = [
+            KEYRING,
+            ROOT_COMMITMENT,
+            SHARE_MAC,
+            TENANT,
+            MANIFEST,
+            SET_HASH,
+            MARK,
+            JOURNAL,
+            AUDIT_SIGNING,
+            TOKEN_HASH,
+            PEPPER,
+            SUBJECT_TAG,
+            UPLOAD,
+            RECORD_CONTEXT,
+            SET_ELEMENT,
+            TOKEN_TAG,
+            VERIFIER_TAG,
+            IDEMPOTENCY_TAG,
+            JOURNAL_TAG,
+            SHARE_TAG,
+            MARK_TAG,
+            ELEMENT_TAG,
+            SHARE_DIGEST,
+            SHARE_CHECKSUM,
+        ];
+        for (index, one) in labels.iter().enumerate() {
+            for other in &labels[index + 1..] {
+                assert_ne!(one, other);
+            }
+        }
+    }
+
+    #[test]
+    fn moving_a_byte_between_neighbouring_fields_changes_the_context() {
+        assert_ne!(length_prefixed(&[b"ab", b"c"]), length_prefixed(&[b"a", b"bc"]));
+        let key = TokenHashKey::from_secret(Secret::copy_from(&[1; 32])).unwrap();
+        assert_ne!(mac(key.secret(), &[b"ab", b"c"]), mac(key.secret(), &[b"a", b"bc"]));
+    }
+
+    /// RFC 4231, test case 2, with our framing taken off.
+    #[test]
+    fn the_mac_is_hmac_sha256() {
+        let mut hmac = HkdfExtract::<Sha256>::new(Some(b"Jefe"));
+        hmac.input_ikm(b"what do ya want for nothing?");
+        assert_eq!(
+            hex::encode(hmac.finalize().0),
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        );
+    }
+
+    #[test]
+    fn a_tenants_key_differs_by_tenant_epoch_epoch_key_and_store() {
+        let root = TenantRoot::from_secret(Secret::copy_from(&[1; 32])).unwrap();
+        let epoch_key = EpochKey::from_secret(Secret::copy_from(&[2; 32])).unwrap();
+        let other_epoch_key = EpochKey::from_secret(Secret::copy_from(&[3; 32])).unwrap();
+        let (one, two) = (TenantId::from_random([1; 16]), TenantId::from_random([2; 16]));
+        let key = |epoch, epoch_key, store, tenant| {
+            let key = derive_tenant_key(&root, (Epoch(epoch), epoch_key), (store, tenant)).unwrap();
+            key.secret().expose(<[u8]>::to_vec)
+        };
+        let base = key(1, &epoch_key, STORE, &one);
+        assert_eq!(base, key(1, &epoch_key, STORE, &one));
+        assert_ne!(base, key(2, &epoch_key, STORE, &one));
+        assert_ne!(base, key(1, &other_epoch_key, STORE, &one));
+        assert_ne!(base, key(1, &epoch_key, StoreId([8; 16]), &one));
+        assert_ne!(base, key(1, &epoch_key, STORE, &two));
+    }
+
+    #[test]
+    fn one_users_idempotency_key_is_never_anothers() {
+        let key = SubjectTagKey::from_secret(Secret::copy_from(&[1; 32])).unwrap();
+        let (one, two) = (UserId::from_random([1; 16]), UserId::from_random([2; 16]));
+        assert_ne!(tag_idempotency(&key, &one, b"k"), tag_idempotency(&key, &two, b"k"));
+    }
+}

@@ -1,0 +1,37 @@
+//! The keeper: seals, keys, the sealed store and what may be done with it.
+//!
+//! Invariant: no network, and no parser of provider bytes or of request bodies.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::string_slice,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions,
+        clippy::wildcard_enum_match_arm
+    )
+)]
+
+pub mod acts;
+pub mod arguments;
+pub mod books;
+pub mod clock;
+pub mod doors;
+pub mod envelope;
+pub mod founding;
+pub mod journal;
+pub mod keeper;
+pub mod keyring;
+pub mod keys;
+pub mod manifest;
+pub mod pipeline;
+pub mod rates;
+pub mod records;
+pub mod seal;
+pub mod slots;
+pub mod start;
+pub mod tables;
+pub mod tickets;
+pub mod uploads;
+pub mod vault;

@@ -1,0 +1,51 @@
+//! The keeper's start order: arguments, directories and sockets, confinement, runtime, serve.
+//!
+//! Invariant: not one message is read before the process is confined.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use strongroom_keeper::arguments::{Arguments, Wish};
+use strongroom_keeper::start::{check, finish, open, run};
+use strongroom_sys::WipingAllocator;
+use strongroom_sys::confine::{Options, Profile, confine};
+use strongroom_sys::process::{harden, keep_environment};
+use tokio::task::LocalSet;
+
+/// What is freed is wiped: keys, and whatever was derived from them.
+#[global_allocator]
+static ALLOCATOR: WipingAllocator = WipingAllocator;
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .init();
+    let outcome = match Wish::parse(std::env::args().skip(1)) {
+        Ok(Wish::Check(data)) => return check(&data),
+        Ok(Wish::Serve(arguments)) => serve(&arguments),
+        Err(error) => Err(error.into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(arguments: &Arguments) -> anyhow::Result<()> {
+    harden()?;
+    keep_environment(&[])?;
+    let opened = open(arguments)?;
+    let accept_missing = arguments.accept_missing.clone();
+    let options = Options { accept_missing, ..Options::default() };
+    let profile = Profile::Keeper { data_dir: &arguments.data, run_dir: &arguments.run };
+    let report = confine(profile, &options)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = LocalSet::new().block_on(&runtime, run(opened, &report));
+    finish(runtime);
+    ended
+}

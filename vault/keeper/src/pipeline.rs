@@ -1,0 +1,294 @@
+//! The life of a call in the keeper, in order: identify, judge, admit, open, close.
+//!
+//! Invariant: no entry, no ticket; no ticket, no key. Each step takes what only the step before it can make.
+//! Invariant: nothing here waits for a disk but for the journal's answer, and that for a second at most.
+
+use std::time::{Duration, Instant};
+
+use strongroom_policy::decide::{Denial, Permit, Wish, decide, may_call_provider};
+use strongroom_policy::id::{CallId, CredentialId, TokenId};
+use strongroom_policy::moment::Moment;
+use strongroom_policy::name::{Label, ProviderName};
+use strongroom_policy::provider::Origin;
+use strongroom_policy::refusal::Refusal;
+use strongroom_policy::rules::Subject;
+use strongroom_protocol::SecretBytes;
+use strongroom_protocol::ask::{Answer, CallAsk, MAX_ABOUT_BYTES, MAX_BETAS, Refused, Ticket};
+use strongroom_protocol::errand::{Deadlines, Errand, Outcome};
+use strongroom_protocol::token::check_token;
+
+use crate::clock;
+use crate::journal::entry::{Entry, RefuseEntry};
+use crate::journal::{Admitted, JournalError};
+use crate::keeper::{Keeper, State, make_id};
+use crate::keys;
+use crate::records::RecordName;
+use crate::tables::HeldCredential;
+use crate::tickets::Party;
+use crate::vault::Vault;
+
+/// Answers `Ask::Identify`: may whoever presents this proof call this provider at all?
+pub fn identify(keeper: &Keeper, proof: &SecretBytes, provider: &ProviderName) -> Answer {
+    let now = clock::now();
+    let found = keeper.with_vault(|vault| {
+        let (_, subject) = subject_of(vault, proof)?;
+        may_call_provider(&subject, provider, now).map_err(|denial| denial.refusal)
+    });
+    match found {
+        Ok(Ok(())) => Answer::Identified,
+        Ok(Err(refusal)) | Err(refusal) => Answer::Refused(Refused::plain(refusal)),
+    }
+}
+
+/// Answers `Ask::Call`: a ticket, once the call is in the journal.
+pub async fn call(keeper: &Keeper, ask: &CallAsk) -> Answer {
+    match admit(keeper, ask).await {
+        Ok((ticket, call)) => Answer::Admitted { ticket, call },
+        Err(refused) => Answer::Refused(refused),
+    }
+}
+
+async fn admit(keeper: &Keeper, ask: &CallAsk) -> Result<(Ticket, CallId), Refused> {
+    let now = clock::now();
+    if !keeper.has_courier() {
+        let sealed = !matches!(&*keeper.state.borrow(), State::Ready(_));
+        let refusal = if sealed { Refusal::Sealed } else { Refusal::CourierUnavailable };
+        return Err(Refused::plain(refusal));
+    }
+    let judged = keeper.with_vault(|vault| {
+        let (permit, call) = judge(vault, ask, now)?;
+        Ok((vault.journal.clone(), permit, call))
+    });
+    let (journal, permit, call) = judged.map_err(Refused::plain)??;
+    let admitted = journal.admit(permit, call, now).await;
+    keeper.with_vault(|vault| keep(vault, call, admitted)).map_err(Refused::plain)?
+}
+
+/// The decision: who asks, with which credential, and whether the rules allow it.
+fn judge(vault: &mut Vault, ask: &CallAsk, now: Moment) -> Result<(Permit, CallId), Refused> {
+    let (token, subject) = subject_of(vault, &ask.proof).map_err(Refused::plain)?;
+    let call = make_id().map_err(|_| Refused::plain(Refusal::Internal))?;
+    take_rate(vault, token)?;
+    let judged = decide_wish(vault, &subject, ask, now);
+    let (permit, credential) = judged.map_err(|denial| {
+        let entry = RefuseEntry {
+            call,
+            user: subject.user,
+            token,
+            provider: &ask.provider,
+            code: denial.refusal.code(),
+            rule: denial.rule,
+            about: denial.about.as_deref(),
+        };
+        vault.journal.note(&Entry::Refuse(entry), now);
+        Refused { call: Some(call), about: denial.about, ..Refused::plain(denial.refusal) }
+    })?;
+    if !vault.tickets.has_room(subject.user) {
+        return Err(Refused { retry_after_secs: Some(1), ..Refused::plain(Refusal::Busy) });
+    }
+    vault.tickets.begin(call, Party { user: subject.user, token, credential });
+    Ok((permit, call))
+}
+
+/// Who presents this proof. Malformed, unknown and revoked tokens look alike, and are counted, not recorded.
+fn subject_of(vault: &mut Vault, proof: &SecretBytes) -> Result<(TokenId, Subject), Refusal> {
+    let hash = proof
+        .expose(|text| check_token(text).ok().map(|()| keys::tag_token(&vault.token_hash, text)));
+    let token = hash.and_then(|hash| vault.tables.token_of(&hash));
+    let subject = token.and_then(|token| vault.tables.subject(token).map(|one| (token, one)));
+    subject.ok_or_else(|| {
+        vault.strangers = vault.strangers.saturating_add(1);
+        Refusal::TokenInvalid
+    })
+}
+
+fn take_rate(vault: &mut Vault, token: TokenId) -> Result<(), Refused> {
+    let Some(held) = vault.tables.tokens.get_mut(&token) else {
+        return Err(Refused::plain(Refusal::TokenInvalid));
+    };
+    held.bucket.take(Instant::now()).map_err(|wait| {
+        vault.strangers = vault.strangers.saturating_add(1);
+        let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+        Refused { retry_after_secs: Some(seconds), ..Refused::plain(Refusal::RateLimited) }
+    })
+}
+
+fn decide_wish(
+    vault: &Vault,
+    subject: &Subject,
+    ask: &CallAsk,
+    now: Moment,
+) -> Result<(Permit, CredentialId), Denial> {
+    let deny = |refusal, rule| Denial { refusal, rule, about: None };
+    let provider = vault
+        .tables
+        .providers
+        .get(&ask.provider)
+        .ok_or_else(|| deny(Refusal::ProviderUnknown, "provider"))?;
+    may_call_provider(subject, &ask.provider, now)?;
+    if ask.betas.len() > MAX_BETAS {
+        return Err(deny(Refusal::HeadInvalid, "betas"));
+    }
+    let (id, credential) = choose(vault, subject, ask)?;
+    let wish = Wish {
+        subject,
+        credential: &credential.facts,
+        provider,
+        method: ask.method,
+        target: &ask.target,
+        betas: &ask.betas,
+        claims: &ask.claims,
+        length: ask.length,
+    };
+    decide(&wish, now).map(|permit| (permit, id))
+}
+
+/// The credential that was named, or else the only one there is: never a silent choice between two.
+fn choose<'v>(
+    vault: &'v Vault,
+    subject: &'v Subject,
+    ask: &'v CallAsk,
+) -> Result<(CredentialId, &'v HeldCredential), Denial> {
+    let deny = |refusal, about| Denial { refusal, rule: "credential.choice", about };
+    let named = |(id, held): &(CredentialId, &HeldCredential)| {
+        ask.choice.as_ref().is_none_or(|choice: &Label| {
+            held.record.label == *choice || id.to_string() == choice.as_ref()
+        })
+    };
+    let mut usable = vault.tables.usable(subject, &ask.provider).filter(named);
+    let first = usable.next().ok_or_else(|| deny(Refusal::CredentialMissing, None))?;
+    let Some(second) = usable.next() else { return Ok(first) };
+    let mut names = String::new();
+    for (_, held) in [first, second].into_iter().chain(usable) {
+        let label = held.record.label.as_ref();
+        if names.len().saturating_add(label.len()).saturating_add(2) > MAX_ABOUT_BYTES {
+            break;
+        }
+        if !names.is_empty() {
+            names.push_str(", ");
+        }
+        names.push_str(label);
+    }
+    Err(deny(Refusal::CredentialAmbiguous, Some(names)))
+}
+
+/// Keeps an admitted call under a ticket; a call whose entry is not written is no call.
+fn keep(
+    vault: &mut Vault,
+    call: CallId,
+    admitted: Result<Admitted, JournalError>,
+) -> Result<(Ticket, CallId), Refused> {
+    let admitted = admitted.map_err(|error| {
+        tracing::error!(%error, "a call was refused");
+        vault.tickets.end(call);
+        Refused { retry_after_secs: Some(1), ..Refused::plain(Refusal::JournalUnavailable) }
+    })?;
+    // While the entry was being written the call may have been recalled, or the token revoked.
+    let mut ticket = [0_u8; 16];
+    if vault.tickets.running(|_| true).binary_search(&call).is_err() {
+        return Err(Refused { call: Some(call), ..Refused::plain(Refusal::Recalled) });
+    }
+    if getrandom::fill(&mut ticket).is_err() {
+        close_unmade(vault, call, Refusal::Internal);
+        return Err(Refused::plain(Refusal::Internal));
+    }
+    vault.tickets.keep(Ticket(ticket), admitted, Instant::now());
+    Ok((Ticket(ticket), call))
+}
+
+/// Answers the courier's `Redeem`: opens the one key that the ticket's call needs.
+///
+/// # Errors
+/// When the ticket is unknown, used or over, or the key does not open.
+pub fn redeem(keeper: &Keeper, ticket: Ticket) -> Result<Errand, Refusal> {
+    let public_url = keeper.settings.public_url.clone();
+    keeper.with_vault(|vault| {
+        let admitted =
+            vault.tickets.redeem(ticket, Instant::now()).ok_or(Refusal::TicketUnknown)?;
+        let call = admitted.call();
+        let errand = open(vault, admitted, public_url);
+        errand.inspect_err(|refusal| close_unmade(vault, call, *refusal))
+    })?
+}
+
+/// Opens the key of an admitted call. The only place that does.
+fn open(vault: &Vault, admitted: Admitted, public_url: String) -> Result<Errand, Refusal> {
+    let (permit, call) = admitted.spend();
+    let id = permit.credential();
+    let held = vault.tables.credentials.get(&id).ok_or(Refusal::Recalled)?;
+    let key = vault
+        .tenant_keys
+        .open_key(&RecordName::Key(id), &held.sealed_key, &held.shred)
+        .map_err(|error| {
+            tracing::error!(%error, credential = %id, "a key does not open");
+            Refusal::Internal
+        })?;
+    let tag = keys::tag_idempotency(&vault.subject_tag, &permit.user(), b"");
+    Ok(Errand {
+        call,
+        credential: id,
+        credential_version: held.record.version,
+        destination: permit.destination().clone(),
+        secret: key.expose(SecretBytes::copy_from),
+        method: permit.method(),
+        target: permit.target().clone(),
+        dialect: permit.dialect(),
+        body: permit.body(),
+        claims: permit.claims().clone(),
+        length: permit.length(),
+        betas: permit.betas().to_vec(),
+        idempotency_tag: SecretBytes::copy_from(&tag),
+        public_prefix: public_prefix(vault, permit.provider(), public_url),
+        deadlines: Deadlines::USUAL,
+    })
+}
+
+/// Where users reach a provider through us.
+pub fn public_prefix(vault: &Vault, provider: &ProviderName, public_url: String) -> String {
+    let built_in = vault
+        .tables
+        .providers
+        .get(provider)
+        .is_some_and(|definition| definition.origin == Origin::BuiltIn);
+    let route = if built_in { "/" } else { "/p/" };
+    public_url + route + provider.as_ref()
+}
+
+/// Takes the courier's report: the call has ended.
+pub fn close(keeper: &Keeper, outcome: &Outcome) {
+    let closed = keeper.with_vault(|vault| {
+        if vault.tickets.end(outcome.call) {
+            vault.journal.note(&Entry::close(outcome), clock::now());
+        }
+    });
+    if closed.is_err() {
+        // Sealing has closed every entry already.
+        tracing::debug!(call = %outcome.call, "an outcome came after the vault was sealed");
+    }
+}
+
+fn close_unmade(vault: &mut Vault, call: CallId, refusal: Refusal) {
+    if vault.tickets.end(call) {
+        vault.journal.note(&Entry::unmade(call, refusal), clock::now());
+    }
+}
+
+/// What is done each second: tickets that nobody brought, strangers that were refused.
+pub fn sweep(keeper: &Keeper, since_strangers: Duration) {
+    let swept = keeper.with_vault(|vault| {
+        let now = clock::now();
+        for call in vault.tickets.expire(Instant::now()) {
+            vault.journal.note(&Entry::unmade(call, Refusal::TicketUnknown), now);
+        }
+        if vault.strangers > 0 && since_strangers >= STRANGERS_EVERY {
+            let refused = std::mem::take(&mut vault.strangers);
+            vault.journal.note(&Entry::Strangers { refused }, now);
+        }
+    });
+    if swept.is_err() {
+        tracing::trace!("a closed vault has nothing to sweep");
+    }
+}
+
+/// How often refusals of strangers are recorded, as one number.
+pub const STRANGERS_EVERY: Duration = Duration::from_mins(1);

@@ -1,0 +1,170 @@
+//! What the keeper stores about people, workspaces, tokens, credentials and providers.
+//!
+//! Invariant: these shapes are encoded with postcard inside envelopes; a provider's key is a record of its own.
+
+use serde::{Deserialize, Serialize};
+use strongroom_policy::destination::Destination;
+use strongroom_policy::id::{CredentialId, Id, Kind, TenantId, TokenId, UserId, WorkspaceId};
+use strongroom_policy::moment::Moment;
+use strongroom_policy::name::{Label, ProviderName};
+use strongroom_policy::rules::{CredentialFacts, CredentialRules, Home, Standing, TokenScope};
+
+use crate::keys;
+
+/// A person, or a program that acts as one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserRecord {
+    /// The name that operators see.
+    pub label: Label,
+    /// Whether they may act.
+    pub standing: Standing,
+    /// When they were made.
+    pub created: Moment,
+}
+
+/// A workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkspaceRecord {
+    /// The name that operators see.
+    pub label: Label,
+    /// Its members.
+    pub members: Vec<UserId>,
+    /// When it was made.
+    pub created: Moment,
+}
+
+/// An API token: its hash, never its text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    /// Whose.
+    pub user: UserId,
+    /// The name that operators see.
+    pub label: Label,
+    /// What it may do.
+    pub scope: TokenScope,
+    /// HMAC of its text under the vault's token key.
+    pub hash: [u8; 32],
+    /// When it was made.
+    pub created: Moment,
+}
+
+/// A credential, without its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialRecord {
+    /// The name that operators and callers see.
+    pub label: Label,
+    /// For which provider.
+    pub provider: ProviderName,
+    /// Whose.
+    pub home: Home,
+    /// Where it may be sent: frozen when its key was entered.
+    pub destination: Destination,
+    /// What it may be used for.
+    pub rules: CredentialRules,
+    /// Grows with each rotation.
+    pub version: u64,
+    /// When it was made.
+    pub created: Moment,
+    /// When its key was last set.
+    pub rotated: Moment,
+}
+
+/// Names one record of the store.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RecordName {
+    /// A person.
+    User(UserId),
+    /// A workspace.
+    Workspace(WorkspaceId),
+    /// A token.
+    Token(TokenId),
+    /// A credential's description.
+    Credential(CredentialId),
+    /// A credential's key.
+    Key(CredentialId),
+    /// An operator's definition of a provider.
+    Provider(ProviderName),
+}
+
+impl RecordName {
+    /// The store's key of this record, before the number of its piece.
+    pub fn store_key(&self) -> Vec<u8> {
+        let (letter, id): (u8, &[u8]) = match self {
+            Self::User(id) => (b'u', id.bytes()),
+            Self::Workspace(id) => (b'w', id.bytes()),
+            Self::Token(id) => (b't', id.bytes()),
+            Self::Credential(id) => (b'c', id.bytes()),
+            Self::Key(id) => (b'k', id.bytes()),
+            Self::Provider(name) => (b'p', name.as_ref().as_bytes()),
+        };
+        let mut key = vec![letter];
+        key.extend_from_slice(id);
+        key
+    }
+
+    /// Reads a store key without the number of its piece.
+    pub fn parse(key: &[u8]) -> Option<Self> {
+        let (letter, id) = key.split_first()?;
+        Some(match letter {
+            b'u' => Self::User(id_of(id)?),
+            b'w' => Self::Workspace(id_of(id)?),
+            b't' => Self::Token(id_of(id)?),
+            b'c' => Self::Credential(id_of(id)?),
+            b'k' => Self::Key(id_of(id)?),
+            b'p' => Self::Provider(ProviderName::parse(std::str::from_utf8(id).ok()?).ok()?),
+            _ => return None,
+        })
+    }
+
+    /// What the record is, for its context.
+    pub const fn kind(&self) -> keys::Kind {
+        match self {
+            Self::User(_) => keys::Kind::Person,
+            Self::Workspace(_) => keys::Kind::Workspace,
+            Self::Token(_) => keys::Kind::Token,
+            Self::Credential(_) => keys::Kind::Rules,
+            Self::Key(_) => keys::Kind::Credential,
+            Self::Provider(_) => keys::Kind::Provider,
+        }
+    }
+}
+
+fn id_of<K: Kind>(bytes: &[u8]) -> Option<Id<K>> {
+    bytes.try_into().ok().map(Id::from_random)
+}
+
+impl CredentialRecord {
+    /// What the decision needs to know of it.
+    pub fn facts(&self, id: CredentialId, tenant: TenantId) -> CredentialFacts {
+        CredentialFacts {
+            id,
+            tenant,
+            home: self.home,
+            provider: self.provider.clone(),
+            destination: self.destination.clone(),
+            rules: self.rules.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use strongroom_policy::id::{CredentialId, UserId};
+    use strongroom_policy::name::ProviderName;
+
+    use super::RecordName;
+
+    #[test]
+    fn a_record_is_found_again_under_its_name() {
+        for name in [
+            RecordName::User(UserId::from_random([1; 16])),
+            RecordName::Key(CredentialId::from_random([2; 16])),
+            RecordName::Provider(ProviderName::parse("local-ai").unwrap()),
+        ] {
+            assert_eq!(RecordName::parse(&name.store_key()), Some(name));
+        }
+        for bad in [&b""[..], b"u", b"x0123456789abcdef", b"u0123456789abcdefg", b"pUpper"] {
+            assert_eq!(RecordName::parse(bad), None);
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! What the keeper opens before it confines itself, and what it runs afterwards.
+//!
+//! Invariant: every socket is bound in [`open`]; [`run`] binds and connects nothing.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use nix::fcntl::{Flock, FlockArg};
+use strongroom_protocol::operator::{Check, Verdict};
+use strongroom_store::check::check_copy;
+use strongroom_sys::confine::{Report, State as LayerState};
+use strongroom_sys::inherited::take_unix_stream;
+use strongroom_sys::peer::Peer;
+use strongroom_sys::socket_directory::SocketDirectory;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::spawn_local;
+use tokio::time::interval;
+
+use crate::acts::fault;
+use crate::acts::sealing::shut;
+use crate::arguments::Arguments;
+use crate::books::STORE_DIRECTORY;
+use crate::doors::{self, Guard};
+use crate::founding::VAULT_DIRECTORY;
+use crate::keeper::{Keeper, Settings, State, Waiting};
+use crate::pipeline::{self, STRANGERS_EVERY};
+use crate::seal::Sealed;
+use crate::vault::JOURNAL_DIRECTORY;
+
+/// Everything from outside that the keeper holds.
+pub struct Opened {
+    operator: StdListener,
+    ask: StdListener,
+    errand: StdListener,
+    ready: Option<StdStream>,
+    lock: Flock<File>,
+    guards: [Guard; 2],
+    data: PathBuf,
+    public_url: String,
+}
+
+/// How long after `SIGTERM` the writers may take.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How often tickets and counters are swept.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Takes the data directory and binds the three doors.
+///
+/// # Errors
+/// The first thing that cannot be had.
+pub fn open(arguments: &Arguments) -> anyhow::Result<Opened> {
+    let data = arguments.data.clone();
+    for directory in [&data, &data.join(JOURNAL_DIRECTORY)] {
+        make_directory(directory)?;
+    }
+    let lock = hold(&data)?;
+    let door = |name: &str, gid| {
+        let directory = SocketDirectory::make(&arguments.run.join(name), gid)?;
+        directory.bind_in(&format!("{name}.sock"))
+    };
+    Ok(Opened {
+        operator: door("operator", arguments.operator_gid)?,
+        ask: door("ask", arguments.ask_gid)?,
+        errand: door("errand", arguments.errand_gid)?,
+        ready: arguments.ready_fd.map(take_unix_stream).transpose()?,
+        lock,
+        guards: [Guard::Only(arguments.ask_uid), Guard::Only(arguments.errand_uid)],
+        data,
+        public_url: arguments.public_url.clone(),
+    })
+}
+
+fn make_directory(path: &Path) -> anyhow::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(error).with_context(|| format!("make {}", path.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// One keeper for a data directory: the lock ends with the process, however it ends.
+fn hold(data: &Path) -> anyhow::Result<Flock<File>> {
+    let path = data.join("keeper.lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("open {}", path.display()))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
+        anyhow::anyhow!(
+            "SR-STORE-002: another Strongroom uses {}; stop it, or choose another --dir",
+            data.display()
+        )
+    })
+}
+
+/// Serves until a signal ends it; the vault is closed before it returns.
+///
+/// # Errors
+/// When a socket cannot be given to the runtime.
+pub async fn run(opened: Opened, report: &Report) -> anyhow::Result<()> {
+    let settings = Settings {
+        data: opened.data.clone(),
+        public_url: opened.public_url,
+        confinement: checks(report),
+    };
+    let state = first_state(&opened.data);
+    let keeper = Rc::new(Keeper::new(settings, state));
+    let [ask_guard, errand_guard] = opened.guards;
+    listen(opened.operator, Guard::Directory, &keeper, |keeper, stream, peer| {
+        spawn_local(doors::operator::serve(keeper, stream, peer.uid));
+    })?;
+    listen(opened.ask, ask_guard, &keeper, |keeper, stream, _| {
+        spawn_local(doors::ask::serve(keeper, stream));
+    })?;
+    listen(opened.errand, errand_guard, &keeper, |keeper, stream, _| {
+        spawn_local(doors::errand::serve(keeper, stream));
+    })?;
+    spawn_local(sweep(Rc::clone(&keeper)));
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    if let Some(mut ready) = opened.ready {
+        ready.write_all(b"ready\n")?;
+    }
+    tracing::info!(state = ?keeper.vault_state(), "the keeper is there");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    keeper.close("the keeper was stopped", |vault| {
+        let next = shut(&vault);
+        // Dropping the vault ends its writers after what they were given.
+        drop(vault);
+        next
+    });
+    drop(opened.lock);
+    Ok(())
+}
+
+fn first_state(data: &Path) -> State {
+    let place = data.join(VAULT_DIRECTORY);
+    match place.try_exists() {
+        Ok(false) => State::Uninitialised(None),
+        Ok(true) => match Sealed::load(&place) {
+            Ok(sealed) => State::Sealed(Box::new(Waiting::new(sealed))),
+            Err(error) => State::Faulty(fault(
+                "SR-STORE-009",
+                format!("the seal's file cannot be read: {error}"),
+                "keep the data directory as it is and restore a backup into another one",
+            )),
+        },
+        Err(error) => State::Faulty(fault(
+            "SR-STORE-010",
+            format!("the data directory cannot be read: {error}"),
+            "look at its owner and mode",
+        )),
+    }
+}
+
+fn listen(
+    listener: StdListener,
+    guard: Guard,
+    keeper: &Rc<Keeper>,
+    serve: impl Fn(Rc<Keeper>, UnixStream, Peer) + 'static,
+) -> anyhow::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(listener)?;
+    let keeper = Rc::clone(keeper);
+    spawn_local(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    if let Some(peer) = guard.admit(&stream) {
+                        serve(Rc::clone(&keeper), stream, peer);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Out of descriptors: wait for some to be closed instead of spinning.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+async fn sweep(keeper: Rc<Keeper>) {
+    let mut ticks = interval(SWEEP_EVERY);
+    let mut last_strangers = Instant::now();
+    loop {
+        ticks.tick().await;
+        let since = last_strangers.elapsed();
+        pipeline::sweep(&keeper, since);
+        if since >= STRANGERS_EVERY {
+            last_strangers = Instant::now();
+        }
+    }
+}
+
+fn checks(report: &Report) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for (layer, state) in &report.layers {
+        let (verdict, detail, fix) = match state {
+            LayerState::Present => (Verdict::Ok, "in force".to_owned(), None),
+            LayerState::Weaker(how) => (
+                Verdict::Warn,
+                how.clone(),
+                Some("use a newer kernel, or raise the limit that is named".to_owned()),
+            ),
+            LayerState::Missing(why) => (
+                Verdict::Fail,
+                why.clone(),
+                Some("use a newer kernel; it was accepted in the configuration".to_owned()),
+            ),
+        };
+        checks.push(Check { name: format!("keeper {layer}"), verdict, detail, fix });
+    }
+    checks
+}
+
+/// `--check`: opens a copy of the store and counts its records; the exit code is the answer.
+pub fn check(data: &Path) -> ExitCode {
+    let store = data.join(VAULT_DIRECTORY).join(STORE_DIRECTORY);
+    if matches!(fs::exists(&store), Ok(false)) {
+        return ExitCode::SUCCESS;
+    }
+    match check_copy(&store) {
+        Ok(report) => {
+            tracing::info!(records = report.records, bytes = report.bytes, "the store opens");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            tracing::error!(%error, "SR-STORE-004: the store does not open; keep it as it is and restore a backup");
+            ExitCode::from(CORRUPT)
+        }
+    }
+}
+
+/// The exit code of a damaged store.
+const CORRUPT: u8 = 5;
+
+/// Ends the runtime after what was written is written.
+pub fn finish(runtime: tokio::runtime::Runtime) {
+    runtime.shutdown_timeout(LAST_WORDS);
+}

@@ -1,0 +1,254 @@
+//! The open vault's records in memory: who there is, what they may do, which keys there are.
+//!
+//! Invariant: a change is here only after it is durable; a credential's key lies here sealed.
+//! Invariant: the tables are bounded by what operators made, never by what callers send.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
+
+use serde::de::DeserializeOwned;
+use strongroom_policy::id::{CredentialId, Id, Kind, TenantId, TokenId, UserId, WorkspaceId};
+use strongroom_policy::name::{Label, ProviderName};
+use strongroom_policy::provider::{ProviderDefinition, builtin};
+use strongroom_policy::rules::{CredentialFacts, Home, Standing, Subject};
+use strongroom_protocol::operator::Pick;
+use strongroom_sys::Secret;
+
+use crate::keys::ShredKey;
+use crate::rates::Bucket;
+use crate::records::{CredentialRecord, RecordName, TokenRecord, UserRecord, WorkspaceRecord};
+
+/// Most records of one kind.
+pub const MAX_RECORDS: usize = 20_000;
+
+/// A credential as it lies in memory.
+pub struct HeldCredential {
+    /// Its description.
+    pub record: CredentialRecord,
+    /// What the decision needs of it.
+    pub facts: CredentialFacts,
+    /// Its key, sealed.
+    pub sealed_key: Vec<u8>,
+    /// The part of its record key whose destruction ends it.
+    pub shred: ShredKey,
+}
+
+/// A token as it lies in memory.
+pub struct HeldToken {
+    /// Its description.
+    pub record: TokenRecord,
+    /// How many calls it may still begin.
+    pub bucket: Bucket,
+}
+
+/// Every record in memory.
+pub struct Tables {
+    /// The one tenant.
+    pub tenant: TenantId,
+    /// People.
+    pub users: BTreeMap<UserId, UserRecord>,
+    /// Workspaces.
+    pub workspaces: BTreeMap<WorkspaceId, WorkspaceRecord>,
+    /// Tokens.
+    pub tokens: BTreeMap<TokenId, HeldToken>,
+    /// Tokens by the whole of their hash.
+    by_hash: HashMap<[u8; 32], TokenId>,
+    /// Credentials.
+    pub credentials: BTreeMap<CredentialId, HeldCredential>,
+    /// Built-in and operator-defined providers.
+    pub providers: BTreeMap<ProviderName, ProviderDefinition>,
+}
+
+/// Why a thing that was picked is not found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PickError {
+    /// No such id or label.
+    #[error("no {what} is called '{pick}'")]
+    Missing {
+        /// What was looked for.
+        what: &'static str,
+        /// By which text.
+        pick: String,
+    },
+    /// Several of this label.
+    #[error("several {what}s are called '{pick}'; use the id")]
+    Several {
+        /// What was looked for.
+        what: &'static str,
+        /// By which text.
+        pick: String,
+    },
+}
+
+/// A record that no version of this program wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a record is malformed")]
+pub struct Malformed;
+
+impl Tables {
+    /// Reads the tables out of the opened records. `seal` puts a key back under its envelope, `shred` finds its other half.
+    ///
+    /// # Errors
+    /// When a record cannot be read, or a credential has no key.
+    pub fn read(
+        tenant: TenantId,
+        records: Vec<(RecordName, Secret)>,
+        hold: impl Fn(CredentialId, &Secret) -> Result<(Vec<u8>, ShredKey), Malformed>,
+    ) -> Result<Self, Malformed> {
+        let definitions = builtin::definitions().map_err(|_| Malformed)?;
+        let mut tables = Self {
+            tenant,
+            users: BTreeMap::new(),
+            workspaces: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            by_hash: HashMap::new(),
+            credentials: BTreeMap::new(),
+            providers: definitions.into_iter().map(|one| (one.name.clone(), one)).collect(),
+        };
+        let mut described = BTreeMap::new();
+        let mut keys = BTreeMap::new();
+        for (name, plain) in records {
+            match name {
+                RecordName::User(id) => drop(tables.users.insert(id, decode(&plain)?)),
+                RecordName::Workspace(id) => drop(tables.workspaces.insert(id, decode(&plain)?)),
+                RecordName::Token(id) => tables.insert_token(id, decode(&plain)?),
+                RecordName::Provider(name) => drop(tables.providers.insert(name, decode(&plain)?)),
+                RecordName::Credential(id) => drop(described.insert(id, decode(&plain)?)),
+                RecordName::Key(id) => drop(keys.insert(id, hold(id, &plain)?)),
+            }
+        }
+        for (id, record) in described {
+            let (sealed_key, shred) = keys.remove(&id).ok_or(Malformed)?;
+            tables.insert_credential(id, record, (sealed_key, shred));
+        }
+        if keys.is_empty() { Ok(tables) } else { Err(Malformed) }
+    }
+
+    /// Takes in a token that is durable.
+    pub fn insert_token(&mut self, id: TokenId, record: TokenRecord) {
+        self.by_hash.insert(record.hash, id);
+        let bucket = Bucket::full(record.scope.calls_per_minute, Instant::now());
+        self.tokens.insert(id, HeldToken { record, bucket });
+    }
+
+    /// Takes a token out.
+    pub fn remove_token(&mut self, id: TokenId) {
+        if let Some(token) = self.tokens.remove(&id) {
+            self.by_hash.remove(&token.record.hash);
+        }
+    }
+
+    /// Takes in a credential that is durable.
+    pub fn insert_credential(
+        &mut self,
+        id: CredentialId,
+        record: CredentialRecord,
+        (sealed_key, shred): (Vec<u8>, ShredKey),
+    ) {
+        let facts = record.facts(id, self.tenant);
+        self.credentials.insert(id, HeldCredential { record, facts, sealed_key, shred });
+    }
+
+    /// The token of a hash. The hash is keyed, so finding it by map tells a guesser nothing.
+    pub fn token_of(&self, hash: &[u8; 32]) -> Option<TokenId> {
+        self.by_hash.get(hash).copied()
+    }
+
+    /// Who a token speaks for.
+    pub fn subject(&self, token: TokenId) -> Option<Subject> {
+        let record = &self.tokens.get(&token)?.record;
+        let user = self.users.get(&record.user);
+        Some(Subject {
+            tenant: self.tenant,
+            user: record.user,
+            token,
+            scope: record.scope.clone(),
+            workspaces: self.workspaces_of(record.user),
+            standing: user.map_or(Standing::Disabled, |user| user.standing),
+        })
+    }
+
+    fn workspaces_of(&self, user: UserId) -> Vec<WorkspaceId> {
+        let member = |workspace: &&WorkspaceRecord| workspace.members.contains(&user);
+        self.workspaces.iter().filter(|(_, one)| member(one)).map(|(id, _)| *id).collect()
+    }
+
+    /// The credentials for a provider that a subject's rules could allow, in the order of their ids.
+    pub fn usable<'t>(
+        &'t self,
+        subject: &'t Subject,
+        provider: &'t ProviderName,
+    ) -> impl Iterator<Item = (CredentialId, &'t HeldCredential)> {
+        self.credentials.iter().map(|(id, held)| (*id, held)).filter(move |(id, held)| {
+            held.record.provider == *provider
+                && subject.scope.credential.is_none_or(|bound| bound == *id)
+                && match held.record.home {
+                    Home::Personal(owner) => owner == subject.user,
+                    Home::Workspace(home) => subject.workspaces.contains(&home),
+                }
+        })
+    }
+
+    /// Finds a person by id or label.
+    pub fn pick_user(&self, pick: &Pick) -> Result<UserId, PickError> {
+        pick_one("user", pick, self.users.iter().map(|(id, one)| (*id, &one.label)))
+    }
+
+    /// Finds a workspace by id or label.
+    pub fn pick_workspace(&self, pick: &Pick) -> Result<WorkspaceId, PickError> {
+        pick_one("workspace", pick, self.workspaces.iter().map(|(id, one)| (*id, &one.label)))
+    }
+
+    /// Finds a token by id or label.
+    pub fn pick_token(&self, pick: &Pick) -> Result<TokenId, PickError> {
+        pick_one("token", pick, self.tokens.iter().map(|(id, one)| (*id, &one.record.label)))
+    }
+
+    /// Finds a credential by id or label.
+    pub fn pick_credential(&self, pick: &Pick) -> Result<CredentialId, PickError> {
+        let all = self.credentials.iter().map(|(id, one)| (*id, &one.record.label));
+        pick_one("credential", pick, all)
+    }
+
+    /// The first person who was made.
+    pub fn first_user(&self) -> Result<UserId, PickError> {
+        let first = self.users.iter().min_by_key(|(id, one)| (one.created, **id));
+        first
+            .map(|(id, _)| *id)
+            .ok_or(PickError::Missing { what: "user", pick: "(first)".to_owned() })
+    }
+
+    /// The name of whose a credential is.
+    pub fn home_label(&self, home: Home) -> Option<&Label> {
+        match home {
+            Home::Personal(user) => self.users.get(&user).map(|one| &one.label),
+            Home::Workspace(workspace) => self.workspaces.get(&workspace).map(|one| &one.label),
+        }
+    }
+}
+
+fn pick_one<'t, K: Kind + 't>(
+    what: &'static str,
+    pick: &Pick,
+    all: impl Iterator<Item = (Id<K>, &'t Label)>,
+) -> Result<Id<K>, PickError> {
+    let text = pick.0.as_ref();
+    let wanted_id = text.parse::<Id<K>>().ok();
+    let mut found = None;
+    for (id, label) in all {
+        if wanted_id == Some(id) {
+            return Ok(id);
+        }
+        if *label == pick.0 && found.replace(id).is_some() {
+            return Err(PickError::Several { what, pick: text.to_owned() });
+        }
+    }
+    found.ok_or(PickError::Missing { what, pick: text.to_owned() })
+}
+
+fn decode<T: DeserializeOwned>(plain: &Secret) -> Result<T, Malformed> {
+    plain.expose(|plain| match postcard::take_from_bytes(plain) {
+        Ok((record, [])) => Ok(record),
+        Ok(_) | Err(_) => Err(Malformed),
+    })
+}

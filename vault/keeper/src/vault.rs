@@ -1,0 +1,281 @@
+//! The open vault: keys, tables, store and journal together, for as long as it is unsealed.
+//!
+//! Invariant: nothing of this type exists while the vault is sealed; dropping it wipes the keys.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use strongroom_policy::id::{CallId, CredentialId, TenantId};
+use strongroom_policy::moment::Moment;
+use strongroom_protocol::operator::{Exit, Fault, SealKind};
+use strongroom_protocol::upload::{VaultKey, derive_vault_key};
+use strongroom_sys::{Secret, cpu};
+
+use crate::books::{Books, BooksError, TenantKeys};
+use crate::journal::entry::Entry;
+use crate::journal::{Journal, JournalError};
+use crate::keyring::{KeyringError, ShredId};
+use crate::keys::{
+    self, Algorithm, DeriveError, Key, ShredKey, StoreId, SubjectTagKey, TokenHashKey,
+};
+use crate::records::RecordName;
+use crate::seal::{Seal, Sealed, Unsealed};
+use crate::tables::{Malformed, Tables};
+use crate::tickets::Tickets;
+use crate::uploads::Uploads;
+
+/// The journal's directory within the data directory; it outlives a vault that is made anew.
+pub const JOURNAL_DIRECTORY: &str = "journal";
+
+/// Everything that exists only while the vault is open.
+pub struct Vault {
+    /// Keyring; changed from threads that may wait for a disk.
+    pub unsealed: Arc<Mutex<Unsealed>>,
+    /// How records are sealed.
+    pub tenant_keys: Arc<TenantKeys>,
+    /// Hashes tokens.
+    pub token_hash: TokenHashKey,
+    /// Makes idempotency tags.
+    pub subject_tag: SubjectTagKey,
+    /// Opens uploads.
+    pub upload_secret: Secret,
+    /// The public half, for the operator's tool to pin.
+    pub vault_key: VaultKey,
+    /// Records in memory.
+    pub tables: Tables,
+    /// Records on disk.
+    pub books: Books,
+    /// The journal.
+    pub journal: Arc<Journal>,
+    /// Calls under way.
+    pub tickets: Tickets,
+    /// Uploads under way.
+    pub uploads: Uploads,
+    /// What seals it.
+    pub seal: SealKind,
+    /// Where the journal lies.
+    pub journal_directory: PathBuf,
+    /// Refusals of strangers since the last entry about them.
+    pub strangers: u64,
+}
+
+/// Why an unsealed keyring did not become an open vault.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store.
+    #[error(transparent)]
+    Books(#[from] BooksError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The keyring.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// A defect of ours.
+    #[error(transparent)]
+    Derive(#[from] DeriveError),
+    /// A record that no version of this program wrote.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+}
+
+/// Who opened the vault, and what happened while it was sealed.
+#[derive(Debug, Clone, Copy)]
+pub struct Opening {
+    /// The Unix user who brought the last part.
+    pub operator: u32,
+    /// Attempts that failed.
+    pub failed_attempts: u64,
+    /// When.
+    pub now: Moment,
+}
+
+/// The cipher for new records on this machine.
+pub fn algorithm() -> Algorithm {
+    if cpu::has_aes() { Algorithm::Aes256Gcm } else { Algorithm::ChaCha20Poly1305 }
+}
+
+/// The one tenant of this version, fixed so that its id needs no record of its own.
+pub fn tenant_of(store: StoreId) -> TenantId {
+    TenantId::from_random(store.0)
+}
+
+/// What seals a vault, for people.
+pub fn seal_kind(sealed: &Sealed) -> SealKind {
+    let shares = sealed.seals().iter().find_map(|seal| match seal {
+        Seal::Shares(set) => Some(SealKind::Shares { threshold: set.threshold, count: set.count }),
+        Seal::Passphrase(_) => None,
+    });
+    shares.unwrap_or(SealKind::Passphrase)
+}
+
+impl Vault {
+    /// Opens store and journal under an unsealed keyring. Blocks for as long as the disk takes.
+    ///
+    /// # Errors
+    /// When either does not hold; nothing is written then.
+    pub fn open(
+        (unsealed, seal): (Unsealed, SealKind),
+        data: &Path,
+        opening: Opening,
+    ) -> Result<Self, OpenError> {
+        let directory = unsealed.directory().to_path_buf();
+        let keyring = unsealed.keyring().keyring();
+        let (store, epoch) = (keyring.store(), keyring.epoch());
+        let (system, tenant) = (keyring.system(), tenant_of(store));
+        let token_hash = keys::derive_token_hash_key(system, store)?;
+        let subject_tag = keys::derive_subject_tag_key(system, store)?;
+        let journal_key = keys::derive_journal_key(system, store)?;
+        let upload = keys::derive_upload_key_pair(system, store)?;
+        let upload_secret = upload.secret().expose(Secret::copy_from);
+        let key = keyring.tenant_key(tenant, epoch)?;
+        let tenant_keys =
+            Arc::new(TenantKeys { store, tenant, epoch, key, algorithm: algorithm() });
+        let unsealed = Arc::new(Mutex::new(unsealed));
+        let opened = Books::open(&directory, &unsealed, Arc::clone(&tenant_keys))?;
+        let tables = Tables::read(tenant, opened.records, |id, plain| {
+            hold_key(&unsealed, &tenant_keys, (id, plain))
+        })?;
+        let journal_directory = data.join(JOURNAL_DIRECTORY);
+        let (journal, lost) = Journal::open(&journal_directory, journal_key)?;
+        let vault_key = upload_secret
+            .expose(|secret| secret.try_into().map(derive_vault_key))
+            .map_err(|_| DeriveError)?;
+        let vault = Self {
+            unsealed,
+            tenant_keys,
+            token_hash,
+            subject_tag,
+            upload_secret,
+            vault_key,
+            tables,
+            books: opened.books,
+            journal: Arc::new(journal),
+            tickets: Tickets::default(),
+            uploads: Uploads::default(),
+            seal,
+            journal_directory,
+            strangers: 0,
+        };
+        vault.note_opening(&lost, opening);
+        Ok(vault)
+    }
+
+    fn note_opening(&self, lost: &[CallId], opening: Opening) {
+        let seal = match self.seal {
+            SealKind::Passphrase => "passphrase",
+            SealKind::Shares { .. } => "shares",
+        };
+        let entry = Entry::Unseal {
+            seal,
+            operator: opening.operator,
+            failed_attempts: opening.failed_attempts,
+            cut_bytes: self.journal.cut_bytes(),
+        };
+        self.journal.note(&entry, opening.now);
+        for call in lost {
+            self.journal.note(&Entry::Lost { call: *call }, opening.now);
+        }
+    }
+
+    /// The shred key of a new credential, durable when this answers. Blocks.
+    ///
+    /// # Errors
+    /// When the keyring cannot be written.
+    pub fn make_shred_key(
+        unsealed: &Mutex<Unsealed>,
+        id: CredentialId,
+    ) -> Result<ShredKey, KeyringError> {
+        let mut guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
+        let owner = ShredId(*id.bytes());
+        guard.keyring_mut().add_shred_key(owner, &mut getrandom::fill)?;
+        copy_shred_key(guard.keyring().keyring().shred_key(owner)?)
+    }
+
+    /// Destroys a credential's shred key, in both slots, when this answers. Blocks.
+    ///
+    /// # Errors
+    /// When the keyring cannot be written.
+    pub fn destroy_shred_key(
+        unsealed: &Mutex<Unsealed>,
+        id: CredentialId,
+    ) -> Result<(), KeyringError> {
+        let mut guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.keyring_mut().remove_shred_key(ShredId(*id.bytes()), &mut getrandom::fill)
+    }
+}
+
+fn hold_key(
+    unsealed: &Mutex<Unsealed>,
+    tenant_keys: &TenantKeys,
+    (id, plain): (CredentialId, &Secret),
+) -> Result<(Vec<u8>, ShredKey), Malformed> {
+    let guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
+    let shred = guard.keyring().keyring().shred_key(ShredId(*id.bytes())).map_err(|_| Malformed)?;
+    let shred = copy_shred_key(shred).map_err(|_| Malformed)?;
+    let sealed =
+        tenant_keys.seal_key(&RecordName::Key(id), plain, &shred).map_err(|_| Malformed)?;
+    Ok((sealed, shred))
+}
+
+fn copy_shred_key(key: &ShredKey) -> Result<ShredKey, KeyringError> {
+    Ok(Key::from_secret(key.secret().expose(Secret::copy_from)).map_err(|_| DeriveError)?)
+}
+
+impl OpenError {
+    /// The refusal for people: what happened and what to do.
+    pub fn fault(&self) -> Fault {
+        let (code, exit, next) = match self {
+            Self::Books(BooksError::Refused(refusal)) => refused(*refusal),
+            Self::Books(BooksError::Store(strongroom_store::StoreError::InUse)) => (
+                "SR-STORE-002",
+                Exit::Error,
+                "another Strongroom uses this data directory; stop it, or choose another --dir",
+            ),
+            Self::Books(_) | Self::Keyring(_) | Self::Malformed(_) => (
+                "SR-STORE-003",
+                Exit::Corrupt,
+                "keep the data directory as it is and restore a backup into another one",
+            ),
+            Self::Journal(JournalError::Damaged { .. }) => (
+                "SR-JOURNAL-002",
+                Exit::Corrupt,
+                "keep the journal directory as evidence, move it aside, and unseal again",
+            ),
+            Self::Journal(_) => (
+                "SR-JOURNAL-003",
+                Exit::Error,
+                "look at the disk's free space and the journal directory's owner, then unseal again",
+            ),
+            Self::Derive(_) => ("SR-INTERNAL-002", Exit::Error, "report this as a defect"),
+        };
+        let next = Some(next.to_owned());
+        Fault { code: code.to_owned(), message: self.to_string(), next, exit }
+    }
+}
+
+fn refused(refusal: crate::manifest::Refusal) -> (&'static str, Exit, &'static str) {
+    use crate::manifest::Refusal;
+    match refusal {
+        Refusal::Corrupt => (
+            "SR-STORE-004",
+            Exit::Corrupt,
+            "keep the data directory as it is and restore a backup into another one",
+        ),
+        Refusal::RolledBack { .. } => (
+            "SR-STORE-005",
+            Exit::RolledBack,
+            "an older copy was put in place; bring back the newest, or restore a backup on purpose",
+        ),
+        Refusal::Spliced => (
+            "SR-STORE-006",
+            Exit::Spliced,
+            "someone changed the files; keep them as evidence and restore a backup",
+        ),
+        Refusal::Foreign => (
+            "SR-STORE-007",
+            Exit::Foreign,
+            "these files are of different vaults; bring back the ones that belong together",
+        ),
+    }
+}
