@@ -88,6 +88,16 @@ impl Journal {
         }
     }
 
+    /// Writes an entry from a thread that may wait for the disk.
+    ///
+    /// # Errors
+    /// When it is not written.
+    pub fn record_blocking(&self, entry: &Entry<'_>, now: Moment) -> Result<(), JournalError> {
+        let (written, wait) = oneshot::channel();
+        self.writer.submit(Line::new(entry, now, Some(written))?)?;
+        wait.blocking_recv().unwrap_or(Err(JournalError::Stopped))
+    }
+
     /// Writes an entry that nobody waits for; if it cannot be written the journal admits nothing more.
     pub fn note(&self, entry: &Entry<'_>, now: Moment) {
         let line = Line::new(entry, now, None);

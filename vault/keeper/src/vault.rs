@@ -157,11 +157,11 @@ impl Vault {
             journal_directory,
             strangers: 0,
         };
-        vault.note_opening(&lost, opening);
+        vault.record_opening(&lost, opening)?;
         Ok(vault)
     }
 
-    fn note_opening(&self, lost: &[CallId], opening: Opening) {
+    fn record_opening(&self, lost: &[CallId], opening: Opening) -> Result<(), JournalError> {
         let seal = match self.seal {
             SealKind::Passphrase => "passphrase",
             SealKind::Shares { .. } => "shares",
@@ -172,10 +172,11 @@ impl Vault {
             failed_attempts: opening.failed_attempts,
             cut_bytes: self.journal.cut_bytes(),
         };
-        self.journal.note(&entry, opening.now);
+        self.journal.record_blocking(&entry, opening.now)?;
         for call in lost {
-            self.journal.note(&Entry::Lost { call: *call }, opening.now);
+            self.journal.record_blocking(&Entry::Lost { call: *call }, opening.now)?;
         }
+        Ok(())
     }
 
     /// The shred key of a new credential, durable when this answers. Blocks.

@@ -228,7 +228,8 @@ impl<S: Store + ?Sized, W: Witness> Writer<S, W> {
             return Ok(());
         }
         let mark = self.witness.before(changes).map_err(StoreError::Refused)?;
-        let marked = mark.into_iter().fold(Batch::new(), |batch, (key, value)| batch.put(key, value));
+        let marked =
+            mark.into_iter().fold(Batch::new(), |batch, (key, value)| batch.put(key, value));
         let batch = changes.iter().fold(marked, |batch, change| {
             let batch = batch.expect(change.key.clone(), change.before.clone());
             match &change.after {

@@ -19,14 +19,12 @@ pub(crate) struct Hold {
 
 impl Hold {
     pub(crate) fn take(dir: &Path) -> Result<Self, StoreError> {
-        let dir = match dir.canonicalize() {
-            Ok(dir) => dir,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(StoreError::Missing);
-            }
-            Err(error) => return Err(StoreError::io("find the directory")(error)),
-        };
-        let lock = File::open(&dir).map_err(StoreError::io("open the directory"))?;
+        // Not resolved by name: the keeper's filter reads no links, and the lock is on the directory itself.
+        let dir = std::path::absolute(dir).map_err(StoreError::io("find the directory"))?;
+        let lock = File::open(&dir).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => StoreError::Missing,
+            _ => StoreError::io("open the directory")(error),
+        })?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { dir, lock }),
             Err(TryLockError::WouldBlock) => Err(StoreError::InUse),
@@ -34,7 +32,7 @@ impl Hold {
         }
     }
 
-    /// The canonical path.
+    /// The absolute path.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
@@ -138,8 +136,11 @@ pub(super) fn sync(path: &Path) -> Result<(), StoreError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(StoreError::io("sync a name"))
 }
 
+/// By descriptor: the keeper's filter lets no mode be changed by path.
 fn set_mode(path: &Path, mode: u32) -> Result<(), StoreError> {
-    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(StoreError::io("set a mode"))
+    File::open(path)
+        .and_then(|file| file.set_permissions(Permissions::from_mode(mode)))
+        .map_err(StoreError::io("set a mode"))
 }
 
 /// sled's log.

@@ -1,0 +1,179 @@
+//! The keeper's binary as a child process, and its doors as plain blocking sockets.
+
+use std::cell::Cell;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use strongroom_protocol::frame::{announced, decode, encode};
+use strongroom_protocol::operator::{Answer, Request};
+
+pub const PASSPHRASE: &[u8] = b"correct horse battery staple";
+const PATIENCE: Duration = Duration::from_secs(30);
+const LIMIT: usize = 1024 * 1024;
+
+pub struct Keeper {
+    place: tempfile::TempDir,
+    child: Child,
+    ended: Cell<bool>,
+}
+
+pub struct Door(UnixStream);
+
+impl Keeper {
+    pub fn start() -> Self {
+        let place = tempfile::tempdir().unwrap();
+        fs::create_dir(place.path().join("run")).unwrap();
+        let child = spawn(place.path());
+        Self { place, child, ended: Cell::new(false) }
+    }
+
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.ended.set(true);
+    }
+
+    pub fn start_again(&mut self) {
+        self.child = spawn(self.place.path());
+        self.ended.set(false);
+    }
+
+    pub fn kill_and_start(&mut self) {
+        self.kill();
+        self.start_again();
+    }
+
+    pub fn second(&self) -> Output {
+        command(self.place.path()).output().unwrap()
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.place.path().join("data")
+    }
+
+    pub fn journal(&self) -> PathBuf {
+        self.data().join("journal/journal.jsonl")
+    }
+
+    /// How many entries of a kind there are.
+    pub fn entries(&self, what: &str) -> usize {
+        let text = fs::read_to_string(self.journal()).unwrap();
+        text.lines().filter(|line| line.contains(&format!("\"what\":\"{what}\""))).count()
+    }
+
+    pub fn operator(&self) -> Door {
+        self.door("operator")
+    }
+
+    pub fn ask(&self) -> Door {
+        self.door("ask")
+    }
+
+    pub fn errand(&self) -> Door {
+        self.door("errand")
+    }
+
+    fn door(&self, name: &str) -> Door {
+        let path = self.place.path().join(format!("run/{name}/{name}.sock"));
+        let stream = UnixStream::connect(path).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Door(stream)
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if !self.ended.get() {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}
+
+impl Door {
+    pub fn send<M: Serialize>(&mut self, message: &M) {
+        self.0.write_all(&encode(message, LIMIT).unwrap()).unwrap();
+    }
+
+    pub fn receive<M: DeserializeOwned>(&mut self) -> M {
+        let mut prefix = [0; 4];
+        self.0.read_exact(&mut prefix).unwrap();
+        let mut body = vec![0; announced(prefix, LIMIT).unwrap()];
+        self.0.read_exact(&mut body).unwrap();
+        decode(&body).unwrap()
+    }
+
+    pub fn request(&mut self, request: &Request) -> Answer {
+        self.send(request);
+        self.receive()
+    }
+}
+
+fn command(place: &Path) -> Command {
+    let uid = nix::unistd::getuid().to_string();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom-keeper"));
+    command
+        .arg("--data")
+        .arg(place.join("data"))
+        .arg("--run")
+        .arg(place.join("run"))
+        .args(["--public-url", "https://localhost:8443"])
+        .args(["--ask-uid", &uid, "--errand-uid", &uid]);
+    command
+}
+
+/// Starts the keeper and waits until it says that it is there.
+fn spawn(place: &Path) -> Child {
+    let mut child = command(place).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("the keeper is there") {
+        line.clear();
+        assert_ne!(said.read_line(&mut line).unwrap(), 0, "the keeper ended");
+        eprint!("{line}");
+    }
+    std::thread::spawn(move || {
+        for line in said.lines().map_while(Result::ok) {
+            eprintln!("{line}");
+        }
+    });
+    child
+}
+
+pub fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+pub fn each_file(directory: &Path, see: &mut impl FnMut(&Path, &[u8])) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            each_file(&path, see);
+        } else {
+            see(&path, &fs::read(&path).unwrap());
+        }
+    }
+}
+
+pub fn until(mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < end, "it did not happen");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

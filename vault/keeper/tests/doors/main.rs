@@ -1,0 +1,354 @@
+//! The real keeper behind its real doors: an operator, a gateway and a courier of the test's own.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+use std::fs::OpenOptions;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::time::{Duration, Instant};
+
+use strongroom_policy::claims::{Claims, Features, Length, Stream};
+use strongroom_policy::name::{Label, ModelName, ProviderName};
+use strongroom_policy::refusal::Refusal;
+use strongroom_policy::route::Method;
+use strongroom_policy::rules::{Choice, CredentialRules, TokenScope};
+use strongroom_policy::target::Target;
+use strongroom_protocol::SecretBytes;
+use strongroom_protocol::ask::{Answer, Ask, CallAsk, FromGateway, Refused, Ticket, ToGateway};
+use strongroom_protocol::errand::{Ending, Errand, FromCourier, Outcome, Recall, ToCourier};
+use strongroom_protocol::operator::{
+    Answer as Told, CredentialWish, HomePick, Pick, Request, SealWish, TokenWish, UnsealWith,
+};
+use strongroom_protocol::upload::{digest_destination, seal_upload};
+use strongroom_protocol::usage::Usage;
+
+mod keeper;
+use keeper::{Door, Keeper, PASSPHRASE};
+
+const KEY: &[u8] = b"sk-canary-0123456789abcdefghijklmnopqrstuvwxyz";
+
+fn label(text: &str) -> Label {
+    Label::parse(text).unwrap()
+}
+
+fn scope() -> TokenScope {
+    TokenScope {
+        providers: Choice::Any,
+        models: Choice::Any,
+        credential: None,
+        expires: None,
+        calls_per_minute: 1000,
+    }
+}
+
+/// Makes a vault with one person, one OpenAI key and one token.
+fn furnish(keeper: &Keeper) -> SecretBytes {
+    let mut door = keeper.operator();
+    let made = door.request(&Request::Init(SealWish::Passphrase(passphrase())));
+    let Told::Initialised(vault) = made else { panic!("{made:?}") };
+    assert!(matches!(door.request(&Request::UserCreate(label("ann"))), Told::User(_)));
+    let offered = door.request(&Request::CredentialAdd(Box::new(CredentialWish {
+        provider: ProviderName::parse("openai").unwrap(),
+        home: HomePick::Personal(None),
+        label: label("main"),
+        fixed_headers: Vec::new(),
+        rules: CredentialRules::default(),
+    })));
+    let Told::Upload { binding, destination } = offered else { panic!("{offered:?}") };
+    assert_eq!(binding.destination_digest, digest_destination(&destination));
+    let blob = seal_upload(&vault, &binding, KEY).unwrap();
+    let upload = Request::CredentialUpload { upload: binding.upload, blob };
+    assert!(matches!(door.request(&upload), Told::Credential(_)));
+    assert!(matches!(door.request(&upload), Told::Failed(_)), "an upload is used once");
+    token(&mut door, "laptop")
+}
+
+fn token(door: &mut Door, name: &str) -> SecretBytes {
+    let wish = TokenWish { user: None, label: label(name), scope: scope(), credential: None };
+    match door.request(&Request::TokenCreate(Box::new(wish))) {
+        Told::Token { text, .. } => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn passphrase() -> SecretBytes {
+    SecretBytes::copy_from(PASSPHRASE)
+}
+
+fn chat(proof: &SecretBytes) -> CallAsk {
+    CallAsk {
+        proof: proof.expose(SecretBytes::copy_from),
+        provider: ProviderName::parse("openai").unwrap(),
+        choice: None,
+        method: Method::Post,
+        target: Target::parse("/v1/chat/completions").unwrap(),
+        betas: Vec::new(),
+        claims: Claims {
+            model: Some(ModelName::parse("gpt-4o").unwrap()),
+            max_output: Some(10),
+            answers: 1,
+            stream: Stream::Whole,
+            features: Features::NONE,
+        },
+        length: Length::Known(100),
+    }
+}
+
+/// Asks for a call; waits until the keeper knows its courier.
+fn ask(gateway: &mut Door, call: CallAsk) -> Answer {
+    gateway.send(&FromGateway { number: 7, ask: Ask::Call(Box::new(call)) });
+    loop {
+        if let ToGateway::Answer { number: 7, answer } = gateway.receive() {
+            return answer;
+        }
+    }
+}
+
+fn admitted(answer: Answer) -> Ticket {
+    match answer {
+        Answer::Admitted { ticket, .. } => ticket,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refused(answer: Answer) -> Refusal {
+    match answer {
+        Answer::Refused(Refused { refusal, .. }) => refusal,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn redeem(courier: &mut Door, ticket: Ticket) -> Result<Errand, Refusal> {
+    courier.send(&FromCourier::Redeem(ticket));
+    match courier.receive() {
+        ToCourier::Errand { errand, .. } => Ok(*errand),
+        ToCourier::Refused { refusal, .. } => Err(refusal),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn outcome(errand: &Errand) -> FromCourier {
+    FromCourier::Outcome(Box::new(Outcome {
+        call: errand.call,
+        status: Some(200),
+        ending: Ending::Complete,
+        usage: Usage::default(),
+        sent_bytes: 100,
+        received_bytes: 1000,
+        scrubbed: 0,
+        first_byte: Some(Duration::from_millis(1)),
+        total: Duration::from_millis(2),
+    }))
+}
+
+/// A gateway, and a courier that the keeper knows of.
+fn peers(keeper: &Keeper) -> (Door, Door) {
+    let courier = keeper.errand();
+    let until = Instant::now() + Duration::from_secs(10);
+    let mut operator = keeper.operator();
+    loop {
+        match operator.request(&Request::Status) {
+            Told::Status(status) if status.courier => break,
+            Told::Status(_) if Instant::now() < until => std::thread::yield_now(),
+            other => panic!("{other:?}"),
+        }
+    }
+    (keeper.ask(), courier)
+}
+
+#[test]
+fn a_call_gets_its_key_by_ticket_once_and_only_after_its_journal_entry() {
+    let keeper = Keeper::start();
+    let proof = furnish(&keeper);
+    let (mut gateway, mut courier) = peers(&keeper);
+    let ticket = admitted(ask(&mut gateway, chat(&proof)));
+    assert_eq!(keeper.entries("admit"), 1, "the entry is there before any key is");
+    let errand = redeem(&mut courier, ticket).unwrap();
+    assert!(errand.secret.expose(|key| key == KEY));
+    assert_eq!(errand.destination.host.as_ref(), "api.openai.com");
+    assert_eq!(redeem(&mut courier, ticket).unwrap_err(), Refusal::TicketUnknown);
+    courier.send(&outcome(&errand));
+    keeper::until(|| keeper.entries("close") == 1);
+}
+
+#[test]
+fn who_presents_nothing_we_made_gets_nothing() {
+    let keeper = Keeper::start();
+    let proof = furnish(&keeper);
+    let (mut gateway, mut courier) = peers(&keeper);
+    let stranger = strongroom_protocol::token::write_token(&[5; 32]);
+    for bad in [&b""[..], b"sr_x", KEY] {
+        let call = chat(&SecretBytes::copy_from(bad));
+        assert_eq!(refused(ask(&mut gateway, call)), Refusal::TokenInvalid);
+    }
+    assert_eq!(refused(ask(&mut gateway, chat(&stranger))), Refusal::TokenInvalid);
+    assert_eq!(redeem(&mut courier, Ticket([9; 16])).unwrap_err(), Refusal::TicketUnknown);
+    let mut operator = keeper.operator();
+    let revoke = Request::TokenRevoke(Pick(label("laptop")));
+    assert!(matches!(operator.request(&revoke), Told::Done));
+    assert_eq!(refused(ask(&mut gateway, chat(&proof))), Refusal::TokenInvalid);
+    assert_eq!(keeper.entries("admit"), 0);
+}
+
+#[test]
+fn revoking_stops_what_waits_and_recalls_what_runs() {
+    let keeper = Keeper::start();
+    let proof = furnish(&keeper);
+    let (mut gateway, mut courier) = peers(&keeper);
+    let running = redeem(&mut courier, admitted(ask(&mut gateway, chat(&proof)))).unwrap();
+    let waiting = admitted(ask(&mut gateway, chat(&proof)));
+    let mut operator = keeper.operator();
+    let revoke = Request::TokenRevoke(Pick(label("laptop")));
+    assert!(matches!(operator.request(&revoke), Told::Done));
+    match courier.receive() {
+        ToCourier::Recall(Recall::Calls(calls)) => assert!(calls.contains(&running.call)),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(redeem(&mut courier, waiting).unwrap_err(), Refusal::TicketUnknown);
+    assert_eq!(keeper.entries("close"), 1, "the one that waited is closed");
+}
+
+#[test]
+fn a_journal_that_was_taken_away_stops_service_within_a_second() {
+    let keeper = Keeper::start();
+    let proof = furnish(&keeper);
+    let (mut gateway, _courier) = peers(&keeper);
+    admitted(ask(&mut gateway, chat(&proof)));
+    std::fs::remove_file(keeper.journal()).unwrap();
+    let gone = Instant::now();
+    keeper::until(|| matches!(ask(&mut gateway, chat(&proof)), Answer::Refused(_)));
+    assert!(gone.elapsed() < Duration::from_secs(1), "{:?}", gone.elapsed());
+    assert_eq!(refused(ask(&mut gateway, chat(&proof))), Refusal::JournalUnavailable);
+}
+
+#[test]
+fn a_killed_keeper_comes_back_sealed_with_everything_that_it_acknowledged() {
+    let mut keeper = Keeper::start();
+    let proof = furnish(&keeper);
+    let (mut gateway, mut courier) = peers(&keeper);
+    redeem(&mut courier, admitted(ask(&mut gateway, chat(&proof)))).unwrap();
+    let late = token(&mut keeper.operator(), "late");
+    keeper.kill_and_start();
+    let mut operator = keeper.operator();
+    assert!(matches!(operator.request(&Request::TokenList), Told::Failed(_)));
+    let (mut gateway, _courier) = peers(&keeper);
+    assert_eq!(refused(ask(&mut gateway, chat(&late))), Refusal::Sealed);
+    let wrong = UnsealWith::Passphrase(SecretBytes::copy_from(b"not the passphrase"));
+    assert!(matches!(operator.request(&Request::Unseal(wrong)), Told::Failed(_)));
+    let right = UnsealWith::Passphrase(passphrase());
+    assert!(matches!(operator.request(&Request::Unseal(right)), Told::Unsealed));
+    assert_eq!(keeper.entries("lost"), 1, "the call that was running is closed as lost");
+    admitted(ask(&mut gateway, chat(&late)));
+    admitted(ask(&mut gateway, chat(&proof)));
+}
+
+#[test]
+fn a_journal_that_was_edited_keeps_the_vault_shut() {
+    let mut keeper = Keeper::start();
+    let proof = furnish(&keeper);
+    let (mut gateway, _courier) = peers(&keeper);
+    admitted(ask(&mut gateway, chat(&proof)));
+    keeper.kill();
+    let mut file = OpenOptions::new().read(true).write(true).open(keeper.journal()).unwrap();
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    let at = text.find("gpt-4o").unwrap();
+    file.seek(SeekFrom::Start(u64::try_from(at).unwrap())).unwrap();
+    file.write_all(b"gpt-4x").unwrap();
+    keeper.start_again();
+    let mut operator = keeper.operator();
+    let right = UnsealWith::Passphrase(passphrase());
+    match operator.request(&Request::Unseal(right)) {
+        Told::Failed(fault) => assert_eq!(fault.code, "SR-JOURNAL-002"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_line_that_was_never_acknowledged_is_cut_off_and_said() {
+    let mut keeper = Keeper::start();
+    furnish(&keeper);
+    keeper.kill();
+    let mut file = OpenOptions::new().append(true).open(keeper.journal()).unwrap();
+    file.write_all(b"{\"n\":99,\"t\":\"2026").unwrap();
+    keeper.start_again();
+    let right = UnsealWith::Passphrase(passphrase());
+    assert!(matches!(keeper.operator().request(&Request::Unseal(right)), Told::Unsealed));
+    let journal = std::fs::read_to_string(keeper.journal()).unwrap();
+    assert!(journal.contains("\"cut_bytes\":17"), "{journal}");
+}
+
+#[test]
+fn an_older_copy_of_the_store_or_a_changed_one_keeps_the_vault_shut() {
+    let mut keeper = Keeper::start();
+    furnish(&keeper);
+    keeper.kill();
+    let store = keeper.data().join("vault/store");
+    let old = keeper.data().join("old");
+    keeper::copy(&store, &old);
+    keeper.start_again();
+    let right = || Request::Unseal(UnsealWith::Passphrase(passphrase()));
+    assert!(matches!(keeper.operator().request(&right()), Told::Unsealed));
+    token(&mut keeper.operator(), "newer");
+    keeper.kill();
+    std::fs::remove_dir_all(&store).unwrap();
+    keeper::copy(&old, &store);
+    keeper.start_again();
+    match keeper.operator().request(&right()) {
+        Told::Failed(fault) => {
+            assert_eq!((fault.code.as_str(), fault.exit.code()), ("SR-STORE-005", 6));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_vault_of_shares_opens_with_enough_of_them_and_names_the_bad_one() {
+    let mut keeper = Keeper::start();
+    let mut door = keeper.operator();
+    let shares = match door.request(&Request::Init(SealWish::Shares { threshold: 2, count: 3 })) {
+        Told::Shares(shares) => shares,
+        other => panic!("{other:?}"),
+    };
+    let some = |indices: &[usize]| {
+        let copy = |index: &usize| shares[*index].expose(SecretBytes::copy_from);
+        indices.iter().map(copy).collect::<Vec<_>>()
+    };
+    assert!(matches!(door.request(&Request::ProveCustody(some(&[1]))), Told::Failed(_)));
+    assert!(matches!(door.request(&Request::ProveCustody(some(&[0, 2]))), Told::Initialised(_)));
+    keeper.kill_and_start();
+    let mut door = keeper.operator();
+    let offer = |index: usize| {
+        Request::Unseal(UnsealWith::Share(shares[index].expose(SecretBytes::copy_from)))
+    };
+    assert!(matches!(door.request(&offer(1)), Told::Unsealing(progress) if progress.needed == 2));
+    match door.request(&offer(1)) {
+        Told::Failed(fault) => assert!(fault.message.contains("already"), "{}", fault.message),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(door.request(&offer(2)), Told::Unsealed));
+}
+
+#[test]
+fn a_second_keeper_on_the_same_directory_says_so_and_ends() {
+    let keeper = Keeper::start();
+    let second = keeper.second();
+    assert!(!second.status.success());
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(said.contains("SR-STORE-002"), "{said}");
+}
+
+#[test]
+fn the_key_is_nowhere_on_the_disk() {
+    let keeper = Keeper::start();
+    furnish(&keeper);
+    let mut seen = 0;
+    keeper::each_file(&keeper.data(), &mut |path, bytes| {
+        seen += 1;
+        let found = bytes.windows(KEY.len()).any(|window| window == KEY);
+        assert!(!found, "the key lies in {}", path.display());
+    });
+    assert!(seen > 4);
+}
