@@ -7,9 +7,14 @@
 
 pub mod address;
 pub mod answer;
+pub mod arguments;
+pub mod errands;
+pub mod lanes;
 pub mod meter;
 pub mod pool;
+pub mod relay;
 pub mod request;
 pub mod resolve;
 pub mod scrub;
+pub mod start;
 pub mod tls;

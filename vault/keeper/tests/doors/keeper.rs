@@ -13,69 +13,69 @@ use serde::de::DeserializeOwned;
 use strongroom_protocol::frame::{announced, decode, encode};
 use strongroom_protocol::operator::{Answer, Request};
 
-pub const PASSPHRASE: &[u8] = b"correct horse battery staple";
+pub(crate) const PASSPHRASE: &[u8] = b"correct horse battery staple";
 const PATIENCE: Duration = Duration::from_secs(30);
 const LIMIT: usize = 1024 * 1024;
 
-pub struct Keeper {
+pub(crate) struct Keeper {
     place: tempfile::TempDir,
     child: Child,
     ended: Cell<bool>,
 }
 
-pub struct Door(UnixStream);
+pub(crate) struct Door(UnixStream);
 
 impl Keeper {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let place = tempfile::tempdir().unwrap();
         fs::create_dir(place.path().join("run")).unwrap();
         let child = spawn(place.path());
         Self { place, child, ended: Cell::new(false) }
     }
 
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.ended.set(true);
     }
 
-    pub fn start_again(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         self.child = spawn(self.place.path());
         self.ended.set(false);
     }
 
-    pub fn kill_and_start(&mut self) {
+    pub(crate) fn kill_and_start(&mut self) {
         self.kill();
         self.start_again();
     }
 
-    pub fn second(&self) -> Output {
+    pub(crate) fn second(&self) -> Output {
         command(self.place.path()).output().unwrap()
     }
 
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.place.path().join("data")
     }
 
-    pub fn journal(&self) -> PathBuf {
+    pub(crate) fn journal(&self) -> PathBuf {
         self.data().join("journal/journal.jsonl")
     }
 
     /// How many entries of a kind there are.
-    pub fn entries(&self, what: &str) -> usize {
+    pub(crate) fn entries(&self, what: &str) -> usize {
         let text = fs::read_to_string(self.journal()).unwrap();
         text.lines().filter(|line| line.contains(&format!("\"what\":\"{what}\""))).count()
     }
 
-    pub fn operator(&self) -> Door {
+    pub(crate) fn operator(&self) -> Door {
         self.door("operator")
     }
 
-    pub fn ask(&self) -> Door {
+    pub(crate) fn ask(&self) -> Door {
         self.door("ask")
     }
 
-    pub fn errand(&self) -> Door {
+    pub(crate) fn errand(&self) -> Door {
         self.door("errand")
     }
 
@@ -97,11 +97,11 @@ impl Drop for Keeper {
 }
 
 impl Door {
-    pub fn send<M: Serialize>(&mut self, message: &M) {
+    pub(crate) fn send<M: Serialize>(&mut self, message: &M) {
         self.0.write_all(&encode(message, LIMIT).unwrap()).unwrap();
     }
 
-    pub fn receive<M: DeserializeOwned>(&mut self) -> M {
+    pub(crate) fn receive<M: DeserializeOwned>(&mut self) -> M {
         let mut prefix = [0; 4];
         self.0.read_exact(&mut prefix).unwrap();
         let mut body = vec![0; announced(prefix, LIMIT).unwrap()];
@@ -109,7 +109,7 @@ impl Door {
         decode(&body).unwrap()
     }
 
-    pub fn request(&mut self, request: &Request) -> Answer {
+    pub(crate) fn request(&mut self, request: &Request) -> Answer {
         self.send(request);
         self.receive()
     }
@@ -146,7 +146,7 @@ fn spawn(place: &Path) -> Child {
     child
 }
 
-pub fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -159,7 +159,7 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
-pub fn each_file(directory: &Path, see: &mut impl FnMut(&Path, &[u8])) {
+pub(crate) fn each_file(directory: &Path, see: &mut impl FnMut(&Path, &[u8])) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
@@ -170,7 +170,7 @@ pub fn each_file(directory: &Path, see: &mut impl FnMut(&Path, &[u8])) {
     }
 }
 
-pub fn until(mut done: impl FnMut() -> bool) {
+pub(crate) fn until(mut done: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !done() {
         assert!(Instant::now() < end, "it did not happen");
