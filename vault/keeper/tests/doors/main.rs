@@ -2,7 +2,8 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "a test fails by panicking, its helpers too"
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and shows what its keeper said"
 )]
 
 use std::fs::OpenOptions;
