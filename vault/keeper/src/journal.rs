@@ -107,6 +107,11 @@ impl Journal {
         }
     }
 
+    /// Takes no more entries, and returns when those that were taken are on the disk. Blocks.
+    pub fn finish(&self) {
+        self.writer.finish();
+    }
+
     /// How many entries there are.
     pub fn entries(&self) -> u64 {
         self.writer.entries()

@@ -136,6 +136,7 @@ impl Keeper {
             vault.journal.note(&Entry::unmade(call, Refusal::Recalled), now);
         }
         vault.journal.note(&Entry::Seal { reason }, now);
+        vault.journal.finish();
         self.probes.borrow_mut().clear();
         self.enter(next(*vault));
     }

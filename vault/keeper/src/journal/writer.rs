@@ -7,10 +7,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::thread;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 
 use strongroom_policy::id::CallId;
 use strongroom_policy::moment::Moment;
@@ -57,7 +57,8 @@ pub(super) struct Line {
 
 /// The side of the writer that the keeper holds.
 pub(super) struct Writer {
-    queue: SyncSender<Line>,
+    queue: Mutex<Option<SyncSender<Line>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     shared: Arc<Shared>,
     cut_bytes: u64,
 }
@@ -155,21 +156,44 @@ impl Writer {
         };
         let (queue, lines) = sync_channel(QUEUE_LINES);
         let (ended, end) = sync_channel(0);
-        spawn("journal", move || {
-            write_lines(pen, &lines);
-            drop(ended);
-        })?;
         let syncing = Arc::clone(&shared);
-        spawn("journal-sync", move || sync_often(&to_sync, &syncing, &end))?;
-        Ok((Self { queue, shared, cut_bytes: state.torn_bytes }, state.open_calls))
+        let threads = vec![
+            spawn("journal", move || {
+                write_lines(pen, &lines);
+                drop(ended);
+            })?,
+            spawn("journal-sync", move || sync_often(&to_sync, &syncing, &end))?,
+        ];
+        let writer = Self {
+            queue: Mutex::new(Some(queue)),
+            threads: Mutex::new(threads),
+            shared,
+            cut_bytes: state.torn_bytes,
+        };
+        Ok((writer, state.open_calls))
     }
 
     pub(super) fn submit(&self, line: Line) -> Result<(), JournalError> {
         self.health()?;
-        self.queue.try_send(line).map_err(|error| match error {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(queue) = queue.as_ref() else { return Err(JournalError::Stopped) };
+        queue.try_send(line).map_err(|error| match error {
             TrySendError::Full(_) => JournalError::Full,
             TrySendError::Disconnected(_) => JournalError::Stopped,
         })
+    }
+
+    /// Takes no more lines, and returns when those that were taken are on the disk: whoever opens the file next must
+    /// find the chain's end.
+    pub(super) fn finish(&self) {
+        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the journal ended badly");
+            }
+        }
     }
 
     pub(super) fn entries(&self) -> u64 {
@@ -192,11 +216,10 @@ impl Writer {
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), JournalError> {
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, JournalError> {
     thread::Builder::new()
         .name(name.to_owned())
         .spawn(work)
-        .map(drop)
         .map_err(|error| JournalError::Write(error.to_string()))
 }
 

@@ -353,3 +353,25 @@ fn the_key_is_nowhere_on_the_disk() {
     });
     assert!(seen > 4);
 }
+
+#[test]
+fn a_vault_that_is_sealed_and_opened_under_load_keeps_its_journal_whole() {
+    let mut keeper = Keeper::start();
+    let proof = furnish(&keeper);
+    let (mut gateway, _courier) = peers(&keeper);
+    let mut operator = keeper.operator();
+    for _ in 0..5 {
+        for number in 0..50 {
+            let ask = Ask::Call(Box::new(chat(&proof)));
+            gateway.send(&FromGateway { number: 100 + number, ask });
+        }
+        assert!(matches!(operator.request(&Request::Seal), Told::Done));
+        let right = Request::Unseal(UnsealWith::Passphrase(passphrase()));
+        let told = operator.request(&right);
+        assert!(matches!(told, Told::Unsealed), "{told:?}");
+    }
+    keeper.kill_and_start();
+    let right = Request::Unseal(UnsealWith::Passphrase(passphrase()));
+    let told = keeper.operator().request(&right);
+    assert!(matches!(told, Told::Unsealed), "{told:?}");
+}

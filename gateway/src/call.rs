@@ -1,0 +1,168 @@
+//! The life of one call in the gateway, in order: read the head, read the body, ask the keeper, relay.
+//!
+//! Invariant: the order of refusals tells a stranger nothing: token, seal, provider, path, and only then the rest.
+//! Invariant: what the keeper judged is what is sent; after its leave nothing of the request is read again but bytes.
+
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::response::Response;
+use http::request::Parts;
+use strongroom_policy::dialect::Dialect;
+use strongroom_policy::name::{ModelName, ProviderName};
+use strongroom_policy::refusal::Refusal;
+use strongroom_policy::route::{BodyKind, Method};
+use strongroom_policy::target::Target;
+use strongroom_protocol::SecretBytes;
+use strongroom_protocol::ask::{CallAsk, Refused, Route, Snapshot, VaultState};
+use tokio::time::Instant;
+
+use crate::answer::{Told, respond};
+use crate::authenticate;
+use crate::body::{Read, Reading};
+use crate::connection::Visitor;
+use crate::exchange::{BorrowedHead, Exchange};
+use crate::gateway::Gateway;
+use crate::head::{Head, refuse_upgrade, travelling};
+use crate::place::{Place, Prefix, check_authority};
+use crate::wording::{self, Stream};
+
+/// Makes one call and answers it, whatever happens, in the route's dialect.
+pub(crate) async fn call(gateway: Arc<Gateway>, prefix: Prefix, request: Request) -> Response {
+    let mut dialect = match prefix {
+        Prefix::BuiltIn(dialect) => dialect,
+        Prefix::Named => Dialect::OpenAi,
+    };
+    match make(&gateway, prefix, request, &mut dialect).await {
+        Ok(response) => response,
+        Err(refused) => {
+            gateway.metrics.refused(refused.refusal);
+            wording::response(dialect, &refused)
+        }
+    }
+}
+
+/// A request whose head was read.
+struct Asked {
+    proof: SecretBytes,
+    provider: ProviderName,
+    dialect: Dialect,
+    method: Method,
+    target: Target,
+    body: BodyKind,
+    path_model: Option<ModelName>,
+    head: Head,
+}
+
+async fn make(
+    gateway: &Gateway,
+    prefix: Prefix,
+    request: Request,
+    dialect: &mut Dialect,
+) -> Result<Response, Refused> {
+    let (parts, body) = request.into_parts();
+    let visitor =
+        parts.extensions.get::<Arc<Visitor>>().ok_or(Refused::plain(Refusal::Internal))?;
+    let snapshot = gateway.keeper.snapshot();
+    let asked = read_head(&snapshot, prefix, &parts, dialect).map_err(Refused::plain)?;
+    let headers = travelling(&parts.headers).map_err(Refused::plain)?;
+    let reading = Reading {
+        gateway,
+        visitor,
+        proof: &asked.proof,
+        provider: &asked.provider,
+        dialect: asked.dialect,
+        target: &asked.target,
+        path_model: asked.path_model,
+        headers: &parts.headers,
+        announced: asked.head.length,
+    };
+    let Read { claims, length, source } = reading.read(asked.body, body).await?;
+    gateway.metrics.read(source.first.len());
+
+    let lane = gateway.lanes.borrow().await.map_err(Refused::plain)?;
+    let told = Told {
+        dialect: asked.dialect,
+        stream: Stream::of(asked.dialect, &asked.target),
+        passed: Arc::clone(&gateway.metrics.answered_bytes),
+    };
+    let provider = asked.provider.clone();
+    let ask = CallAsk {
+        proof: asked.proof,
+        provider: asked.provider,
+        choice: asked.head.choice,
+        method: asked.method,
+        target: asked.target,
+        betas: asked.head.betas,
+        claims,
+        length,
+    };
+    let begun = Instant::now();
+    let (ticket, call) = gateway.keeper.call(ask).await?;
+    gateway.metrics.asked(begun.elapsed());
+    visitor.is_known();
+
+    let named = |refusal| Refused { call: Some(call), ..Refused::plain(refusal) };
+    let head = BorrowedHead { ticket, headers, length };
+    let mut exchange = Exchange::begin(lane, &head, source).await.map_err(named)?;
+    let head = exchange.head().await.map_err(named)?;
+    gateway.metrics.answered(&provider, head.status);
+    respond(head, exchange, call, told).map_err(named)
+}
+
+/// Reads all of the head that is said to the keeper.
+fn read_head(
+    snapshot: &Snapshot,
+    prefix: Prefix,
+    parts: &Parts,
+    dialect: &mut Dialect,
+) -> Result<Asked, Refusal> {
+    let (uri, headers) = (&parts.uri, &parts.headers);
+    refuse_upgrade(headers)?;
+    let place = Place::read(prefix, uri)?;
+    *dialect = place.dialect;
+    let provider = place.provider_name();
+    let route = provider.as_ref().ok().and_then(|name| route(snapshot, name));
+    *dialect = route.map_or(place.dialect, |route| route.dialect);
+    let proof = authenticate::token(headers, place.key.as_ref().map(|key| key.as_str()))?;
+    ready(snapshot.state)?;
+    let (provider, route) = (provider?, route.ok_or(Refusal::ProviderUnknown)?);
+    let method = Method::parse(parts.method.as_str()).ok_or(Refusal::MethodUnknown)?;
+    let target = place.target()?;
+    let (body, path_model) = path(route, method, &target)?;
+    check_authority(uri, headers)?;
+    let head = Head::read(route.dialect, parts.version, headers)?;
+    let dialect = route.dialect;
+    Ok(Asked { proof, provider, dialect, method, target, body, path_model, head })
+}
+
+fn ready(state: VaultState) -> Result<(), Refusal> {
+    match state {
+        VaultState::Ready => Ok(()),
+        VaultState::Uninitialised | VaultState::Sealed | VaultState::Unsealing => {
+            Err(Refusal::Sealed)
+        }
+        VaultState::Faulty => Err(Refusal::StoreUnavailable),
+    }
+}
+
+fn route<'s>(snapshot: &'s Snapshot, name: &ProviderName) -> Option<&'s Route> {
+    snapshot.providers.iter().find(|route| route.name == *name)
+}
+
+/// The kind of body of a path, and the model that the path names.
+fn path(
+    route: &Route,
+    method: Method,
+    target: &Target,
+) -> Result<(BodyKind, Option<ModelName>), Refusal> {
+    let fits = |path: &&strongroom_protocol::ask::RoutePath| path.method == method;
+    let found = route
+        .paths
+        .iter()
+        .filter(fits)
+        .find_map(|path| path.pattern.matches(target).map(|model| (path.body, model)));
+    let (body, model) = found.ok_or(Refusal::PathUnknown)?;
+    let model = model.map(ModelName::parse).transpose().map_err(|_| Refusal::PathUnknown)?;
+    Ok((body, model))
+}

@@ -1,0 +1,40 @@
+//! What every call shares: the way to the keeper, the lanes, the room for bodies, the counters.
+//!
+//! Invariant: the gateway keeps no state of its own beyond these.
+
+use crate::budget::BodyBudget;
+use crate::keeper_link::KeeperLink;
+use crate::lanes::Lanes;
+use crate::metrics::Metrics;
+
+/// The gateway's parts.
+pub struct Gateway {
+    /// The way to the keeper.
+    pub keeper: KeeperLink,
+    /// The lanes to the courier.
+    pub lanes: Lanes,
+    /// What happened so far.
+    pub metrics: Metrics,
+    pub(crate) bodies: BodyBudget,
+}
+
+/// Why the process must be started anew: none of these connections can be made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// The connection to the keeper.
+    #[error("the connection to the keeper broke")]
+    Keeper,
+    /// The courier has ended.
+    #[error("the courier is gone")]
+    Courier,
+    /// More than a quarter of the lanes had to be closed.
+    #[error("too few lanes to the courier are left")]
+    Lanes,
+}
+
+impl Gateway {
+    /// Puts the parts together.
+    pub fn new(keeper: KeeperLink, lanes: Lanes) -> Self {
+        Self { keeper, lanes, metrics: Metrics::default(), bodies: BodyBudget::new() }
+    }
+}

@@ -1,0 +1,293 @@
+//! Which request headers travel, and which refuse the request.
+//!
+//! Invariant: an allow-list; no header that authenticates, frames or routes is on it.
+//! Invariant: a header that matters comes once; what travels is visible ASCII.
+//! Distrusts: every header.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use strongroom_policy::dialect::Dialect;
+use strongroom_policy::name::{BetaName, Label};
+use strongroom_policy::refusal::Refusal;
+use strongroom_protocol::ask::MAX_BETAS;
+use strongroom_protocol::call::MAX_HEADERS;
+
+/// What of a request's head is said to the keeper; the headers that travel are read by [`travelling`].
+#[derive(Debug)]
+pub(crate) struct Head {
+    /// `x-strongroom-credential`.
+    pub(crate) choice: Option<Label>,
+    /// The values of `anthropic-beta`, in order.
+    pub(crate) betas: Vec<BetaName>,
+    /// `content-length`.
+    pub(crate) length: Option<u64>,
+}
+
+/// Headers that travel by name. The courier writes `host`, `accept-encoding`, framing, betas and the key itself.
+const TRAVEL: [&str; 15] = [
+    "accept",
+    "accept-language",
+    "anthropic-dangerous-direct-browser-access",
+    "anthropic-version",
+    "content-type",
+    "idempotency-key",
+    "openai-beta",
+    "user-agent",
+    "x-app",
+    "x-claude-code-session-id",
+    "x-client-request-id",
+    "x-goog-api-client",
+    "x-goog-request-params",
+    "x-grok-conv-id",
+    "x-request-id",
+];
+
+/// Headers that travel by the beginning of their name.
+const TRAVEL_PREFIXES: [&str; 2] = ["x-stainless-", "x-goog-upload-"];
+
+/// Headers of which a second one could be read in place of the first.
+const ONCE: [HeaderName; 6] = [
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::TRANSFER_ENCODING,
+    header::USER_AGENT,
+    CHOICE,
+];
+
+const CHOICE: HeaderName = HeaderName::from_static("x-strongroom-credential");
+const ANTHROPIC_BETA: HeaderName = HeaderName::from_static("anthropic-beta");
+/// Longest value that travels, bytes.
+const MAX_VALUE_BYTES: usize = 4096;
+/// All that travels must fit one frame with room for the ticket.
+const MAX_TRAVELLING_BYTES: usize = 32 * 1024;
+
+/// Refuses protocol upgrades: clients fall back to plain HTTP only on 426, so this comes before all else.
+///
+/// # Errors
+/// [`Refusal::UpgradeUnsupported`].
+pub(crate) fn refuse_upgrade(headers: &HeaderMap) -> Result<(), Refusal> {
+    if headers.contains_key(header::UPGRADE) || headers.contains_key(header::SEC_WEBSOCKET_KEY) {
+        return Err(Refusal::UpgradeUnsupported);
+    }
+    Ok(())
+}
+
+impl Head {
+    /// Reads a head.
+    ///
+    /// # Errors
+    /// [`Refusal::HeadInvalid`] for duplicates and malformed values, [`Refusal::BodyUnsupported`] for an encoding.
+    pub(crate) fn read(
+        dialect: Dialect,
+        version: Version,
+        headers: &HeaderMap,
+    ) -> Result<Self, Refusal> {
+        for name in &ONCE {
+            if headers.get_all(name).iter().nth(1).is_some() {
+                return Err(Refusal::HeadInvalid);
+            }
+        }
+        check_framing(version, headers)?;
+        if headers.get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity") {
+            return Err(Refusal::BodyUnsupported);
+        }
+        let length = headers.get(header::CONTENT_LENGTH).map(length).transpose()?;
+        let choice = headers.get(CHOICE).map(|value| {
+            let text = value.to_str().map_err(|_| Refusal::HeadInvalid)?;
+            Label::parse(text).map_err(|_| Refusal::HeadInvalid)
+        });
+        let betas = match dialect {
+            Dialect::Anthropic => betas(headers)?,
+            Dialect::OpenAi | Dialect::Gemini | Dialect::Xai => Vec::new(),
+        };
+        Ok(Self { choice: choice.transpose()?, betas, length })
+    }
+}
+
+/// The headers that travel, in their order.
+///
+/// # Errors
+/// [`Refusal::HeadInvalid`] for a duplicate, too much, or a value that is not visible ASCII.
+pub(crate) fn travelling(headers: &HeaderMap) -> Result<Vec<(&str, &str)>, Refusal> {
+    let mut list: Vec<(&str, &str)> = Vec::with_capacity(headers.len());
+    let mut bytes = 0_usize;
+    for (name, value) in headers {
+        let name = name.as_str();
+        if !travels(name) {
+            continue;
+        }
+        let text = plain(value).ok_or(Refusal::HeadInvalid)?;
+        bytes += name.len() + text.len();
+        let twice = list.iter().any(|(before, _)| *before == name);
+        if twice || list.len() == MAX_HEADERS || bytes > MAX_TRAVELLING_BYTES {
+            return Err(Refusal::HeadInvalid);
+        }
+        list.push((name, text));
+    }
+    Ok(list)
+}
+
+fn travels(name: &str) -> bool {
+    TRAVEL.binary_search(&name).is_ok()
+        || TRAVEL_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// RFC 9110, 5.5, without obs-text and without tabs.
+fn plain(value: &HeaderValue) -> Option<&str> {
+    let text = value.to_str().ok()?;
+    let good = text.len() <= MAX_VALUE_BYTES && text.bytes().all(|b| (0x20..0x7f).contains(&b));
+    good.then_some(text)
+}
+
+/// Both framings at once are how requests are smuggled (RFC 9112, 6.1); only `chunked` is read.
+fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
+    let Some(coding) = headers.get(header::TRANSFER_ENCODING) else { return Ok(()) };
+    let good = version == Version::HTTP_11
+        && !headers.contains_key(header::CONTENT_LENGTH)
+        && coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if good { Ok(()) } else { Err(Refusal::HeadInvalid) }
+}
+
+/// Digits only: no sign, no list.
+fn length(value: &HeaderValue) -> Result<u64, Refusal> {
+    let text = value.to_str().map_err(|_| Refusal::HeadInvalid)?;
+    let digits = (1..=19).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    let number = if digits { text.parse().ok() } else { None };
+    number.ok_or(Refusal::HeadInvalid)
+}
+
+/// A list header: several lines are one list (RFC 9110, 5.3), and the order is kept.
+fn betas(headers: &HeaderMap) -> Result<Vec<BetaName>, Refusal> {
+    let mut list = Vec::new();
+    for line in headers.get_all(ANTHROPIC_BETA) {
+        let line = plain(line).ok_or(Refusal::HeadInvalid)?;
+        for text in line.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+            let beta = BetaName::parse(text).map_err(|_| Refusal::HeadInvalid)?;
+            if list.len() == MAX_BETAS {
+                return Err(Refusal::HeadInvalid);
+            }
+            list.push(beta);
+        }
+    }
+    Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue, Version};
+    use strongroom_policy::dialect::Dialect;
+    use strongroom_policy::refusal::Refusal;
+
+    use super::{Head, TRAVEL, refuse_upgrade, travelling};
+
+    fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in list {
+            headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        headers
+    }
+
+    fn read(list: &[(&'static str, &str)]) -> Result<Head, Refusal> {
+        Head::read(Dialect::Anthropic, Version::HTTP_11, &headers(list))
+    }
+
+    #[test]
+    fn the_list_is_sorted_for_its_search() {
+        assert!(TRAVEL.is_sorted());
+    }
+
+    #[test]
+    fn nothing_that_authenticates_frames_or_routes_travels() {
+        let sent = headers(&[
+            ("authorization", "Bearer x"),
+            ("x-api-key", "x"),
+            ("x-goog-api-key", "x"),
+            ("api-key", "x"),
+            ("xi-api-key", "x"),
+            ("cookie", "a=b"),
+            ("host", "gate"),
+            ("connection", "x-secret"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "1"),
+            ("accept-encoding", "gzip"),
+            ("openai-organization", "org"),
+            ("openai-project", "proj"),
+            ("x-http-method-override", "DELETE"),
+            ("x-forwarded-for", "::1"),
+            ("forwarded", "for=::1"),
+            ("sec-websocket-protocol", "openai-insecure-api-key.sk-1"),
+            ("proxy-authorization", "Basic x"),
+            ("anthropic-beta", "a"),
+            ("x-strongroom-credential", "team"),
+            ("range", "bytes=0-1"),
+            ("if-range", "x"),
+            ("te", "trailers"),
+            ("trailer", "x"),
+            ("expect", "100-continue"),
+        ]);
+        assert_eq!(travelling(&sent).unwrap(), []);
+    }
+
+    #[test]
+    fn what_the_sdks_need_travels_in_order() {
+        let list = [
+            ("content-type", "application/json"),
+            ("x-stainless-lang", "python"),
+            ("anthropic-version", "2023-06-01"),
+            ("x-goog-upload-command", "start"),
+        ];
+        assert_eq!(travelling(&headers(&list)).unwrap(), list);
+    }
+
+    #[test]
+    fn duplicates_and_odd_values_are_refused() {
+        for list in [
+            [("user-agent", "a"), ("user-agent", "b")],
+            [("content-type", "application/json"), ("content-type", "text/plain")],
+            [("accept", "a\u{ff}"), ("x-app", "cli")],
+            [("accept", "a\tb"), ("x-app", "cli")],
+        ] {
+            assert!(
+                travelling(&headers(&list)) == Err(Refusal::HeadInvalid)
+                    || read(&list).err() == Some(Refusal::HeadInvalid),
+                "{list:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn two_framings_are_refused() {
+        let both = [("transfer-encoding", "chunked"), ("content-length", "5")];
+        assert_eq!(read(&both).unwrap_err(), Refusal::HeadInvalid);
+        assert_eq!(
+            read(&[("transfer-encoding", "gzip, chunked")]).unwrap_err(),
+            Refusal::HeadInvalid
+        );
+        for bad in ["+5", "5,5", "", "0x5", "99999999999999999999"] {
+            assert_eq!(
+                read(&[("content-length", bad)]).unwrap_err(),
+                Refusal::HeadInvalid,
+                "{bad}"
+            );
+        }
+        assert_eq!(read(&[("content-length", "5")]).unwrap().length, Some(5));
+        assert_eq!(read(&[("content-encoding", "gzip")]).unwrap_err(), Refusal::BodyUnsupported);
+    }
+
+    #[test]
+    fn betas_keep_their_order_over_lines_and_commas() {
+        let head = read(&[("anthropic-beta", "b-1, a-2"), ("anthropic-beta", "c-3")]).unwrap();
+        let names: Vec<_> = head.betas.iter().map(AsRef::<str>::as_ref).collect();
+        assert_eq!(names, ["b-1", "a-2", "c-3"]);
+        assert!(read(&[("anthropic-beta", "a b")]).is_err());
+        assert!(read(&[("anthropic-beta", &["x"; 33].join(","))]).is_err());
+    }
+
+    #[test]
+    fn an_upgrade_is_refused() {
+        let upgrade = headers(&[("connection", "upgrade"), ("upgrade", "websocket")]);
+        assert_eq!(refuse_upgrade(&upgrade), Err(Refusal::UpgradeUnsupported));
+        assert!(refuse_upgrade(&headers(&[("connection", "keep-alive")])).is_ok());
+    }
+}

@@ -1,0 +1,225 @@
+//! Reads the courier's frames from a lane.
+//!
+//! Invariant: memory is bounded by one frame and one gathering; a frame that does not belong here breaks the lane.
+//! Trusts: the courier to end each exchange. Distrusts: its bytes' form.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes, BytesMut};
+use strongroom_policy::refusal::Refusal;
+use strongroom_protocol::call::{
+    Abort, AnswerHead, FrameHeader, FrameKind, HEADER_BYTES, MAX_PAYLOAD_BYTES, decode,
+};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::OwnedReadHalf;
+
+/// How much is gathered for one write to the caller.
+const GATHER_BYTES: usize = 128 * 1024;
+/// What a read takes at first: most answers and every pause of a stream fit.
+const SMALL_READ_BYTES: usize = 16 * 1024;
+/// What a read takes once a small one came back full.
+const LARGE_READ_BYTES: usize = MAX_PAYLOAD_BYTES + HEADER_BYTES;
+/// Below this, copying is cheaper than giving the buffer away and making a new one.
+const COPY_BYTES: usize = 8 * 1024;
+
+/// One lane's incoming direction.
+pub(crate) struct Inbox {
+    reader: OwnedReadHalf,
+    buffer: BytesMut,
+    /// Bytes of the current `Chunk` that have not come yet.
+    chunk_left: usize,
+    read_bytes: usize,
+    head_seen: bool,
+}
+
+/// How an exchange ended on the courier's side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Terminal {
+    /// The answer is complete.
+    End,
+    /// There is none, or no more of it.
+    Abort(Refusal),
+}
+
+/// The next thing in the buffer.
+enum Next {
+    Answer(AnswerHead),
+    /// So many bytes of a chunk stand in front.
+    Data(usize),
+    Terminal(Terminal),
+    /// More bytes are needed.
+    Nothing,
+}
+
+impl Inbox {
+    pub(crate) fn new(reader: OwnedReadHalf) -> Self {
+        let buffer = BytesMut::new();
+        Self { reader, buffer, chunk_left: 0, read_bytes: SMALL_READ_BYTES, head_seen: false }
+    }
+
+    /// Prepares for the next exchange; false when bytes are left over, which nobody should have sent.
+    pub(crate) fn rest(&mut self) -> bool {
+        let clean = self.buffer.is_empty() && self.chunk_left == 0;
+        // Hundreds of idle lanes must not hold their largest buffers.
+        if self.buffer.capacity() > SMALL_READ_BYTES {
+            self.buffer = BytesMut::new();
+        }
+        self.read_bytes = SMALL_READ_BYTES;
+        self.head_seen = false;
+        clean
+    }
+
+    /// Waits for the answer's head, or for the end of the exchange without one.
+    ///
+    /// # Errors
+    /// When the lane is broken.
+    pub(crate) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Result<AnswerHead, Terminal>>> {
+        loop {
+            match self.next()? {
+                Next::Answer(head) => return Poll::Ready(Ok(Ok(head))),
+                Next::Terminal(Terminal::Abort(refusal)) => {
+                    return Poll::Ready(Ok(Err(Terminal::Abort(refusal))));
+                }
+                Next::Terminal(Terminal::End) | Next::Data(_) => {
+                    return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                }
+                Next::Nothing => std::task::ready!(self.poll_fill(cx))?,
+            }
+        }
+    }
+
+    /// Takes all that is readable now of the answer's body, and never waits for more once it has something.
+    ///
+    /// # Errors
+    /// When the lane is broken.
+    pub(crate) fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(Bytes, Option<Terminal>)>> {
+        let mut data = BytesMut::new();
+        loop {
+            match self.next()? {
+                Next::Data(length) => self.gather(&mut data, length),
+                Next::Terminal(terminal) => {
+                    return Poll::Ready(Ok((data.freeze(), Some(terminal))));
+                }
+                Next::Answer(_) => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+                Next::Nothing if data.len() >= GATHER_BYTES => break,
+                Next::Nothing => match self.poll_fill(cx) {
+                    Poll::Ready(filled) => filled?,
+                    Poll::Pending if data.is_empty() => return Poll::Pending,
+                    Poll::Pending => break,
+                },
+            }
+        }
+        Poll::Ready(Ok((data.freeze(), None)))
+    }
+
+    /// Throws away what still comes of a cancelled exchange, up to its terminal frame.
+    ///
+    /// # Errors
+    /// When the lane is broken.
+    pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            match self.next()? {
+                Next::Answer(_) => {}
+                Next::Data(length) => self.buffer.advance(length),
+                Next::Terminal(_) => return Poll::Ready(Ok(())),
+                Next::Nothing => std::task::ready!(self.poll_fill(cx))?,
+            }
+        }
+    }
+
+    fn gather(&mut self, data: &mut BytesMut, length: usize) {
+        if data.is_empty() && length > COPY_BYTES {
+            *data = self.buffer.split_to(length);
+            return;
+        }
+        if let Some(piece) = self.buffer.get(..length) {
+            data.extend_from_slice(piece);
+        }
+        self.buffer.advance(length);
+    }
+
+    /// Reads one frame's header, or the rest of a chunk, from the buffer.
+    fn next(&mut self) -> io::Result<Next> {
+        loop {
+            if self.chunk_left > 0 {
+                let here = self.chunk_left.min(self.buffer.len());
+                self.chunk_left -= here;
+                return Ok(if here == 0 { Next::Nothing } else { Next::Data(here) });
+            }
+            let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else {
+                return Ok(Next::Nothing);
+            };
+            let header = FrameHeader::parse(*header).map_err(invalid)?;
+            match header.kind {
+                FrameKind::Chunk if self.head_seen => {
+                    self.buffer.advance(HEADER_BYTES);
+                    self.chunk_left = header.length;
+                }
+                FrameKind::End if self.head_seen => {
+                    self.buffer.advance(HEADER_BYTES);
+                    return Ok(Next::Terminal(Terminal::End));
+                }
+                FrameKind::Answer if !self.head_seen => return self.answer(header.length),
+                FrameKind::Abort => return self.abort(header.length),
+                FrameKind::Chunk
+                | FrameKind::End
+                | FrameKind::Answer
+                | FrameKind::Head
+                | FrameKind::Body
+                | FrameKind::BodyEnd
+                | FrameKind::Cancel => {
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, length: usize) -> io::Result<Next> {
+        let Some(payload) = self.buffer.get(HEADER_BYTES..HEADER_BYTES + length) else {
+            return Ok(Next::Nothing);
+        };
+        let head = decode::<AnswerHead>(payload).map_err(invalid)?;
+        self.buffer.advance(HEADER_BYTES + length);
+        self.head_seen = true;
+        Ok(Next::Answer(head))
+    }
+
+    fn abort(&mut self, length: usize) -> io::Result<Next> {
+        let Some(payload) = self.buffer.get(HEADER_BYTES..HEADER_BYTES + length) else {
+            return Ok(Next::Nothing);
+        };
+        let Abort { refusal } = decode::<Abort>(payload).map_err(invalid)?;
+        self.buffer.advance(HEADER_BYTES + length);
+        Ok(Next::Terminal(Terminal::Abort(refusal)))
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.buffer.capacity() - self.buffer.len() < self.read_bytes / 2 {
+            self.buffer.reserve(self.read_bytes);
+        }
+        let room = self.buffer.capacity() - self.buffer.len();
+        // The future keeps nothing between polls, so it can be made anew for each.
+        match std::task::ready!(pin!(self.reader.read_buf(&mut self.buffer)).poll(cx))? {
+            0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            read => {
+                if read == room {
+                    self.read_bytes = LARGE_READ_BYTES;
+                }
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+fn invalid(error: strongroom_protocol::frame::FrameError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}

@@ -1,0 +1,215 @@
+//! The lanes to the courier: connections made at the start, lent last-in-first-out, one exchange at a time.
+//!
+//! Invariant: a lane goes back only when both terminal frames of its exchange have passed.
+//! Invariant: who waits for a lane is bounded in number and in time.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use strongroom_policy::refusal::Refusal;
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+
+use crate::gateway::Broken;
+use crate::inbox::Inbox;
+
+/// Most callers that wait for a lane.
+const MAX_WAITERS: usize = 1024;
+/// How long one waits: a ticket lives 10 s.
+const LANE_WAIT: Duration = Duration::from_secs(5);
+
+/// The pool of lanes.
+#[derive(Clone)]
+pub struct Lanes {
+    pool: Arc<Pool>,
+}
+
+/// One lane at rest: its two directions, the incoming one with its buffer.
+pub(crate) struct Lane {
+    pub(crate) inbox: Inbox,
+    pub(crate) writer: OwnedWriteHalf,
+}
+
+/// A lane that is lent; untouched, it goes back when dropped.
+pub(crate) struct HeldLane {
+    lane: Option<Lane>,
+    pool: Arc<Pool>,
+}
+
+pub(crate) struct Pool {
+    idle: Mutex<Vec<Lane>>,
+    free: Semaphore,
+    waiters: AtomicUsize,
+    alive: AtomicUsize,
+    opened: usize,
+    broken: mpsc::Sender<Broken>,
+}
+
+impl Lanes {
+    /// Takes over the connections. The last one is the sentinel: never lent, its end says that the courier is gone.
+    pub fn new(mut streams: Vec<UnixStream>, broken: mpsc::Sender<Broken>) -> Self {
+        if let Some(sentinel) = streams.pop() {
+            tokio::spawn(watch(sentinel, broken.clone()));
+        }
+        let opened = streams.len();
+        let idle = streams.into_iter().map(|stream| Lane::new(stream.into_split())).collect();
+        let pool = Pool {
+            idle: Mutex::new(idle),
+            free: Semaphore::new(opened),
+            waiters: AtomicUsize::new(0),
+            alive: AtomicUsize::new(opened),
+            opened,
+            broken,
+        };
+        Self { pool: Arc::new(pool) }
+    }
+
+    /// How many lanes are idle.
+    pub fn idle(&self) -> usize {
+        self.pool.free.available_permits()
+    }
+
+    /// How many lanes are alive, idle or not.
+    pub fn alive(&self) -> usize {
+        self.pool.alive.load(Ordering::Relaxed)
+    }
+
+    /// Borrows a lane.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] when too many wait, or none came free in time.
+    pub(crate) async fn borrow(&self) -> Result<HeldLane, Refusal> {
+        if let Ok(permit) = self.pool.free.try_acquire() {
+            permit.forget();
+        } else {
+            let _waiter = Waiter::join(&self.pool.waiters)?;
+            match timeout(LANE_WAIT, self.pool.free.acquire()).await {
+                Ok(Ok(permit)) => permit.forget(),
+                Ok(Err(_)) | Err(_) => return Err(Refusal::Busy),
+            }
+        }
+        let lane = self.pool.idle().pop();
+        Ok(HeldLane { lane: Some(lane.ok_or(Refusal::Internal)?), pool: Arc::clone(&self.pool) })
+    }
+}
+
+impl HeldLane {
+    /// Begins an exchange: from here on the lane goes back only by [`Pool::give_back`].
+    pub(crate) fn begin(mut self) -> Option<(Lane, Arc<Pool>)> {
+        self.lane.take().map(|lane| (lane, Arc::clone(&self.pool)))
+    }
+}
+
+impl Drop for HeldLane {
+    fn drop(&mut self) {
+        if let Some(lane) = self.lane.take() {
+            self.pool.give_back(lane);
+        }
+    }
+}
+
+impl Lane {
+    fn new((reader, writer): (OwnedReadHalf, OwnedWriteHalf)) -> Self {
+        Self { inbox: Inbox::new(reader), writer }
+    }
+}
+
+impl Pool {
+    fn idle(&self) -> MutexGuard<'_, Vec<Lane>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes back a lane whose exchange has ended on both sides.
+    pub(crate) fn give_back(&self, mut lane: Lane) {
+        if !lane.inbox.rest() {
+            // Bytes after the courier's terminal frame: this lane is out of step.
+            drop(lane);
+            self.lose();
+            return;
+        }
+        self.idle().push(lane);
+        self.free.add_permits(1);
+    }
+
+    /// Counts a lane that had to be closed. Too few left, and only a new process can open others.
+    pub(crate) fn lose(&self) {
+        let left = self.alive.fetch_sub(1, Ordering::Relaxed).saturating_sub(1);
+        tracing::warn!(left, "a lane to the courier was closed");
+        if left * 4 < self.opened * 3 {
+            let _ = self.broken.try_send(Broken::Lanes);
+        }
+    }
+}
+
+struct Waiter<'a>(&'a AtomicUsize);
+
+impl<'a> Waiter<'a> {
+    fn join(waiters: &'a AtomicUsize) -> Result<Self, Refusal> {
+        let waiter = Self(waiters);
+        if waiters.fetch_add(1, Ordering::Relaxed) >= MAX_WAITERS {
+            return Err(Refusal::Busy);
+        }
+        Ok(waiter)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn watch(mut sentinel: UnixStream, broken: mpsc::Sender<Broken>) {
+    // The courier never writes without a question, so anything that comes is the end.
+    drop(sentinel.read_u8().await);
+    tracing::error!("the courier is gone");
+    let _ = broken.send(Broken::Courier).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use strongroom_policy::refusal::Refusal;
+    use tokio::net::UnixStream;
+    use tokio::sync::mpsc;
+
+    use super::Lanes;
+    use crate::gateway::Broken;
+
+    fn lanes(count: usize) -> (Lanes, Vec<UnixStream>, mpsc::Receiver<Broken>) {
+        let (here, there) = (0..=count).map(|_| UnixStream::pair().unwrap()).unzip();
+        let (broken, told) = mpsc::channel(4);
+        (Lanes::new(here, broken), there, told)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lane_is_lent_once_and_comes_back_untouched() {
+        let (lanes, _courier, _told) = lanes(1);
+        let held = lanes.borrow().await.unwrap();
+        assert_eq!(lanes.borrow().await.map(|_| ()).unwrap_err(), Refusal::Busy);
+        drop(held);
+        assert!(lanes.borrow().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn losing_a_quarter_of_the_lanes_is_told() {
+        let (lanes, _courier, mut told) = lanes(4);
+        for _ in 0..2 {
+            let (lane, pool) = lanes.borrow().await.unwrap().begin().unwrap();
+            drop(lane);
+            pool.lose();
+        }
+        assert_eq!(told.recv().await, Some(Broken::Lanes));
+        assert_eq!(lanes.alive(), 2);
+    }
+
+    #[tokio::test]
+    async fn the_courier_s_end_is_told_at_once() {
+        let (_lanes, courier, mut told) = lanes(2);
+        drop(courier);
+        assert_eq!(told.recv().await, Some(Broken::Courier));
+    }
+}

@@ -1,0 +1,26 @@
+//! The gateway: TLS and HTTP in, the callers' tokens presented to the keeper, bytes relayed to the courier.
+//!
+//! Invariant: no key to a provider ever enters this process, and it opens no connection after its start.
+//! Invariant: nothing here decides; the keeper judges, and what was judged is, byte for byte, what is sent.
+#![forbid(unsafe_code)]
+
+mod answer;
+pub mod authenticate;
+mod body;
+mod budget;
+mod call;
+mod connection;
+mod exchange;
+pub mod gateway;
+mod head;
+mod inbox;
+pub mod keeper_link;
+pub mod lanes;
+pub mod listener;
+pub mod metrics;
+pub mod place;
+pub mod routes;
+pub mod settings;
+pub mod start;
+mod upload;
+pub mod wording;

@@ -1,0 +1,214 @@
+//! Where a request points: the provider of its route, and the raw target below the route.
+//!
+//! Invariant: the target is taken from the request line as it was received; no router's decoding lies between.
+//! Distrusts: the request target and the authority.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, Uri, header};
+use strongroom_policy::dialect::Dialect;
+use strongroom_policy::name::ProviderName;
+use strongroom_policy::refusal::Refusal;
+use strongroom_policy::target::Target;
+use zeroize::Zeroizing;
+
+/// A request's place.
+pub struct Place<'r> {
+    /// The provider's name as the route says it, unchecked.
+    pub provider: &'r str,
+    /// What refusals speak until the provider's own dialect is known.
+    pub dialect: Dialect,
+    /// The path below the route, raw.
+    path: &'r str,
+    query: Option<Cow<'r, str>>,
+    /// The caller's token, when it came as `?key=`.
+    pub key: Option<Zeroizing<String>>,
+}
+
+/// How a route begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prefix {
+    /// `/openai`, `/anthropic`, `/google`, `/xai`.
+    BuiltIn(Dialect),
+    /// `/p/{provider}`.
+    Named,
+}
+
+impl<'r> Place<'r> {
+    /// Strips the route's prefix, and the token from the query.
+    ///
+    /// # Errors
+    /// [`Refusal::TargetInvalid`] when `key` stands in the query with two values.
+    pub fn read(prefix: Prefix, uri: &'r Uri) -> Result<Self, Refusal> {
+        let full = uri.path().strip_prefix('/').unwrap_or_default();
+        let (provider, dialect, path) = match prefix {
+            Prefix::BuiltIn(dialect) => {
+                let (_, path) = split(full);
+                (dialect.name(), dialect, path)
+            }
+            Prefix::Named => {
+                let (_, rest) = split(full);
+                let (provider, path) = split(rest.strip_prefix('/').unwrap_or_default());
+                (provider, by_name(provider), path)
+            }
+        };
+        let (query, key) = match uri.query() {
+            None => (None, None),
+            Some(query) => take_key(query)?,
+        };
+        Ok(Self { provider, dialect, path, query, key })
+    }
+
+    /// The provider's name.
+    ///
+    /// # Errors
+    /// [`Refusal::ProviderUnknown`] when it is none.
+    pub fn provider_name(&self) -> Result<ProviderName, Refusal> {
+        ProviderName::parse(self.provider).map_err(|_| Refusal::ProviderUnknown)
+    }
+
+    /// The canonical target.
+    ///
+    /// # Errors
+    /// [`Refusal::TargetInvalid`].
+    pub fn target(&self) -> Result<Target, Refusal> {
+        let target = match &self.query {
+            None => Target::parse(self.path),
+            Some(query) => Target::parse(&format!("{}?{query}", self.path)),
+        };
+        target.map_err(|_| Refusal::TargetInvalid)
+    }
+}
+
+/// Whether the request names one authority, in whatever form it came.
+///
+/// # Errors
+/// [`Refusal::HeadInvalid`] for none, two, or an absolute target that contradicts `host`.
+pub fn check_authority(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    let agree = match (uri.authority(), host) {
+        (_, _) if hosts.next().is_some() => false,
+        (Some(authority), _) if authority.as_str().contains('@') => false,
+        // HTTP/2 has `:authority` alone, or both.
+        (Some(authority), Some(host)) => authority.as_str().as_bytes() == host.as_bytes(),
+        (Some(_), None) => true,
+        (None, Some(host)) => !host.is_empty(),
+        (None, None) => false,
+    };
+    if agree { Ok(()) } else { Err(Refusal::HeadInvalid) }
+}
+
+/// The first segment, and the rest with its slash.
+fn split(path: &str) -> (&str, &str) {
+    path.split_at(path.find('/').unwrap_or(path.len()))
+}
+
+/// A guess for words before the snapshot is asked.
+fn by_name(provider: &str) -> Dialect {
+    Dialect::by_name(provider).unwrap_or(Dialect::OpenAi)
+}
+
+type Query<'r> = Option<Cow<'r, str>>;
+
+/// Google's old clients send the key as `?key=`; it must not travel, whatever the route.
+fn take_key(query: &str) -> Result<(Query<'_>, Option<Zeroizing<String>>), Refusal> {
+    let named = |pair: &&str| pair.split('=').next() == Some("key");
+    if !query.split('&').any(|pair| named(&pair)) {
+        return Ok((Some(Cow::Borrowed(query)), None));
+    }
+    let mut key: Option<&str> = None;
+    for pair in query.split('&').filter(named) {
+        let value = pair.split_once('=').map_or("", |(_, value)| value);
+        if key.is_some_and(|first| first != value) {
+            return Err(Refusal::TokenForeign);
+        }
+        key = Some(value);
+    }
+    let rest: Vec<&str> = query.split('&').filter(|pair| !named(pair)).collect();
+    let rest = (!rest.is_empty()).then(|| Cow::Owned(rest.join("&")));
+    Ok((rest, key.map(|key| Zeroizing::new(key.to_owned()))))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, Uri};
+    use strongroom_policy::dialect::Dialect;
+    use strongroom_policy::refusal::Refusal;
+
+    use super::{Place, Prefix, check_authority};
+
+    fn target(prefix: Prefix, uri: &str) -> Result<String, Refusal> {
+        let uri: Uri = uri.parse().unwrap();
+        Place::read(prefix, &uri)?.target().map(|target| target.as_str().to_owned())
+    }
+
+    #[test]
+    fn the_target_is_the_raw_text_below_the_route() {
+        let openai = Prefix::BuiltIn(Dialect::OpenAi);
+        assert_eq!(target(openai, "/openai/v1/models?limit=2").unwrap(), "/v1/models?limit=2");
+        assert_eq!(target(Prefix::Named, "/p/demo-openai/v1/models").unwrap(), "/v1/models");
+        let google = Prefix::BuiltIn(Dialect::Gemini);
+        assert_eq!(
+            target(google, "/google/v1beta/models/gemini-2:generateContent?alt=sse").unwrap(),
+            "/v1beta/models/gemini-2:generateContent?alt=sse"
+        );
+        for bad in [
+            "/openai",
+            "/openai/",
+            "/openai//v1",
+            "/openai/v1/%2e%2e/x",
+            "/openai/v1/a%2fb",
+            "/openai/v1/../x",
+        ] {
+            let read = target(openai, bad);
+            assert!(read.is_err() || read == Ok("/".to_owned()), "{bad} gave {read:?}");
+        }
+        assert!(target(Prefix::Named, "/p/%6fpenai/v1/models").is_ok());
+    }
+
+    #[test]
+    fn a_provider_is_not_decoded() {
+        let uri: Uri = "/p/%6fpenai/v1/models".parse().unwrap();
+        let place = Place::read(Prefix::Named, &uri).unwrap();
+        assert_eq!(place.provider_name(), Err(Refusal::ProviderUnknown));
+    }
+
+    #[test]
+    fn a_key_in_the_query_is_taken_out() {
+        let google = Prefix::BuiltIn(Dialect::Gemini);
+        for (uri, rest) in [
+            ("/google/v1beta/models?key=sr_1", "/v1beta/models"),
+            (
+                "/google/v1beta/models?pageSize=1&key=sr_1&alt=sse",
+                "/v1beta/models?pageSize=1&alt=sse",
+            ),
+            ("/google/v1beta/models?key=sr_1&key=sr_1", "/v1beta/models"),
+        ] {
+            let parsed: Uri = uri.parse().unwrap();
+            let place = Place::read(google, &parsed).unwrap();
+            assert_eq!(place.key.as_ref().map(|key| key.as_str()), Some("sr_1"));
+            assert_eq!(target(google, uri).unwrap(), rest);
+        }
+        let two: Uri = "/google/v1beta/models?key=a&key=b".parse().unwrap();
+        assert_eq!(Place::read(google, &two).map(|_| ()), Err(Refusal::TokenForeign));
+    }
+
+    #[test]
+    fn an_absolute_target_must_agree_with_the_host() {
+        let check = |uri: &str, hosts: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append("host", host.parse().unwrap());
+            }
+            check_authority(&uri.parse().unwrap(), &headers)
+        };
+        assert!(check("/v1", &["gate:8443"]).is_ok());
+        assert!(check("https://gate:8443/v1", &["gate:8443"]).is_ok());
+        assert!(check("https://gate:8443/v1", &[]).is_ok());
+        assert!(check("https://evil/v1", &["gate:8443"]).is_err());
+        assert!(check("https://u@gate/v1", &["u@gate"]).is_err());
+        assert!(check("/v1", &[]).is_err());
+        assert!(check("/v1", &["a", "b"]).is_err());
+    }
+}

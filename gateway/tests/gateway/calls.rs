@@ -1,0 +1,202 @@
+//! Calls that go well, and what keeper and courier see of them.
+
+use std::fmt::Write;
+
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use strongroom_policy::claims::Length;
+use strongroom_policy::name::BetaName;
+use strongroom_protocol::ask::VaultState;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::stage::{BODY, Seen, Stage, chat, large_body, token};
+
+#[tokio::test]
+async fn a_call_goes_through_and_only_listed_headers_travel() {
+    let mut stage = Stage::set(2).await;
+    let answer = stage.send(&chat("plain", BODY)).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.ends_with(BODY), "{answer}");
+    assert!(answer.contains("x-strongroom-call: cal_01010101"), "{answer}");
+    assert!(answer.contains("x-request-id: req_1"), "{answer}");
+    assert!(!answer.contains("set-cookie"), "{answer}");
+    assert!(!answer.contains("SR-FALSE"), "{answer}");
+    let Seen::Call(call) = stage.next().await else { panic!("no call") };
+    assert_eq!(call.target.as_str(), "/v1/chat/completions");
+    assert_eq!(call.claims.model.unwrap().as_ref() as &str, "gpt-4o");
+    assert_eq!(call.length, Length::Known(u64::try_from(BODY.len()).unwrap()));
+    let Seen::Head(head) = stage.next().await else { panic!("no head") };
+    let names: Vec<_> = head.headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["content-type", "x-client-request-id"]);
+    stage.lanes_come_back(2).await;
+}
+
+#[tokio::test]
+async fn the_two_halves_of_a_lane_meet_again_after_large_bodies() {
+    let stage = Stage::set(1).await;
+    for text in [50_000, 70_000, 3_000_000] {
+        let body = large_body(text);
+        let answer = stage.send(&chat("plain", &body)).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{}", &answer[..200.min(answer.len())]);
+        assert!(answer.ends_with(&body));
+        stage.lanes_come_back(1).await;
+    }
+}
+
+#[tokio::test]
+async fn one_connection_makes_many_calls_on_one_lane() {
+    let mut stage = Stage::set(1).await;
+    let mut stream = stage.dial().await;
+    let request = chat("late-end", BODY).replace("connection: close\r\n", "");
+    for _ in 0..3 {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"{}") {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+        }
+    }
+    stage.lanes_come_back(1).await;
+    assert_eq!(stage.gateway.lanes.alive(), 1);
+    while let Ok(seen) = stage.seen.try_recv() {
+        assert!(!matches!(seen, Seen::Cancel), "a complete answer was cancelled");
+    }
+}
+
+#[tokio::test]
+async fn what_is_ready_goes_out_as_one_piece() {
+    let stage = Stage::set(1).await;
+    let answer = stage.send(&chat("burst", BODY)).await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("x-accel-buffering: no"), "{head}");
+    assert_eq!(body.matches("data: ").count(), 64);
+    // Chunked coding shows the pieces: 64 frames of the courier, written at once, are one.
+    let pieces = body.lines().filter(|line| u32::from_str_radix(line, 16).is_ok()).count();
+    assert!(pieces <= 3, "{pieces} pieces\n{body}");
+}
+
+#[tokio::test]
+async fn a_large_body_is_read_only_after_the_keeper_knows_the_caller() {
+    let mut stage = Stage::set(1).await;
+    let answer = stage.send(&chat("plain", &large_body(100_000))).await;
+    assert!(answer.starts_with("HTTP/1.1 200"));
+    assert!(matches!(stage.next().await, Seen::Identify));
+    assert!(matches!(stage.next().await, Seen::Call(_)));
+}
+
+#[tokio::test]
+async fn chunked_json_is_known_to_its_last_byte() {
+    let mut stage = Stage::set(1).await;
+    let body = large_body(150_000);
+    let request = chat("plain", "");
+    let request = request.replace("content-length: 0", "transfer-encoding: chunked");
+    let mut chunks = String::new();
+    for part in body.as_bytes().chunks(40_000) {
+        let (length, text) = (part.len(), std::str::from_utf8(part).unwrap());
+        write!(chunks, "{length:x}\r\n{text}\r\n").unwrap();
+    }
+    let answer = stage.send(&format!("{request}{chunks}0\r\n\r\n")).await;
+    assert!(answer.ends_with(&body));
+    assert!(matches!(stage.next().await, Seen::Identify));
+    let Seen::Call(call) = stage.next().await else { panic!("no call") };
+    assert_eq!(call.length, Length::Known(u64::try_from(body.len()).unwrap()));
+}
+
+#[tokio::test]
+async fn a_form_streams_behind_its_model() {
+    let mut stage = Stage::set(1).await;
+    let token = token();
+    let part = |name: &str, more: &str, value: &str| {
+        format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"{more}\r\n\r\n{value}\r\n")
+    };
+    let file = "y".repeat(400_000);
+    let body = [
+        part("model", "", "whisper-1"),
+        part("file", "; filename=\"a.wav\"", &file),
+        "--b--\r\n".to_owned(),
+    ]
+    .concat();
+    let length = body.len();
+    let answer = stage
+        .send(&format!(
+            "POST /openai/v1/audio/transcriptions HTTP/1.1\r\nhost: localhost\r\nx-api-key: {token}\r\n\
+             content-type: multipart/form-data; boundary=b\r\ncontent-length: {length}\r\n\
+             connection: close\r\n\r\n{body}"
+        ))
+        .await;
+    assert!(answer.ends_with(&body), "{}", &answer[..300.min(answer.len())]);
+    assert!(matches!(stage.next().await, Seen::Identify));
+    let Seen::Call(call) = stage.next().await else { panic!("no call") };
+    assert_eq!(call.claims.model.unwrap().as_ref() as &str, "whisper-1");
+    assert_eq!(call.length, Length::Known(u64::try_from(length).unwrap()));
+    stage.lanes_come_back(1).await;
+}
+
+#[tokio::test]
+async fn a_google_key_in_the_query_is_our_token_and_stays_here() {
+    let mut stage = Stage::set(1).await;
+    let token = token();
+    let answer = stage
+        .send(&format!(
+            "GET /google/v1beta/models?pageSize=1&key={token} HTTP/1.1\r\nhost: localhost\r\n\
+             connection: close\r\n\r\n"
+        ))
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let Seen::Call(call) = stage.next().await else { panic!("no call") };
+    assert_eq!(call.target.as_str(), "/v1beta/models?pageSize=1");
+    assert_eq!(call.length, Length::Known(0));
+}
+
+#[tokio::test]
+async fn betas_are_told_to_the_keeper_and_do_not_travel() {
+    let mut stage = Stage::set(1).await;
+    let token = token();
+    let answer = stage
+        .send(&format!(
+            "POST /anthropic/v1/messages?beta=true HTTP/1.1\r\nhost: localhost\r\nx-api-key: {token}\r\n\
+             anthropic-version: 2023-06-01\r\nanthropic-beta: a-1,b-2\r\ncontent-type: application/json\r\n\
+             content-length: 15\r\nconnection: close\r\n\r\n{{\"model\":\"c-1\"}}"
+        ))
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let Seen::Call(call) = stage.next().await else { panic!("no call") };
+    assert_eq!(call.betas, ["a-1", "b-2"].map(|name| BetaName::parse(name).unwrap()));
+    let Seen::Head(head) = stage.next().await else { panic!("no head") };
+    assert!(head.headers.iter().all(|(name, _)| name != "anthropic-beta"));
+}
+
+#[tokio::test]
+async fn http_2_carries_calls_too() {
+    let stage = Stage::set(4).await;
+    let stream = stage.dial_as(stage.client(b"h2")).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    for _ in 0..3 {
+        let request = http::Request::post("https://localhost/openai/v1/chat/completions")
+            .header("authorization", format!("Bearer {}", token()))
+            .header("content-type", "application/json")
+            .body(Full::new(bytes::Bytes::from_static(BODY.as_bytes())))
+            .unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, BODY.as_bytes());
+    }
+    stage.lanes_come_back(4).await;
+}
+
+#[tokio::test]
+async fn health_says_ready_or_not_and_nothing_more() {
+    let mut stage = Stage::set(1).await;
+    let request = "GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    assert!(stage.send(request).await.ends_with("\r\n\r\nok\n"));
+    for state in [VaultState::Sealed, VaultState::Uninitialised, VaultState::Faulty] {
+        stage.turn(state).await;
+        let answer = stage.send(request).await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\nunavailable\n"), "{answer}");
+    }
+}

@@ -1,0 +1,8 @@
+//! The gateway over real TLS, with a keeper and a courier that tests play.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod calls;
+mod endings;
+mod hostile;
+mod process;
+mod stage;
