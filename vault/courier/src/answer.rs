@@ -14,7 +14,7 @@ use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
 
-pub use self::body::{Body, Decoded};
+pub use self::body::{Body, Decoded, Progress};
 
 /// Largest head, and largest sum of interim heads, in bytes.
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;

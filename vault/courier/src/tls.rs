@@ -31,6 +31,7 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Makes TLS connections, one configuration for each set of authorities.
 pub struct Tls {
     provider: Arc<CryptoProvider>,
+    roots: RootCertStore,
     public: Arc<ClientConfig>,
     /// By digest of the extra authorities.
     extended: Mutex<HashMap<[u8; 32], Arc<ClientConfig>>>,
@@ -62,9 +63,21 @@ impl Tls {
     /// # Errors
     /// When the cryptography cannot be set up.
     pub fn new() -> Result<Self, Untrusted> {
+        Self::trusting(&[])
+    }
+
+    /// Trusts the public roots and the operator's own, for every destination.
+    ///
+    /// # Errors
+    /// When one is no certificate, or the cryptography cannot be set up.
+    pub fn trusting(operators: &[CertificateDer<'_>]) -> Result<Self, Untrusted> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let public = configure(&provider, public_roots())?;
-        Ok(Self { provider, public, extended: Mutex::new(HashMap::new()) })
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        for root in operators {
+            roots.add(root.clone().into_owned()).map_err(Untrusted::Authority)?;
+        }
+        let public = configure(&provider, roots.clone())?;
+        Ok(Self { provider, roots, public, extended: Mutex::new(HashMap::new()) })
     }
 
     /// Shakes hands over `stream` with a peer that proves to be `tls_name`, by the public roots or an authority of `extra`
@@ -99,7 +112,7 @@ impl Tls {
         if let Some(known) = self.lock().get(&digest) {
             return Ok(Arc::clone(known));
         }
-        let mut roots = public_roots();
+        let mut roots = self.roots.clone();
         for authority in extra {
             roots.add(CertificateDer::from(authority.as_slice())).map_err(Untrusted::Authority)?;
         }
@@ -125,10 +138,6 @@ pub(crate) fn digest_authorities(authorities: &[Vec<u8>]) -> [u8; 32] {
         digest.update(authority);
     }
     digest.finalize().into()
-}
-
-fn public_roots() -> RootCertStore {
-    RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
 }
 
 fn configure(

@@ -1,8 +1,10 @@
 //! `call.sock`: the bytes of calls, one exchange at a time on each lane (connection).
 //!
-//! A frame is `kind (1) ‖ length (3, little endian) ‖ payload`. Each side ends each exchange with exactly one
-//! terminal frame: the gateway with `End` or `Cancel`, the courier with `End` or `Abort`. A lane is free again when
-//! both terminal frames have passed; a closed lane cancels what runs on it.
+//! A frame is `kind (1) ‖ length (3, little endian) ‖ payload`. One exchange is, from the gateway,
+//! `Head Body* (BodyEnd Cancel? | Cancel)` and, from the courier, `(Answer Chunk* End) | (Answer? Chunk* Abort)`.
+//! `Cancel` after `BodyEnd` says that nobody waits for the answer any more. After its own last frame the courier
+//! reads on until the gateway's; a `Cancel` that crossed the courier's last frame means nothing. The gateway begins
+//! the next exchange when both last frames have passed. A closed lane cancels what runs on it.
 //!
 //! Invariant: no HTTP between our processes, so there is nothing to smuggle, and a broken answer cannot look finished.
 

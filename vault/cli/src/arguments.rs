@@ -1,0 +1,170 @@
+//! The command line as one tree; completions, man pages and help come from it.
+//!
+//! Invariant: the first line of every help text is an example; no argument takes a secret.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::builder::{StringValueParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{Args, Command as Tree, Parser, Subcommand};
+
+use crate::desk::Desk;
+use crate::failure::Outcome;
+use crate::out::{self, Form};
+use crate::{
+    audit, credential, doctor, environment, init, manual, provider, seal, status, token, up, usage,
+    user, workspace,
+};
+
+/// Lets people use AI providers' keys without ever having them.
+#[derive(Debug, Parser)]
+#[command(name = "strongroom", version, before_help = "Example: strongroom up")]
+#[command(arg_required_else_help = true, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 ready · 1 error · 2 sealed · 3 unsealing · 4 provisional · \
+                        5 corrupt · 6 rolled back · 7 spliced · 8 foreign")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Common {
+    /// Print JSON with a version instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The install's directory, instead of the usual place
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// The demonstration instead of the real thing
+    #[arg(long, global = true)]
+    pub(crate) demo: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the whole appliance on this machine, and explain the next step
+    #[command(before_help = "Example: strongroom up --port 8443")]
+    Up(up::Arguments),
+    /// Make a vault in a running, empty appliance
+    #[command(before_help = "Example: strongroom init --seal shares --shares 5 --threshold 3")]
+    Init(init::Arguments),
+    /// Open the vault with the passphrase or a share
+    #[command(before_help = "Example: strongroom unseal")]
+    Unseal(seal::UnsealArguments),
+    /// Close the vault: keys leave memory and running calls are stopped
+    #[command(before_help = "Example: strongroom seal")]
+    Seal,
+    /// Say whether calls can be made
+    #[command(before_help = "Example: strongroom status --json")]
+    Status,
+    /// Look for what is not as promised, with one fix each; works with the vault down
+    #[command(before_help = "Example: strongroom doctor")]
+    Doctor,
+    /// Providers' keys
+    #[command(before_help = "Example: strongroom credential add openai")]
+    Credential(credential::Arguments),
+    /// Providers: the built-in ones and your own
+    #[command(before_help = "Example: strongroom provider list")]
+    Provider(provider::Arguments),
+    /// API tokens, which programs use instead of providers' keys
+    #[command(
+        before_help = "Example: strongroom token create laptop --models 'gpt-4o*' --expires 30d"
+    )]
+    Token(token::Arguments),
+    /// People, and programs that act as one
+    #[command(before_help = "Example: strongroom user create alice")]
+    User(user::Arguments),
+    /// Groups of people who share credentials
+    #[command(before_help = "Example: strongroom workspace create research")]
+    Workspace(workspace::Arguments),
+    /// The journal of every decision
+    #[command(before_help = "Example: strongroom audit tail -f")]
+    Audit(audit::Arguments),
+    /// Sums over the journal
+    #[command(before_help = "Example: strongroom usage --by model --since 24h")]
+    Usage(usage::Arguments),
+    /// Print the exports that point SDKs at Strongroom
+    #[command(before_help = "Example: eval \"$(strongroom env)\"")]
+    Env,
+    /// Print a completion script
+    #[command(
+        before_help = "Example: strongroom completions bash > /etc/bash_completion.d/strongroom"
+    )]
+    Completions(manual::CompletionArguments),
+    /// Write the man pages
+    #[command(before_help = "Example: strongroom man /usr/local/share/man/man1")]
+    Man(manual::ManArguments),
+}
+
+impl Cli {
+    /// Runs the command and yields the exit code.
+    pub(crate) fn run(self) -> ExitCode {
+        let form = if self.common.json { Form::Json } else { Form::Text };
+        match dispatch(self.command, &self.common, form) {
+            Ok(code) => code,
+            Err(failure) => {
+                out::failure(form, &failure);
+                ExitCode::from(failure.exit)
+            }
+        }
+    }
+}
+
+fn dispatch(command: Command, common: &Common, form: Form) -> Outcome<ExitCode> {
+    let desk = || Desk::open(common, form);
+    match command {
+        Command::Up(arguments) => up::run(&arguments, common, form)?,
+        Command::Init(arguments) => init::run(&arguments, &desk()?)?,
+        Command::Unseal(arguments) => return seal::unseal(&arguments, &desk()?),
+        Command::Seal => seal::seal(&desk()?)?,
+        Command::Status => return status::run(&desk()?),
+        Command::Doctor => doctor::run(&desk()?)?,
+        Command::Credential(arguments) => credential::run(arguments, &desk()?)?,
+        Command::Provider(arguments) => provider::run(arguments, &desk()?)?,
+        Command::Token(arguments) => token::run(arguments, &desk()?)?,
+        Command::User(arguments) => user::run(arguments, &desk()?)?,
+        Command::Workspace(arguments) => workspace::run(arguments, &desk()?)?,
+        Command::Audit(arguments) => audit::run(&arguments, &desk()?)?,
+        Command::Usage(arguments) => usage::run(&arguments, &desk()?)?,
+        Command::Env => environment::run(&desk()?)?,
+        Command::Completions(arguments) => manual::completions(&arguments),
+        Command::Man(arguments) => manual::man(&arguments)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Accepts `-` and nothing else: whatever stands there instead may be a secret, so it is not repeated.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OnlyDash;
+
+/// The secret comes from standard input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Dash;
+
+impl TypedValueParser for OnlyDash {
+    type Value = Dash;
+
+    fn parse_ref(
+        &self,
+        tree: &Tree,
+        argument: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<Dash, clap::Error> {
+        let text = StringValueParser::new().parse_ref(tree, argument, value);
+        if text.is_ok_and(|text| text == "-") {
+            return Ok(Dash);
+        }
+        let refusal = "a secret is never an argument: every user of this machine can read the \
+                       arguments of a process.\n  next: run the same command without it and type \
+                       it at the hidden prompt, or pipe it in and write `-`. If it was a real \
+                       secret, consider it seen: it is in your shell's history.\n";
+        Err(clap::Error::raw(ErrorKind::InvalidValue, refusal))
+    }
+}
+
+#[cfg(test)]
+mod tests;

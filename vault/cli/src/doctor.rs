@@ -1,0 +1,245 @@
+//! `strongroom doctor`: what is not as promised, each with one fix; also with the vault down.
+//!
+//! Invariant: looks and changes nothing.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use serde_json::json;
+use strongroom_protocol::operator::{Answer, Check, Request, Verdict};
+use time::OffsetDateTime;
+
+use crate::authority::{self, RENEW_BEFORE};
+use crate::certificate;
+use crate::desk::Desk;
+use crate::failure::{Code, Failure, Outcome};
+use crate::link::Link;
+use crate::out::{self, Colour, Form, paint};
+use crate::places::{Install, Places};
+use crate::render;
+use crate::settings::{NO_UIDS, Settings};
+
+/// Prints the checks; fails when one of them did.
+pub(crate) fn run(desk: &Desk) -> Outcome {
+    let places = &desk.places;
+    let mut checks = vec![clock(), core_pattern()];
+    checks.extend(modes(places));
+    checks.extend(sockets(places));
+    match Settings::read(&places.settings()) {
+        Ok(Some(settings)) => {
+            checks.push(check("settings", Verdict::Ok, "read, no unknown key", None));
+            checks.push(users(places, &settings));
+            checks.push(names(&settings));
+            checks.push(tls(places, &settings));
+        }
+        Ok(None) => {
+            let path = places.settings();
+            let detail = format!("{} does not exist", path.display());
+            checks.push(check("settings", Verdict::Fail, detail, Some("strongroom up")));
+        }
+        Err(failure) => checks.push(failed("settings", &failure)),
+    }
+    checks.extend(keeper(desk));
+    print(desk.form, &checks);
+    let bad = checks.iter().filter(|check| check.verdict == Verdict::Fail).count();
+    match bad {
+        0 => Ok(()),
+        bad => Err(Failure::new(
+            Code::Unhealthy,
+            format!(
+                "{} not as promised",
+                if bad == 1 { "1 thing is".into() } else { format!("{bad} things are") }
+            ),
+        )),
+    }
+}
+
+fn print(form: Form, checks: &[Check]) {
+    match form {
+        Form::Json => out::object(json!({"checks": checks})),
+        Form::Text => {
+            for Check { name, verdict, detail, fix } in checks {
+                let word = match verdict {
+                    Verdict::Ok => paint(Colour::Green, "ok  "),
+                    Verdict::Warn => paint(Colour::Yellow, "warn"),
+                    Verdict::Fail => paint(Colour::Red, "FAIL"),
+                };
+                out::data(&format!("{word}  {}: {}", out::plain(name), out::plain(detail)));
+                if let Some(fix) = fix {
+                    out::data(&format!("      fix: {}", out::plain(fix)));
+                }
+            }
+        }
+    }
+}
+
+fn keeper(desk: &Desk) -> Vec<Check> {
+    let asked = desk.link().and_then(|mut link: Link| link.ask(&Request::Doctor));
+    match asked {
+        Ok(Answer::Doctor(checks)) => checks,
+        Ok(_) => vec![failed("keeper", &Failure::unexpected())],
+        Err(failure) => vec![failed("keeper", &failure)],
+    }
+}
+
+/// Expiry of tokens and certificates goes by the clock; one before this program was written is wrong.
+fn clock() -> Check {
+    let year = OffsetDateTime::now_utc().year();
+    let detail = render::moment(render::now());
+    if (2026..2100).contains(&year) {
+        check("clock", Verdict::Ok, detail, None)
+    } else {
+        check("clock", Verdict::Fail, detail, Some("set the clock (timedatectl set-ntp true)"))
+    }
+}
+
+/// The processes cannot be dumped; a handler that is a program would still learn of their crashes.
+fn core_pattern() -> Check {
+    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
+    let detail = format!("core_pattern is {:?}; the processes refuse to be dumped", pattern.trim());
+    check("core dumps", Verdict::Ok, detail, None)
+}
+
+fn modes(places: &Places) -> Vec<Check> {
+    let wanted = [
+        (places.data.clone(), 0o755),
+        (places.vault(), 0o700),
+        (places.token(), 0o600),
+        (places.tls().join("key.pem"), 0o600),
+        (places.run.clone(), 0o755),
+    ];
+    wanted.iter().filter_map(|(path, most)| mode(path, *most)).collect()
+}
+
+/// A path that grants more than `most`; `None` when there is nothing to look at.
+fn mode(path: &Path, most: u32) -> Option<Check> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            let detail = format!("{}: {error}", path.display());
+            return Some(check("modes", Verdict::Warn, detail, Some("run doctor as root")));
+        }
+    };
+    let mode = found.permissions().mode() & 0o7777;
+    let detail = format!("{} is {mode:04o}, owned by uid {}", path.display(), found.uid());
+    if mode & !most == 0 {
+        return Some(check("modes", Verdict::Ok, detail, None));
+    }
+    let fix = format!("chmod {most:04o} {}", path.display());
+    Some(check("modes", Verdict::Fail, detail, Some(&fix)))
+}
+
+fn sockets(places: &Places) -> Vec<Check> {
+    let sockets = [
+        (places.operator_socket(), "operator"),
+        (places.ask_socket(), "ask"),
+        (places.errand_socket(), "errand"),
+        (places.call_socket(), "call"),
+    ];
+    sockets.iter().filter_map(|(path, name)| socket(path, name)).collect()
+}
+
+fn socket(path: &Path, name: &str) -> Option<Check> {
+    let found = fs::symlink_metadata(path).ok()?;
+    let directory = fs::symlink_metadata(path.parent()?).ok()?;
+    let mode = directory.permissions().mode() & 0o7777;
+    let detail = format!(
+        "{name}.sock is owned by uid {}, its directory is {mode:04o} for gid {}",
+        found.uid(),
+        directory.gid()
+    );
+    let good =
+        found.file_type().is_socket() && mode & !0o710 == 0 && found.uid() == directory.uid();
+    let verdict = if good { Verdict::Ok } else { Verdict::Fail };
+    let fix = (!good).then_some("stop it, remove the run directory, and start it again");
+    Some(check("sockets", verdict, detail, fix))
+}
+
+fn users(places: &Places, settings: &Settings) -> Check {
+    if settings.accepts(NO_UIDS) || places.install == Install::Personal {
+        let detail = "all processes run as one user: any of them could open the operator's socket";
+        let fix = "run it as root, so that each process is a user of its own";
+        return check("users", Verdict::Fail, detail, Some(fix));
+    }
+    check("users", Verdict::Ok, "each process is a user of its own", None)
+}
+
+fn names(settings: &Settings) -> Check {
+    let url = settings.public_url();
+    let host = url.trim_start_matches("https://");
+    let host = match host.strip_prefix('[') {
+        Some(literal) => literal.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    let known = settings.names.iter().any(|name| name.as_ref().eq_ignore_ascii_case(host));
+    if known || settings.tls.cert.is_some() {
+        return check("names", Verdict::Ok, format!("users reach it at {url}"), None);
+    }
+    let detail = format!("users reach it at {url}, but `{host}` is not in the certificate");
+    check("names", Verdict::Fail, detail, Some("add it to `names` in strongroom.toml"))
+}
+
+fn tls(places: &Places, settings: &Settings) -> Check {
+    let cert = authority::locate(places, settings).cert;
+    let end = fs::read(&cert).ok().and_then(|pem| certificate::end_of(&pem));
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    let Some(left) = end.map(|end| (end - now) / 86_400) else {
+        let detail = format!("{} holds no certificate that can be read", cert.display());
+        return check("tls", Verdict::Fail, detail, Some("strongroom up"));
+    };
+    let detail = format!("the certificate ends in {left} days");
+    let fix = match settings.tls.cert {
+        Some(_) => "renew tls.cert, then start again",
+        None => "start again: a new local authority is made then",
+    };
+    match left {
+        ..1 => check("tls", Verdict::Fail, detail, Some(fix)),
+        left if left < RENEW_BEFORE.whole_days() => check("tls", Verdict::Warn, detail, Some(fix)),
+        _ => check("tls", Verdict::Ok, detail, None),
+    }
+}
+
+fn failed(name: &str, failure: &Failure) -> Check {
+    let detail = format!("{}: {}", failure.code, failure.message);
+    check(name, Verdict::Fail, detail, failure.next.as_deref())
+}
+
+fn check(name: &str, verdict: Verdict, detail: impl Into<String>, fix: Option<&str>) -> Check {
+    Check { name: name.to_owned(), verdict, detail: detail.into(), fix: fix.map(ToOwned::to_owned) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use strongroom_protocol::operator::Verdict;
+
+    use super::{mode, names};
+    use crate::settings::Settings;
+
+    #[test]
+    fn a_file_that_others_read_fails_with_its_fix() {
+        let scratch = tempfile::tempdir().unwrap();
+        let token = scratch.path().join("token");
+        assert!(mode(&token, 0o600).is_none());
+        fs::write(&token, "x").unwrap();
+        fs::set_permissions(&token, Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(mode(&token, 0o600).unwrap().verdict, Verdict::Ok);
+        fs::set_permissions(&token, Permissions::from_mode(0o644)).unwrap();
+        let found = mode(&token, 0o600).unwrap();
+        assert_eq!(found.verdict, Verdict::Fail);
+        assert!(found.fix.unwrap().starts_with("chmod 0600"));
+    }
+
+    #[test]
+    fn a_public_name_that_is_not_in_the_certificate_fails() {
+        let verdict = |text: &str| names(&toml::from_str::<Settings>(text).unwrap()).verdict;
+        assert_eq!(verdict("names = [\"localhost\"]"), Verdict::Ok);
+        assert_eq!(verdict("names = [\"::1\"]\npublic_url = \"https://[::1]:8443\""), Verdict::Ok);
+        assert_eq!(verdict("names = [\"localhost\"]\npublic_url = \"https://a.b\""), Verdict::Fail);
+    }
+}

@@ -1,0 +1,135 @@
+//! Why a command did not do what it was asked: a stable code, one sentence, the next step, an exit code.
+//!
+//! Invariant: no secret and no byte of one is in a message.
+
+use std::borrow::Cow;
+use std::fmt::{self, Display};
+use std::path::Path;
+
+use strongroom_protocol::operator::Fault;
+
+/// What a command ends with.
+pub(crate) type Outcome<T = ()> = Result<T, Failure>;
+
+/// A failure as it is told to people and scripts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// As in `SR-CLI-001`, or the keeper's own.
+    pub(crate) code: Cow<'static, str>,
+    /// One sentence.
+    pub(crate) message: String,
+    /// What to do.
+    pub(crate) next: Option<String>,
+    /// The exit code.
+    pub(crate) exit: u8,
+}
+
+/// Every code of this program; the keeper has its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// Nobody listens on the operator's socket.
+    NotRunning,
+    /// The conversation broke off or made no sense.
+    Link,
+    /// The file system refused.
+    Files,
+    /// `strongroom.toml` is not as it must be.
+    Settings,
+    /// An argument is not what it should be.
+    Argument,
+    /// No passphrase, share or key was given.
+    NoSecret,
+    /// The vault's key is not the pinned one.
+    Pin,
+    /// What was shown is not what the upload is bound to.
+    Destination,
+    /// A destructive command was not confirmed.
+    Unconfirmed,
+    /// A process did not start.
+    Process,
+    /// The store's check refused.
+    Store,
+    /// System users could not be made.
+    Accounts,
+    /// Certificates could not be made or read.
+    Tls,
+    /// The provider did not accept the credential.
+    Rejected,
+    /// `doctor` found something that is not as promised.
+    Unhealthy,
+}
+
+impl Code {
+    /// The code as it is printed.
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::NotRunning => "SR-CLI-001",
+            Self::Link => "SR-CLI-002",
+            Self::Files => "SR-CLI-003",
+            Self::Settings => "SR-CLI-004",
+            Self::Argument => "SR-CLI-005",
+            Self::NoSecret => "SR-CLI-006",
+            Self::Pin => "SR-CLI-007",
+            Self::Destination => "SR-CLI-008",
+            Self::Unconfirmed => "SR-CLI-009",
+            Self::Process => "SR-CLI-010",
+            Self::Store => "SR-CLI-011",
+            Self::Accounts => "SR-CLI-012",
+            Self::Tls => "SR-CLI-013",
+            Self::Rejected => "SR-CLI-014",
+            Self::Unhealthy => "SR-CLI-015",
+        }
+    }
+}
+
+impl Failure {
+    /// A failure with exit code 1.
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code: code.text().into(), message: message.into(), next: None, exit: 1 }
+    }
+
+    /// Names the next step.
+    pub(crate) fn next(mut self, next: impl Into<String>) -> Self {
+        self.next = Some(next.into());
+        self
+    }
+
+    /// Ends with another exit code.
+    pub(crate) fn exit(mut self, exit: u8) -> Self {
+        self.exit = exit;
+        self
+    }
+
+    /// The file system refused something about `path`.
+    pub(crate) fn file(path: &Path, error: impl Display) -> Self {
+        Self::new(Code::Files, format!("{}: {error}", path.display()))
+    }
+
+    /// An argument is not what it should be.
+    pub(crate) fn argument(error: impl Display) -> Self {
+        Self::new(Code::Argument, error.to_string())
+    }
+
+    /// The keeper answered something else than was asked.
+    pub(crate) fn unexpected() -> Self {
+        Self::new(Code::Link, "the keeper's answer does not fit the question")
+            .next("check that all Strongroom programs are of one version")
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        let Fault { code, message, next, exit } = fault;
+        Self { code: code.into(), message, next, exit: exit.code() }
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)?;
+        match &self.next {
+            Some(next) => write!(f, "\n  next: {next}"),
+            None => Ok(()),
+        }
+    }
+}

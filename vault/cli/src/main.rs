@@ -1,0 +1,54 @@
+//! `strongroom`: the operator's tool, and the supervisor that runs the appliance (`strongroom up`).
+//!
+//! Invariant: no secret comes from the command line or the environment; data goes to standard output, talk to
+//! standard error.
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod audit;
+mod authority;
+mod certificate;
+mod confirm;
+mod credential;
+mod deposit;
+mod desk;
+mod doctor;
+mod environment;
+mod failure;
+mod files;
+mod init;
+mod link;
+mod manual;
+mod out;
+mod pick;
+mod pin;
+mod places;
+mod prompt;
+mod provider;
+mod render;
+mod seal;
+mod settings;
+mod status;
+mod token;
+mod up;
+mod usage;
+mod user;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::Cli;
+
+fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => cli.run(),
+        Err(error) => {
+            // Clap's own code for a wrong argument is 2, which here means "sealed".
+            let code = if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            let _closed = error.print();
+            code
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Passphrases, shares and keys on their way in: hidden prompt, standard input or a descriptor.
+//!
+//! Invariant: no secret comes from the command line or the environment.
+//! Invariant: the buffer never grows, so no copy is left behind; it is wiped on drop.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::os::fd::AsFd;
+
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use secrecy::{ExposeSecret, SecretBox};
+use strongroom_protocol::SecretBytes;
+use zeroize::Zeroizing;
+
+use crate::failure::{Code, Failure, Outcome};
+use crate::out;
+
+/// A secret as it was typed or piped, without its line end.
+pub(crate) struct Typed(SecretBox<Vec<u8>>);
+
+/// Longest secret that is read: service-account files are below 8 KiB.
+const MAX_TYPED_BYTES: usize = 8 * 1024;
+const CONTROL_C: u8 = 3;
+const CONTROL_D: u8 = 4;
+
+impl Typed {
+    fn take(mut bytes: Zeroizing<Vec<u8>>) -> Self {
+        Self(SecretBox::new(Box::new(std::mem::take(&mut *bytes))))
+    }
+
+    /// A secret that was not typed: the demonstration's.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self::take(Zeroizing::new(bytes.to_vec()))
+    }
+
+    /// Lends the bytes for one call.
+    pub(crate) fn lend<T>(&self, see: impl FnOnce(&[u8]) -> T) -> T {
+        see(self.0.expose_secret())
+    }
+
+    /// The bytes as part of a message.
+    pub(crate) fn message(&self) -> SecretBytes {
+        self.lend(SecretBytes::copy_from)
+    }
+}
+
+/// Reads one secret: hidden at a terminal, else one line of standard input.
+pub(crate) fn secret(prompt: &str) -> Outcome<Typed> {
+    if is_attended() { hidden(prompt) } else { standard_input() }
+}
+
+/// Reads one line of standard input, terminal or not.
+pub(crate) fn standard_input() -> Outcome<Typed> {
+    line(&mut unbuffered()?)
+}
+
+/// Reads the first line of an inherited descriptor.
+pub(crate) fn descriptor(number: u32) -> Outcome<Typed> {
+    let path = format!("/proc/self/fd/{number}");
+    let mut file = File::open(&path).map_err(|error| {
+        Failure::new(Code::NoSecret, format!("descriptor {number} cannot be read: {error}"))
+            .next(format!("open it in the shell: {number}< FILE"))
+    })?;
+    line(&mut file)
+}
+
+/// Whether somebody can be asked.
+pub(crate) fn is_attended() -> bool {
+    io::stdin().is_terminal()
+}
+
+/// Reads a hidden line from the terminal. Control-C is read as a byte, so that it ends the command
+/// with the terminal as it was found.
+fn hidden(prompt: &str) -> Outcome<Typed> {
+    let mut input = unbuffered()?;
+    let terminal = Quiet::new(io::stdin())
+        .map_err(|error| Failure::new(Code::NoSecret, format!("the terminal: {error}")))?;
+    out::ask(prompt);
+    let read = until_line_end(&mut input);
+    drop(terminal);
+    out::say("");
+    finish(read)
+}
+
+/// Standard input without the library's buffer, which nobody would wipe.
+fn unbuffered() -> Outcome<File> {
+    let duplicate = io::stdin().as_fd().try_clone_to_owned();
+    duplicate.map(File::from).map_err(|error| Failure::new(Code::NoSecret, error.to_string()))
+}
+
+fn line(input: &mut impl Read) -> Outcome<Typed> {
+    finish(until_line_end(input))
+}
+
+fn finish(read: io::Result<Zeroizing<Vec<u8>>>) -> Outcome<Typed> {
+    let mut bytes = read.map_err(|error| {
+        Failure::new(Code::NoSecret, format!("the secret cannot be read: {error}"))
+    })?;
+    if bytes.last() == Some(&b'\r') {
+        bytes.pop();
+    }
+    if bytes.is_empty() {
+        return Err(Failure::new(Code::NoSecret, "nothing was given")
+            .next("type it at the prompt, or pipe it in"));
+    }
+    Ok(Typed::take(bytes))
+}
+
+/// Byte by byte, so that what follows the line stays unread, for the next question or process.
+fn until_line_end(input: &mut impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_TYPED_BYTES));
+    let mut byte = Zeroizing::new([0_u8; 1]);
+    while input.read(&mut *byte)? == 1 {
+        match byte[0] {
+            b'\n' | CONTROL_D => break,
+            CONTROL_C => return Err(io::Error::other("cancelled")),
+            _ if bytes.len() == MAX_TYPED_BYTES => return Err(io::Error::other("too long")),
+            other => bytes.push(other),
+        }
+    }
+    Ok(bytes)
+}
+
+/// A terminal that shows nothing and raises no signal, until dropped.
+struct Quiet<T: AsFd> {
+    terminal: T,
+    before: Termios,
+}
+
+impl<T: AsFd> Quiet<T> {
+    fn new(terminal: T) -> nix::Result<Self> {
+        let before = tcgetattr(&terminal)?;
+        let mut quiet = before.clone();
+        quiet.local_flags.remove(LocalFlags::ECHO | LocalFlags::ISIG);
+        tcsetattr(&terminal, SetArg::TCSAFLUSH, &quiet)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl<T: AsFd> Drop for Quiet<T> {
+    fn drop(&mut self) {
+        // A terminal that went away needs no repair.
+        let _gone = tcsetattr(&self.terminal, SetArg::TCSANOW, &self.before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_TYPED_BYTES, line};
+
+    fn read(mut input: &[u8]) -> Result<Vec<u8>, crate::failure::Failure> {
+        line(&mut input).map(|typed| typed.lend(<[u8]>::to_vec))
+    }
+
+    #[test]
+    fn one_line_is_read_without_its_end() {
+        for input in ["a b", "a b\n", "a b\r\n", "a b\nnext"] {
+            assert_eq!(read(input.as_bytes()).unwrap(), b"a b");
+        }
+    }
+
+    #[test]
+    fn nothing_too_much_and_control_c_are_refused() {
+        let long = vec![b'a'; MAX_TYPED_BYTES + 1];
+        for input in [&b""[..], b"\n", b"\r\n", b"abc\x03", &long] {
+            assert!(read(input).is_err());
+        }
+    }
+
+    #[test]
+    fn what_follows_the_line_stays_unread() {
+        let mut input = &b"one\ntwo\n"[..];
+        line(&mut input).unwrap();
+        assert_eq!(input, b"two\n");
+    }
+}

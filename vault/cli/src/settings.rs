@@ -1,0 +1,296 @@
+//! `strongroom.toml`: every setting there is, on one page.
+//!
+//! Invariant: an unknown key, or a value that is not what it should be, stops the start.
+//! Trusts: whoever may write the file (root, or the one person).
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use strongroom_policy::name::HostName;
+use strongroom_sys::confine::Layer;
+
+use crate::failure::{Code, Failure, Outcome};
+use crate::files;
+
+/// The settings of one install.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Where the gateway listens.
+    #[serde(default = "default_listen")]
+    pub(crate) listen: SocketAddr,
+    /// How users reach it; also what providers' upload URLs are rewritten to.
+    pub(crate) public_url: Option<String>,
+    /// Names and addresses in the certificate.
+    #[serde(default)]
+    pub(crate) names: Vec<HostName>,
+    /// Where the gateway's metrics are served.
+    #[serde(default = "default_metrics")]
+    pub(crate) metrics: SocketAddr,
+    /// Connections between gateway and courier: calls that can run at once.
+    #[serde(default = "default_lanes")]
+    pub(crate) lanes: u16,
+    /// Protection layers that may be missing.
+    #[serde(default)]
+    pub(crate) accept_missing: Vec<String>,
+    /// Certificate authorities that the courier trusts for the built-in providers too, PEM files.
+    #[serde(default)]
+    pub(crate) extra_roots: Vec<PathBuf>,
+    /// The gateway's certificate.
+    #[serde(default)]
+    pub(crate) tls: Tls,
+    /// How the courier finds providers.
+    #[serde(default)]
+    pub(crate) dns: Dns,
+}
+
+/// A certificate of one's own instead of the local authority's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tls {
+    /// Certificate chain, PEM.
+    pub(crate) cert: Option<PathBuf>,
+    /// Key, PEM; readable by the gateway's user.
+    pub(crate) key: Option<PathBuf>,
+}
+
+/// Names to addresses.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Dns {
+    /// Name servers instead of the system's.
+    #[serde(default)]
+    pub(crate) servers: Vec<SocketAddr>,
+    /// Names with fixed addresses.
+    #[serde(default)]
+    pub(crate) hosts: BTreeMap<HostName, IpAddr>,
+}
+
+/// The port that the quick start prints.
+pub(crate) const DEFAULT_PORT: u16 = 8443;
+/// Each lane is one connection and its buffers in both processes.
+const MAX_LANES: u16 = 4096;
+/// The processes share one uid.
+pub(crate) const NO_UIDS: &str = "uids";
+/// The processes share one network.
+pub(crate) const NO_NETNS: &str = "netns";
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT))
+}
+
+fn default_metrics() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 9464))
+}
+
+const fn default_lanes() -> u16 {
+    512
+}
+
+/// What is written on the first start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FirstSettings {
+    /// Where to listen.
+    pub(crate) listen: SocketAddr,
+    /// Where to serve metrics.
+    pub(crate) metrics: SocketAddr,
+    /// Names in the certificate.
+    pub(crate) names: Vec<HostName>,
+    /// What is reduced.
+    pub(crate) accept_missing: Vec<String>,
+}
+
+impl Settings {
+    /// Reads the file; `None` when there is none.
+    pub(crate) fn read(path: &Path) -> Outcome<Option<Self>> {
+        let Some(text) = files::read(path)? else { return Ok(None) };
+        Self::parse(&text).map(Some).map_err(|error| {
+            Failure::new(Code::Settings, format!("{}: {error}", path.display()))
+                .next("correct the file; nothing was started")
+        })
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let settings: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if let Some(url) = &self.public_url {
+            check_public_url(url)?;
+        }
+        if !(1..=MAX_LANES).contains(&self.lanes) {
+            return Err(format!("lanes must be 1 to {MAX_LANES}"));
+        }
+        if self.tls.cert.is_some() != self.tls.key.is_some() {
+            return Err("tls.cert and tls.key belong together".to_owned());
+        }
+        let known = |name: &&String| {
+            [NO_UIDS, NO_NETNS].contains(&name.as_str()) || name.parse::<Layer>().is_ok()
+        };
+        match self.accept_missing.iter().find(|name| !known(name)) {
+            None => Ok(()),
+            Some(name) => {
+                let layers = Layer::ALL.map(Layer::name).join(", ");
+                Err(format!("accept_missing: `{name}` is not one of uids, netns, {layers}"))
+            }
+        }
+    }
+
+    /// How users reach the gateway, without a final slash.
+    pub(crate) fn public_url(&self) -> String {
+        match &self.public_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None if self.listen.port() == 443 => "https://localhost".to_owned(),
+            None => format!("https://localhost:{}", self.listen.port()),
+        }
+    }
+
+    /// The layers that the processes may miss; the supervisor's own words are not theirs.
+    pub(crate) fn missing_layers(&self) -> Vec<&str> {
+        let layers = self.accept_missing.iter().map(String::as_str);
+        layers.filter(|name| name.parse::<Layer>().is_ok()).collect()
+    }
+
+    /// Whether something may be missing.
+    pub(crate) fn accepts(&self, missing: &str) -> bool {
+        self.accept_missing.iter().any(|name| name == missing)
+    }
+}
+
+/// `https://host[:port]`, nothing after it: routes are appended to it.
+fn check_public_url(url: &str) -> Result<(), String> {
+    let bad = || format!("public_url: `{url}` is not https://host or https://host:port");
+    let rest = url.trim_end_matches('/').strip_prefix("https://").ok_or_else(bad)?;
+    let (host, port) = match rest.strip_prefix('[') {
+        Some(literal) => literal.split_once(']').ok_or_else(bad)?,
+        None => rest.split_at(rest.find(':').unwrap_or(rest.len())),
+    };
+    let port_fits = match port.strip_prefix(':') {
+        Some(port) => port.parse::<u16>().is_ok_and(|port| port > 0),
+        None => port.is_empty(),
+    };
+    if port_fits && HostName::parse(host).is_ok() { Ok(()) } else { Err(bad()) }
+}
+
+impl FirstSettings {
+    /// The commented file.
+    pub(crate) fn write(&self) -> String {
+        let list = |items: &[String]| {
+            let quoted: Vec<_> = items.iter().map(|item| format!("\"{item}\"")).collect();
+            format!("[{}]", quoted.join(", "))
+        };
+        let names: Vec<_> = self.names.iter().map(ToString::to_string).collect();
+        let mut text = TEMPLATE.to_owned();
+        for (mark, value) in [
+            ("{listen}", self.listen.to_string()),
+            ("{port}", self.listen.port().to_string()),
+            ("{metrics}", self.metrics.to_string()),
+            ("{names}", list(&names)),
+            ("{accept_missing}", list(&self.accept_missing)),
+        ] {
+            text = text.replace(mark, &value);
+        }
+        text
+    }
+}
+
+/// The names that a machine's certificate starts with.
+pub(crate) fn first_names() -> Vec<HostName> {
+    let mut names = String::from("localhost 127.0.0.1 ::1");
+    if let Ok(hostname) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
+        // Writing to a string does not fail.
+        let _infallible = write!(names, " {}", hostname.trim());
+    }
+    let mut parsed: Vec<HostName> = Vec::new();
+    for name in names.split_whitespace().filter_map(|name| HostName::parse(name).ok()) {
+        if !parsed.contains(&name) {
+            parsed.push(name);
+        }
+    }
+    parsed
+}
+
+const TEMPLATE: &str = include_str!("templates/strongroom.toml");
+
+#[cfg(test)]
+mod tests {
+    use super::{FirstSettings, Settings, first_names};
+
+    fn first() -> FirstSettings {
+        FirstSettings {
+            listen: "127.0.0.1:9443".parse().unwrap(),
+            metrics: "127.0.0.1:9999".parse().unwrap(),
+            names: first_names(),
+            accept_missing: vec!["uids".into(), "netns".into()],
+        }
+    }
+
+    #[test]
+    fn the_first_file_reads_back_as_it_was_meant() {
+        let settings = Settings::parse(&first().write()).unwrap();
+        assert_eq!(settings.listen.port(), 9443);
+        assert_eq!(settings.metrics.port(), 9999);
+        assert_eq!(settings.names, first_names());
+        assert!(settings.accepts("uids") && settings.accepts("netns"));
+        assert!(settings.missing_layers().is_empty());
+        assert_eq!(settings.public_url(), "https://localhost:9443");
+    }
+
+    #[test]
+    fn every_commented_setting_is_a_setting() {
+        let text = first().write();
+        let uncommented: String = text
+            .lines()
+            .map(|line| line.strip_prefix("#: ").unwrap_or(line))
+            .collect::<Vec<_>>()
+            .join("\n");
+        assert_ne!(text, uncommented);
+        let settings = Settings::parse(&uncommented).unwrap();
+        assert!(settings.public_url.is_some() && settings.tls.key.is_some());
+        assert_eq!((settings.dns.hosts.len(), settings.dns.servers.len()), (1, 1));
+        assert_eq!(settings.extra_roots.len(), 1);
+    }
+
+    #[test]
+    fn an_unknown_key_stops_the_start() {
+        for bad in ["proxy = \"x\"", "[tls]\ncrt = \"x\"", "[dns]\nports = 1", "lsiten = \"x\""] {
+            assert!(Settings::parse(bad).unwrap_err().contains("unknown field"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_stops_the_start() {
+        for bad in [
+            "listen = \"8443\"",
+            "public_url = \"http://a\"",
+            "public_url = \"https://a/b\"",
+            "public_url = \"https://a@b\"",
+            "lanes = 0",
+            "lanes = 5000",
+            "accept_missing = [\"sandbox\"]",
+            "names = [\"*.example.com\"]",
+            "[tls]\ncert = \"/c\"",
+            "[dns.hosts]\n\"api.openai.com\" = \"localhost\"",
+        ] {
+            assert!(Settings::parse(bad).is_err(), "{bad}");
+        }
+        for good in ["", "public_url = \"https://[::1]:1/\"", "public_url = \"https://a.b:443\""] {
+            assert!(Settings::parse(good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_no_error_and_a_bad_one_names_itself() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("strongroom.toml");
+        assert_eq!(Settings::read(&path).unwrap(), None);
+        std::fs::write(&path, "x = 1").unwrap();
+        let failure = Settings::read(&path).unwrap_err();
+        assert!(failure.code == "SR-CLI-004" && failure.message.contains("strongroom.toml"));
+    }
+}

@@ -1,0 +1,171 @@
+//! `strongroom status`: whether calls can be made, in one sentence and one exit code.
+//!
+//! Invariant: exit code 0 means that calls can be made, and nothing else does.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+use strongroom_protocol::ask::VaultState;
+use strongroom_protocol::operator::{Answer, Progress, Request, SealKind, Status};
+
+use crate::desk::Desk;
+use crate::failure::{Failure, Outcome};
+use crate::link::Link;
+use crate::out::{self, Form};
+use crate::render;
+
+/// The state of the vault.
+pub(crate) fn ask(link: &mut Link) -> Outcome<Status> {
+    match link.ask(&Request::Status)? {
+        Answer::Status(status) => Ok(status),
+        _ => Err(Failure::unexpected()),
+    }
+}
+
+/// Prints the state.
+pub(crate) fn run(desk: &Desk) -> Outcome<ExitCode> {
+    let status = ask(&mut desk.link()?)?;
+    match desk.form {
+        Form::Json => out::object(status_json(&status)),
+        Form::Text => {
+            for line in sentences(&status) {
+                out::data(&line);
+            }
+        }
+    }
+    Ok(ExitCode::from(exit_code(&status)))
+}
+
+/// The exit code of a state.
+pub(crate) fn exit_code(status: &Status) -> u8 {
+    match (&status.fault, status.state) {
+        (Some(fault), _) => fault.exit.code(),
+        (None, VaultState::Ready) => 0,
+        (None, VaultState::Uninitialised) => 1,
+        (None, VaultState::Sealed) => 2,
+        (None, VaultState::Unsealing) => 3,
+        (None, VaultState::Faulty) => 5,
+    }
+}
+
+fn sentences(status: &Status) -> Vec<String> {
+    let mut lines = vec![headline(status)];
+    if let Some(progress) = &status.unsealing {
+        lines.push(progress_line(progress));
+    }
+    if let Some(fault) = &status.fault {
+        lines.push(Failure::from(fault.clone()).to_string());
+    }
+    if status.state == VaultState::Ready {
+        let credentials = usize::try_from(status.credentials).unwrap_or(usize::MAX);
+        lines.push(format!(
+            "{}, {} journal entries",
+            render::count(credentials, "credential"),
+            status.journal_entries
+        ));
+    }
+    for (name, connected) in [("courier", status.courier), ("gateway", status.gateway)] {
+        if !connected {
+            lines.push(format!("the {name} is not connected: no call can be made"));
+        }
+    }
+    lines
+}
+
+fn headline(status: &Status) -> String {
+    match status.state {
+        VaultState::Ready => "ready: the vault is open".to_owned(),
+        VaultState::Uninitialised => {
+            "empty: there is no vault yet; next: strongroom init".to_owned()
+        }
+        VaultState::Sealed => {
+            let by = match status.seal {
+                Some(SealKind::Passphrase) => " by a passphrase".to_owned(),
+                Some(SealKind::Shares { threshold, count }) => {
+                    format!(" by shares, {threshold} of {count}")
+                }
+                None => String::new(),
+            };
+            format!("sealed{by}: keys are not in memory; next: strongroom unseal")
+        }
+        VaultState::Unsealing => "unsealing: some shares are in".to_owned(),
+        VaultState::Faulty => "faulty: the disk is not as it was left".to_owned(),
+    }
+}
+
+/// `2 of 3 shares accepted (1, 4) · attempt 7f3a · expires in 9:41`.
+pub(crate) fn progress_line(progress: &Progress) -> String {
+    let accepted: Vec<_> = progress.accepted.iter().map(u8::to_string).collect();
+    format!(
+        "{} of {} shares accepted ({}) · attempt {} · expires in {}:{:02}",
+        accepted.len(),
+        progress.needed,
+        accepted.join(", "),
+        out::plain(&progress.attempt),
+        progress.expires_in_secs / 60,
+        progress.expires_in_secs % 60
+    )
+}
+
+fn status_json(status: &Status) -> Value {
+    json!({
+        "state": status.state,
+        "exit": exit_code(status),
+        "seal": status.seal,
+        "unsealing": status.unsealing,
+        "vault_key": status.vault_key.as_ref().map(|key| hex::encode(key.0)),
+        "courier": status.courier,
+        "gateway": status.gateway,
+        "journal_entries": status.journal_entries,
+        "credentials": status.credentials,
+        "fault": status.fault,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use strongroom_protocol::ask::VaultState;
+    use strongroom_protocol::operator::{Exit, Fault, Progress, Status};
+
+    use super::{exit_code, progress_line};
+
+    fn status(state: VaultState, fault: Option<Exit>) -> Status {
+        let fault =
+            fault.map(|exit| Fault { code: "SR-X".into(), message: "x".into(), next: None, exit });
+        Status {
+            state,
+            unsealing: None,
+            seal: None,
+            vault_key: None,
+            courier: true,
+            gateway: true,
+            journal_entries: 0,
+            credentials: 0,
+            fault,
+        }
+    }
+
+    #[test]
+    fn every_state_has_its_exit_code() {
+        use VaultState::{Faulty, Ready, Sealed, Uninitialised, Unsealing};
+        let codes = [Ready, Uninitialised, Sealed, Unsealing, Faulty]
+            .map(|state| exit_code(&status(state, None)));
+        assert_eq!(codes, [0, 1, 2, 3, 5]);
+        let faults =
+            [Exit::Provisional, Exit::Corrupt, Exit::RolledBack, Exit::Spliced, Exit::Foreign]
+                .map(|exit| exit_code(&status(Faulty, Some(exit))));
+        assert_eq!(faults, [4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn progress_ties_shares_to_one_attempt() {
+        let progress = Progress {
+            attempt: "7f3a".into(),
+            accepted: vec![1, 4],
+            needed: 3,
+            expires_in_secs: 581,
+        };
+        let line = progress_line(&progress);
+        assert_eq!(line, "2 of 3 shares accepted (1, 4) · attempt 7f3a · expires in 9:41");
+    }
+}

@@ -1,0 +1,128 @@
+//! Who each process is: a system user of its own, or without root the one person.
+//!
+//! Invariant: with separate users no process shares a uid or a gid with another.
+
+use std::process::{Command, Stdio};
+
+use nix::unistd::{Gid, Group, Uid, User};
+
+use crate::failure::{Code, Failure, Outcome};
+use crate::files::Owner;
+use crate::out;
+
+/// Who each process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Accounts {
+    /// Whether they differ.
+    pub(crate) separation: Separation,
+    /// Has the keys.
+    pub(crate) keeper: Owner,
+    /// Dials the providers.
+    pub(crate) courier: Owner,
+    /// Is talked to by users.
+    pub(crate) gateway: Owner,
+    /// Whoever may use the operator's tool.
+    pub(crate) operators: Gid,
+}
+
+/// Whether the processes have users of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Separation {
+    /// They have.
+    Users,
+    /// They share this process's.
+    None,
+}
+
+const USERADD: &str = "/usr/sbin/useradd";
+const GROUPADD: &str = "/usr/sbin/groupadd";
+/// Members may talk to the keeper as operators.
+const OPERATORS: &str = "strongroom";
+
+impl Accounts {
+    /// All processes are this user.
+    pub(crate) fn shared() -> Self {
+        let own = (Uid::effective(), Gid::effective());
+        let separation = Separation::None;
+        Self { separation, keeper: own, courier: own, gateway: own, operators: own.1 }
+    }
+
+    /// Finds the system users, and makes those that are missing.
+    pub(crate) fn separate() -> Outcome<Self> {
+        Ok(Self {
+            separation: Separation::Users,
+            keeper: user("strongroom-keeper")?,
+            courier: user("strongroom-courier")?,
+            gateway: user("strongroom-gateway")?,
+            operators: group(OPERATORS)?,
+        })
+    }
+
+    /// Whom a process is to become; `None` when it stays what it is.
+    pub(crate) fn identity(&self, owner: Owner) -> Option<Owner> {
+        match self.separation {
+            Separation::Users => Some(owner),
+            Separation::None => None,
+        }
+    }
+}
+
+fn user(name: &str) -> Outcome<Owner> {
+    if let Some(found) = find(name)? {
+        return checked(name, found);
+    }
+    let home = ["--no-create-home", "--home-dir", "/nonexistent"];
+    let shell = ["--shell", "/usr/sbin/nologin", "--user-group", name];
+    make(USERADD, &[&["--system"][..], &home, &shell].concat())?;
+    out::say(&format!("made the system user {name}"));
+    find(name)?.map_or_else(|| Err(missing(name)), |found| checked(name, found))
+}
+
+fn find(name: &str) -> Outcome<Option<Owner>> {
+    let found = User::from_name(name)
+        .map_err(|error| Failure::new(Code::Accounts, format!("look up {name}: {error}")))?;
+    Ok(found.map(|user| (user.uid, user.gid)))
+}
+
+/// A user of that name that is root, or shares root's group, would undo the separation.
+fn checked(name: &str, (uid, gid): Owner) -> Outcome<Owner> {
+    if uid.is_root() || gid.as_raw() == 0 {
+        let what = format!("the system user {name} is root or in root's group");
+        return Err(Failure::new(Code::Accounts, what).next(format!("userdel {name}, then again")));
+    }
+    Ok((uid, gid))
+}
+
+fn group(name: &str) -> Outcome<Gid> {
+    let find = || {
+        Group::from_name(name)
+            .map_err(|error| Failure::new(Code::Accounts, format!("look up {name}: {error}")))
+    };
+    if let Some(found) = find()? {
+        return Ok(found.gid);
+    }
+    make(GROUPADD, &["--system", name])?;
+    out::say(&format!("made the group {name}: its members may use this tool"));
+    find()?.map(|group| group.gid).ok_or_else(|| missing(name))
+}
+
+fn make(program: &str, arguments: &[&str]) -> Outcome {
+    let status = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status();
+    let line = || format!("{program} {}", arguments.join(" "));
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(Failure::new(Code::Accounts, format!("{}: {status}", line()))
+            .next("make the user by hand, or accept_missing = [\"uids\"] in strongroom.toml")),
+        Err(error) => Err(Failure::new(Code::Accounts, format!("{}: {error}", line()))
+            .next("install the package `passwd` (or shadow-utils)")),
+    }
+}
+
+fn missing(name: &str) -> Failure {
+    Failure::new(Code::Accounts, format!("{name} was made and is not there"))
+}

@@ -1,0 +1,153 @@
+//! The vault at a start: made if there is none, opened if somebody can be asked; then the first person and token.
+//!
+//! Invariant: the passphrase is wiped before the first process that talks to the network is started.
+//! Invariant: a vault that was here before and is not any more is never made anew in silence.
+
+use strongroom_policy::name::Label;
+use strongroom_policy::rules::{Choice, TokenScope};
+use strongroom_protocol::ask::VaultState;
+use strongroom_protocol::operator::{SealKind, Status, TokenWish};
+
+use crate::failure::{Code, Failure, Outcome};
+use crate::init;
+use crate::link::Link;
+use crate::out;
+use crate::pick;
+use crate::pin;
+use crate::prompt::{self, Typed};
+use crate::seal::{self, Unsealed};
+use crate::status;
+use crate::token;
+use crate::up::demo;
+use crate::up::examples;
+use crate::up::ground::Ground;
+use crate::user;
+
+/// Whether calls can be made after the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Vault {
+    /// The vault is open.
+    Open,
+    /// Somebody has to unseal it.
+    Sealed,
+}
+
+/// A typing error or two at the prompt.
+const TRIES: usize = 3;
+
+/// Makes or opens the vault.
+pub(crate) fn open(link: &mut Link, ground: &Ground, descriptor: Option<u32>) -> Outcome<Vault> {
+    let found = status::ask(link)?;
+    match found.state {
+        VaultState::Ready => Ok(Vault::Open),
+        VaultState::Unsealing => Ok(Vault::Sealed),
+        VaultState::Uninitialised => make(link, ground, descriptor),
+        VaultState::Sealed => unseal(link, ground, descriptor, &found),
+        VaultState::Faulty => Err(found.fault.map_or_else(
+            || Failure::new(Code::Store, "the store is not as it was left").exit(5),
+            Failure::from,
+        )),
+    }
+}
+
+fn make(link: &mut Link, ground: &Ground, descriptor: Option<u32>) -> Outcome<Vault> {
+    let pin_file = ground.places.pin();
+    if pin_file.exists() {
+        let what =
+            format!("{} is here, but its vault is not: the store is empty", pin_file.display());
+        return Err(Failure::new(Code::Pin, what)
+            .next("bring the data back; to begin anew, move vault.pub and token away"));
+    }
+    let passphrase = if ground.is_demo() {
+        demo::passphrase(ground)?
+    } else if descriptor.is_some() || prompt::is_attended() {
+        out::say(
+            "There is no vault yet. Its passphrase opens every key in it; without it they are lost.",
+        );
+        init::new_passphrase(descriptor)?
+    } else {
+        let what = "there is no vault yet, and nobody is here to choose a passphrase";
+        return Err(Failure::new(Code::NoSecret, what)
+            .next(format!("{} up --passphrase-fd 3 3<FILE", crate::up::tell::program(ground)))
+            .exit(2));
+    };
+    let key = init::with_passphrase(link, &passphrase)?;
+    drop(passphrase);
+    pin::write(&pin_file, &key)?;
+    Ok(Vault::Open)
+}
+
+fn unseal(
+    link: &mut Link,
+    ground: &Ground,
+    descriptor: Option<u32>,
+    found: &Status,
+) -> Outcome<Vault> {
+    let seal = found.seal.unwrap_or(SealKind::Passphrase);
+    if ground.is_demo() {
+        return attempt(link, seal, &demo::passphrase(ground)?);
+    }
+    if let Some(number) = descriptor {
+        return attempt(link, seal, &prompt::descriptor(number)?);
+    }
+    if seal != SealKind::Passphrase || !prompt::is_attended() {
+        return Ok(Vault::Sealed);
+    }
+    for _ in 0..TRIES {
+        match prompt::secret("Passphrase (hidden): ").and_then(|typed| attempt(link, seal, &typed))
+        {
+            Ok(vault) => return Ok(vault),
+            Err(failure) => out::warn(&failure.to_string()),
+        }
+    }
+    Ok(Vault::Sealed)
+}
+
+fn attempt(link: &mut Link, seal: SealKind, typed: &Typed) -> Outcome<Vault> {
+    match seal::open_with(link, seal, typed)? {
+        Unsealed::Open => Ok(Vault::Open),
+        Unsealed::Partly(progress) => {
+            out::say(&status::progress_line(&progress));
+            Ok(Vault::Sealed)
+        }
+    }
+}
+
+/// Makes the first person and their token, where they are missing.
+pub(crate) fn settle(link: &mut Link, ground: &Ground, name: Option<&Label>) -> Outcome {
+    let places = &ground.places;
+    if !places.token().exists() {
+        let people = user::rows(link)?;
+        let first = if let Some(row) = people.iter().min_by_key(|row| row.created) {
+            row.id
+        } else {
+            let label = name.map_or_else(your_name, |name| Ok(name.clone()))?;
+            user::create(link, label)?
+        };
+        let wish = TokenWish {
+            user: Some(pick::pick(&first.to_string()).map_err(Failure::argument)?),
+            label: Label::parse("first").map_err(Failure::argument)?,
+            scope: TokenScope {
+                providers: Choice::Any,
+                models: Choice::Any,
+                credential: None,
+                expires: None,
+                calls_per_minute: token::USUAL_RATE,
+            },
+            credential: None,
+        };
+        let (_, text) = token::make(link, wish)?;
+        token::save(&places.token(), &text, examples::reader())?;
+    }
+    Ok(())
+}
+
+/// Whoever called sudo, or runs this.
+fn your_name() -> Outcome<Label> {
+    let variables = ["SUDO_USER", "USER", "LOGNAME"];
+    let mut names = variables.iter().filter_map(|name| std::env::var(name).ok());
+    match names.find_map(|name| Label::parse(&name).ok()) {
+        Some(label) => Ok(label),
+        None => Label::parse("operator").map_err(Failure::argument),
+    }
+}

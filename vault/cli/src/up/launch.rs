@@ -1,0 +1,226 @@
+//! Starting one process and waiting until it says that it is ready.
+//!
+//! Invariant: every wait ends, and ends at once when the process dies or somebody wants the end.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{dup2_stdout, fchown, pipe2};
+use strongroom_sys::spawn::{self, FIRST_INHERITED};
+
+use crate::failure::{Code, Failure, Outcome};
+use crate::files;
+use crate::places::Places;
+use crate::up::accounts::Separation;
+use crate::up::ground::Ground;
+use crate::up::role::{Role, check_arguments};
+use crate::up::signals::{Signals, Woken};
+
+/// Opening a large store takes a while on a slow disk.
+const READY_WITHIN: Duration = Duration::from_mins(1);
+/// The check reads the whole store.
+const CHECKED_WITHIN: Duration = Duration::from_mins(10);
+const TICK: Duration = Duration::from_millis(50);
+/// Nothing of the environment decides anything; this one only takes colours away.
+const ENVIRONMENT: &[&str] = &["NO_COLOR"];
+
+/// Starts a process and waits until it is ready.
+pub(crate) fn start(role: Role, ground: &Ground, signals: &Signals) -> Outcome<Child> {
+    if role == Role::Keeper {
+        check_store(ground, signals)?;
+    }
+    close_sockets(role, ground)?;
+    let (ours, theirs) = ready_channel(role, ground)?;
+    let mut inherited = vec![theirs.as_fd()];
+    if role == Role::Gateway {
+        inherited.extend([ground.listener.as_fd(), ground.metrics.as_fd()]);
+    }
+    let arguments = role.arguments(ground, FIRST_INHERITED);
+    let start = || match role {
+        Role::Emulator => quietly(|| spawn(role, ground, &arguments, &inherited)),
+        Role::Keeper | Role::Courier | Role::Gateway => spawn(role, ground, &arguments, &inherited),
+    };
+    let mut child = Signals::let_through(start)??;
+    drop(theirs);
+    if let Err(failure) = wait_until_ready(role, &mut child, ours, signals) {
+        end(&mut child);
+        return Err(failure);
+    }
+    open_sockets(role, ground)?;
+    Ok(child)
+}
+
+fn spawn(
+    role: Role,
+    ground: &Ground,
+    arguments: &[String],
+    inherited: &[BorrowedFd<'_>],
+) -> Outcome<Child> {
+    let program = ground.binaries.join(role.program());
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let child = spawn::Child {
+        program: &program,
+        arguments: &arguments,
+        user: role.identity(ground),
+        inherited,
+        keep_environment: ENVIRONMENT,
+    };
+    child.start().map_err(|error| Failure::new(Code::Process, error.to_string()))
+}
+
+/// Has the keeper's program look at a copy of the store; its exit code is the refusal.
+fn check_store(ground: &Ground, signals: &Signals) -> Outcome {
+    let arguments = check_arguments(ground);
+    let mut child = Signals::let_through(|| spawn(Role::Keeper, ground, &arguments, &[]))??;
+    let begun = Instant::now();
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if begun.elapsed() < CHECKED_WITHIN => {}
+            Ok(None) | Err(_) => {
+                end(&mut child);
+                return Err(Failure::new(Code::Store, "the check of the store did not end"));
+            }
+        }
+        if signals.wait(TICK)? == Woken::Stop {
+            end(&mut child);
+            return Err(stopped());
+        }
+    };
+    if status.success() {
+        return Ok(());
+    }
+    let refusal = status.code().and_then(|code| u8::try_from(code).ok());
+    Err(Failure::new(Code::Store, format!("the check of the store refused it ({status})"))
+        .next("keep a copy of the data directory, then look at the lines above")
+        .exit(refusal.filter(|code| *code != 0).unwrap_or(5)))
+}
+
+/// Where a process says that it is ready. Ours take a socket; the emulator opens a pipe by name.
+fn ready_channel(role: Role, ground: &Ground) -> Outcome<(File, OwnedFd)> {
+    let failed = |error: io::Error| Failure::new(Code::Process, format!("ready channel: {error}"));
+    match role {
+        Role::Keeper | Role::Courier | Role::Gateway => {
+            let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+            Ok((File::from(OwnedFd::from(ours)), theirs.into()))
+        }
+        Role::Emulator => {
+            let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| failed(errno.into()))?;
+            // Opening by name asks for the pipe's owner.
+            if let Some((uid, gid)) = role.identity(ground) {
+                fchown(&theirs, Some(uid), Some(gid)).map_err(|errno| failed(errno.into()))?;
+            }
+            Ok((ours.into(), theirs))
+        }
+    }
+}
+
+fn wait_until_ready(role: Role, child: &mut Child, mut ours: File, signals: &Signals) -> Outcome {
+    let begun = Instant::now();
+    while begun.elapsed() < READY_WITHIN {
+        if signals.wait(Duration::ZERO)? == Woken::Stop {
+            return Err(stopped());
+        }
+        let mut ready = [PollFd::new(ours.as_fd(), PollFlags::POLLIN)];
+        let milliseconds = u16::try_from(TICK.as_millis()).unwrap_or(u16::MAX);
+        if let Ok(1..) = poll(&mut ready, PollTimeout::from(milliseconds)) {
+            return match ours.read(&mut [0_u8; 64]) {
+                Ok(1..) => {
+                    finish_line(role, &mut ours);
+                    Ok(())
+                }
+                Ok(0) | Err(_) => Err(died(role, child)),
+            };
+        }
+    }
+    let what = format!("the {} was not ready within {} s", role.name(), READY_WITHIN.as_secs());
+    Err(Failure::new(Code::Process, what).next("look at the lines above"))
+}
+
+/// The emulator writes its line in pieces and dies of a pipe that is closed between them: its end is
+/// open until it has written the last one.
+fn finish_line(role: Role, ours: &mut File) {
+    if role == Role::Emulator {
+        let _rest = io::copy(ours, &mut io::sink());
+    }
+}
+
+fn died(role: Role, child: &mut Child) -> Failure {
+    end(child);
+    let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+    Failure::new(Code::Process, format!("the {} did not start ({status})", role.name()))
+        .next("the lines above say why; strongroom doctor looks further")
+}
+
+fn stopped() -> Failure {
+    Failure::new(Code::Process, "stopped before everything was started")
+}
+
+/// Kills a process that is of no use, and takes its exit status so that none is left over.
+fn end(child: &mut Child) {
+    // It may have ended by itself.
+    let _gone = child.kill();
+    let _status = child.wait();
+}
+
+/// The directories of a process's sockets belong to it alone until the sockets stand.
+fn close_sockets(role: Role, ground: &Ground) -> Outcome {
+    let Some(owner) = role.identity(ground) else { return Ok(()) };
+    for (directory, _, _) in sockets(role, ground) {
+        files::directory(&directory, 0o700)?;
+        files::give(&directory, owner)?;
+    }
+    Ok(())
+}
+
+/// Opens a process's sockets to the group of their one client.
+fn open_sockets(role: Role, ground: &Ground) -> Outcome {
+    match ground.accounts.separation {
+        Separation::None => {}
+        Separation::Users => {
+            for (directory, socket, client) in sockets(role, ground) {
+                files::give_to_group(&socket, client)?;
+                files::give_to_group(&directory, client)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+type SocketOf = (std::path::PathBuf, std::path::PathBuf, nix::unistd::Gid);
+
+fn sockets(role: Role, ground: &Ground) -> Vec<SocketOf> {
+    let (places, accounts) = (&ground.places, &ground.accounts);
+    let of = |socket: fn(&Places) -> std::path::PathBuf, client| {
+        let socket = socket(places);
+        let directory = socket.parent().unwrap_or(&places.run).to_owned();
+        (directory, socket, client)
+    };
+    match role {
+        Role::Keeper => vec![
+            of(Places::operator_socket, accounts.operators),
+            of(Places::ask_socket, accounts.gateway.1),
+            of(Places::errand_socket, accounts.courier.1),
+        ],
+        Role::Courier => vec![of(Places::call_socket, accounts.gateway.1)],
+        Role::Emulator | Role::Gateway => Vec::new(),
+    }
+}
+
+/// What a child prints on standard output would be taken for our data.
+fn quietly<T>(start: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    let failed =
+        |error: io::Error| Failure::new(Code::Process, format!("standard output: {error}"));
+    let before = io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
+    let null = File::options().write(true).open("/dev/null").map_err(failed)?;
+    dup2_stdout(&null).map_err(|errno| failed(errno.into()))?;
+    let started = start();
+    dup2_stdout(&before).map_err(|errno| failed(errno.into()))?;
+    started
+}

@@ -1,0 +1,166 @@
+//! Which processes there are, and with which command line each is started.
+//!
+//! Invariant: no command line carries a secret; the demonstration's keys open nothing.
+
+use std::path::Path;
+
+use nix::unistd::{Gid, Uid};
+
+use crate::files::Owner;
+use crate::up::demo;
+use crate::up::ground::Ground;
+
+/// A process of the appliance, in the order in which they are started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Role {
+    /// Has the keys.
+    Keeper,
+    /// The demonstration's provider.
+    Emulator,
+    /// Dials the providers.
+    Courier,
+    /// Is talked to by users.
+    Gateway,
+}
+
+impl Role {
+    /// All of them, in the order of their start; they are stopped in reverse.
+    pub(crate) const ALL: [Self; 4] = [Self::Keeper, Self::Emulator, Self::Courier, Self::Gateway];
+
+    /// For people.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Keeper => "keeper",
+            Self::Emulator => "emulator",
+            Self::Courier => "courier",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    /// The program's file name.
+    pub(crate) const fn program(self) -> &'static str {
+        match self {
+            Self::Keeper => "strongroom-keeper",
+            Self::Emulator => "strongroom-emulator",
+            Self::Courier => "strongroom-courier",
+            Self::Gateway => "strongroom-gateway",
+        }
+    }
+
+    /// Which process must run before this one.
+    pub(crate) const fn needs(self) -> &'static [Self] {
+        match self {
+            Self::Keeper | Self::Emulator => &[],
+            Self::Courier => &[Self::Keeper],
+            Self::Gateway => &[Self::Keeper, Self::Courier],
+        }
+    }
+
+    /// Whom it becomes.
+    pub(crate) fn identity(self, ground: &Ground) -> Option<Owner> {
+        let accounts = &ground.accounts;
+        accounts.identity(match self {
+            Self::Keeper => accounts.keeper,
+            Self::Emulator => NOBODY,
+            Self::Courier => accounts.courier,
+            Self::Gateway => accounts.gateway,
+        })
+    }
+
+    /// Its arguments. `ready` is the descriptor that it tells its readiness by; the gateway's listeners follow.
+    pub(crate) fn arguments(self, ground: &Ground, ready: i32) -> Vec<String> {
+        let mut line = match self {
+            Self::Keeper => keeper(ground),
+            Self::Emulator => return demo::arguments(ground, ready),
+            Self::Courier => courier(ground),
+            Self::Gateway => gateway(ground, ready),
+        };
+        line.pair("--ready-fd", ready);
+        line.0
+    }
+}
+
+/// The emulator needs nothing but its directory.
+pub(crate) const NOBODY: Owner = (Uid::from_raw(65_534), Gid::from_raw(65_534));
+
+/// The keeper's arguments for looking at the store before it is opened.
+pub(crate) fn check_arguments(ground: &Ground) -> Vec<String> {
+    let mut line = Line(vec!["--check".to_owned()]);
+    line.path("--data", &ground.places.vault());
+    line.0
+}
+
+/// With separate users the keeper, and likewise the courier, is told to give its sockets to its own group,
+/// which opens them to nobody: it has no right to give them away, and the supervisor does so once they stand.
+/// Without, the keeper's sockets have no group and stay their owner's.
+fn keeper(ground: &Ground) -> Line {
+    let (places, accounts) = (&ground.places, &ground.accounts);
+    let mut line = Line::default();
+    line.path("--data", &places.vault());
+    line.path("--run", &places.run);
+    line.pair("--ask-uid", accounts.gateway.0);
+    line.pair("--errand-uid", accounts.courier.0);
+    for flag in ["--operator-gid", "--ask-gid", "--errand-gid"] {
+        if let Some((_, gid)) = accounts.identity(accounts.keeper) {
+            line.pair(flag, gid);
+        }
+    }
+    line.pair("--public-url", ground.settings.public_url());
+    line.list("--accept-missing", &ground.settings.missing_layers());
+    line
+}
+
+fn courier(ground: &Ground) -> Line {
+    let (places, accounts, settings) = (&ground.places, &ground.accounts, &ground.settings);
+    let mut line = Line::default();
+    line.path("--errand", &places.errand_socket());
+    line.path("--call", &places.call_socket());
+    line.pair("--gateway-uid", accounts.gateway.0);
+    line.pair("--gateway-gid", accounts.courier.1);
+    let servers: Vec<_> = settings.dns.servers.iter().map(ToString::to_string).collect();
+    line.list("--dns", &servers);
+    for (name, ip) in &settings.dns.hosts {
+        line.pair("--host", format!("{name}={ip}"));
+    }
+    for file in &settings.extra_roots {
+        line.path("--extra-root", file);
+    }
+    line.list("--accept-missing", &settings.missing_layers());
+    line
+}
+
+fn gateway(ground: &Ground, ready: i32) -> Line {
+    let mut line = Line::default();
+    line.pair("--listener-fd", ready + 1);
+    line.pair("--metrics-listener-fd", ready + 2);
+    line.path("--ask", &ground.places.ask_socket());
+    line.path("--call", &ground.places.call_socket());
+    line.path("--cert", &ground.certificates.cert);
+    line.path("--key", &ground.certificates.key);
+    line.pair("--lanes", ground.settings.lanes);
+    for layer in ground.settings.missing_layers() {
+        line.pair("--accept-missing", layer);
+    }
+    line
+}
+
+/// A command line under way.
+#[derive(Default)]
+struct Line(Vec<String>);
+
+impl Line {
+    fn pair(&mut self, flag: &str, value: impl std::fmt::Display) {
+        self.0.extend([flag.to_owned(), value.to_string()]);
+    }
+
+    /// One flag for all items, none for none.
+    fn list<T: std::borrow::Borrow<str>>(&mut self, flag: &str, items: &[T]) {
+        if !items.is_empty() {
+            self.pair(flag, items.join(","));
+        }
+    }
+
+    fn path(&mut self, flag: &str, path: &Path) {
+        self.pair(flag, path.display());
+    }
+}

@@ -1,0 +1,206 @@
+//! Watching the processes: starts again what ended, and stops all in their order.
+//!
+//! Invariant: a process that keeps ending is started ever more slowly, up to every 5 s.
+//! Invariant: a keeper that was started again is sealed, and that is said aloud.
+
+use std::process::{Child, ExitStatus};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::failure::{Code, Outcome};
+use crate::out;
+use crate::render;
+use crate::up::ground::Ground;
+use crate::up::launch;
+use crate::up::role::Role;
+use crate::up::signals::{Signals, Woken};
+use crate::up::tell;
+
+/// All processes and what they stand on.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    ground: Ground,
+    signals: Signals,
+    posts: Vec<Post>,
+}
+
+/// One process, running or due.
+#[derive(Debug)]
+struct Post {
+    role: Role,
+    child: Option<Child>,
+    since: Instant,
+    backoff: Duration,
+    due: Instant,
+}
+
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+const LAST_BACKOFF: Duration = Duration::from_secs(5);
+/// A process that ran this long is healthy: its next end is a new story.
+const HEALTHY_AFTER: Duration = Duration::from_secs(30);
+/// Deadlines of calls are longer, but whoever stops the appliance does not wait for them.
+const STOPPED_WITHIN: Duration = Duration::from_secs(10);
+const TICK: Duration = Duration::from_millis(200);
+
+impl Supervisor {
+    /// Nothing runs yet.
+    pub(crate) const fn new(ground: Ground, signals: Signals) -> Self {
+        Self { ground, signals, posts: Vec::new() }
+    }
+
+    /// What the processes stand on.
+    pub(crate) const fn ground(&self) -> &Ground {
+        &self.ground
+    }
+
+    /// Starts a process for the first time.
+    pub(crate) fn start(&mut self, role: Role) -> Outcome {
+        let child = launch::start(role, &self.ground, &self.signals)?;
+        let now = Instant::now();
+        self.posts.push(Post {
+            role,
+            child: Some(child),
+            since: now,
+            backoff: FIRST_BACKOFF,
+            due: now,
+        });
+        Ok(())
+    }
+
+    /// Watches until somebody wants the end.
+    pub(crate) fn watch(&mut self) -> Outcome {
+        while self.signals.wait(TICK)? == Woken::Look {
+            for post in &mut self.posts {
+                post.look();
+            }
+            self.start_what_is_due()?;
+        }
+        Ok(())
+    }
+
+    /// Only a refusal of the store ends the watch: all else is tried again.
+    fn start_what_is_due(&mut self) -> Outcome {
+        for index in 0..self.posts.len() {
+            let Some(role) = self.due(index) else { continue };
+            let started = launch::start(role, &self.ground, &self.signals);
+            let Some(post) = self.posts.get_mut(index) else { continue };
+            match started {
+                Ok(child) => {
+                    (post.child, post.since) = (Some(child), Instant::now());
+                    out::say(&format!("the {} runs again", role.name()));
+                    if role == Role::Keeper {
+                        tell::sealed(&self.ground);
+                    }
+                }
+                Err(failure) if failure.code == Code::Store.text() => return Err(failure),
+                Err(failure) => {
+                    out::warn(&failure.to_string());
+                    post.retreat(Instant::now());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The role at `index` if it does not run, its time has come, and what it needs runs.
+    fn due(&self, index: usize) -> Option<Role> {
+        let post = self.posts.get(index)?;
+        let runs =
+            |role: &Role| self.posts.iter().any(|post| post.role == *role && post.child.is_some());
+        let due = post.child.is_none() && post.due <= Instant::now();
+        (due && post.role.needs().iter().all(runs)).then_some(post.role)
+    }
+
+    /// Stops all: whoever is talked to from outside first, the keeper last.
+    pub(crate) fn stop(&mut self) {
+        self.posts.sort_by_key(|post| post.role);
+        while let Some(mut post) = self.posts.pop() {
+            if let Some(child) = post.child.take() {
+                self.end(post.role, child);
+            }
+        }
+    }
+
+    fn end(&self, role: Role, mut child: Child) {
+        // It may have ended by itself.
+        let _gone = i32::try_from(child.id()).map(|pid| kill(Pid::from_raw(pid), Signal::SIGTERM));
+        let begun = Instant::now();
+        while begun.elapsed() < STOPPED_WITHIN {
+            match child.try_wait() {
+                Ok(None) => {}
+                Ok(Some(_)) | Err(_) => return,
+            }
+            // Further signals to stop change nothing.
+            let _woken = self.signals.wait(Duration::from_millis(20));
+        }
+        out::warn(&format!("the {} did not stop by itself", role.name()));
+        let _gone = child.kill();
+        let _status = child.wait();
+    }
+}
+
+impl Post {
+    /// Notices an end.
+    fn look(&mut self) {
+        let Some(child) = &mut self.child else { return };
+        let status = match child.try_wait() {
+            Ok(None) => return,
+            Ok(Some(status)) => Some(status),
+            Err(_) => None,
+        };
+        self.child = None;
+        let now = Instant::now();
+        if now.duration_since(self.since) >= HEALTHY_AFTER {
+            self.backoff = FIRST_BACKOFF;
+        }
+        let wait = self.retreat(now);
+        let how =
+            status.map_or_else(|| "unseen".to_owned(), |status: ExitStatus| status.to_string());
+        let wait = render::span(wait);
+        out::warn(&format!("the {} ended ({how}); starting it again in {wait}", self.role.name()));
+    }
+
+    /// Sets the next try, and the one after it further away.
+    fn retreat(&mut self, now: Instant) -> Duration {
+        let wait = self.backoff;
+        self.due = now + wait;
+        self.backoff = (wait * 2).min(LAST_BACKOFF);
+        wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::time::{Duration, Instant};
+
+    use super::{FIRST_BACKOFF, HEALTHY_AFTER, LAST_BACKOFF, Post};
+    use crate::up::role::Role;
+
+    fn post(since: Instant, backoff: Duration) -> Post {
+        let mut child = Command::new("/bin/true").spawn().unwrap();
+        child.wait().unwrap();
+        Post { role: Role::Gateway, child: Some(child), since, backoff, due: since }
+    }
+
+    #[test]
+    fn a_process_that_keeps_ending_is_started_ever_more_slowly() {
+        let mut post = post(Instant::now(), FIRST_BACKOFF);
+        post.look();
+        assert!(post.child.is_none());
+        let mut waits = vec![FIRST_BACKOFF];
+        waits.extend((0..8).map(|_| post.retreat(Instant::now())));
+        assert!(waits.windows(2).all(|pair| pair[0] <= pair[1]));
+        assert_eq!(waits.last(), Some(&LAST_BACKOFF));
+    }
+
+    #[test]
+    fn a_process_that_was_healthy_is_started_again_at_once() {
+        let Some(long_ago) = Instant::now().checked_sub(HEALTHY_AFTER) else { return };
+        let mut post = post(long_ago, LAST_BACKOFF);
+        post.look();
+        assert!(post.due <= Instant::now() + FIRST_BACKOFF);
+    }
+}

@@ -1,0 +1,90 @@
+//! What is said after a start: the next commands, to copy.
+//!
+//! Invariant: every command that is printed works as it stands.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::environment::quote;
+use crate::out::{self, Form};
+use crate::places::{Install, Places, Surroundings};
+use crate::up::first::Vault;
+use crate::up::ground::Ground;
+
+/// Says what can be done now.
+pub(crate) fn next_steps(ground: &Ground, vault: Vault, form: Form) {
+    let places = &ground.places;
+    let url = ground.settings.public_url();
+    if form == Form::Json {
+        out::object(json!({
+            "ready": vault == Vault::Open,
+            "url": url,
+            "data": places.data,
+            "token_file": places.token(),
+            "authority": ground.certificates.authority,
+            "metrics": format!("http://{}/metrics", ground.settings.metrics),
+        }));
+    }
+    if vault == Vault::Sealed {
+        sealed(ground);
+        return;
+    }
+    let example = |name: &str| quote(&places.examples().join(name).to_string_lossy());
+    let program = program(ground);
+    out::say(&format!("\nStrongroom is ready at {url} (data in {})\n", places.data.display()));
+    let mut steps = vec![
+        ("one call with curl", format!("sh {}", example("call.sh"))),
+        ("Python SDK", format!("python3 {}", example("call.py"))),
+        ("Node SDK", format!("node {}", example("call.mjs"))),
+        ("Claude Code", format!("sh {}", example("claude-code.sh"))),
+        ("any other program", format!("eval \"$({program} env)\"")),
+        ("what happened", format!("{program} audit tail")),
+    ];
+    if !ground.is_demo() {
+        steps.insert(0, ("add a key", format!("{program} credential add openai")));
+    }
+    for (what, command) in steps {
+        out::say(&format!("  {what:<18} {command}"));
+    }
+    out::say("\nControl-C stops it.");
+}
+
+/// Says that no call can be made.
+pub(crate) fn sealed(ground: &Ground) {
+    out::warn(&format!("the vault is SEALED; run: {} unseal", program(ground)));
+}
+
+/// How this program is called from here.
+pub(crate) fn program(ground: &Ground) -> String {
+    let mut words = vec![name()];
+    let places = &ground.places;
+    let around = Surroundings::here();
+    let usual = Places::choose(&around, None, ground.is_demo());
+    if usual.as_ref() == Ok(places) {
+        if ground.is_demo() {
+            words.push("--demo".to_owned());
+        }
+    } else {
+        words.push(format!("--dir {}", quote(&places.data.to_string_lossy())));
+    }
+    match (places.install, std::env::var_os("SUDO_UID")) {
+        (Install::System, Some(_)) => words.insert(0, "sudo".to_owned()),
+        (Install::System, None) | (Install::Personal, _) => {}
+    }
+    words.join(" ")
+}
+
+/// The bare name if the shell finds this program by it.
+fn name() -> String {
+    let Ok(own) = std::env::current_exe() else { return "strongroom".to_owned() };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_own = |directory: &Path| {
+        directory.join("strongroom").canonicalize().is_ok_and(|found| found == own)
+    };
+    if std::env::split_paths(&path).any(|directory| is_own(&directory)) {
+        "strongroom".to_owned()
+    } else {
+        quote(&own.to_string_lossy())
+    }
+}

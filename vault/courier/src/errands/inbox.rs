@@ -1,0 +1,59 @@
+//! Reads the keeper's messages from a buffer that is wiped as it is read.
+//!
+//! Invariant: one allocation, made at the start; no read or decode copies a key into memory that is not wiped.
+
+use std::io;
+
+use strongroom_protocol::errand::ToCourier;
+use strongroom_protocol::frame::{MAX_ERRAND_BYTES, PREFIX_BYTES, decode, split_first};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::OwnedReadHalf;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::LinkLost;
+
+pub(super) struct Inbox {
+    half: OwnedReadHalf,
+    buffer: Zeroizing<Vec<u8>>,
+    /// Where unread bytes begin and end.
+    start: usize,
+    end: usize,
+}
+
+impl Inbox {
+    pub(super) fn new(half: OwnedReadHalf) -> Self {
+        let buffer = Zeroizing::new(vec![0; PREFIX_BYTES + MAX_ERRAND_BYTES]);
+        Self { half, buffer, start: 0, end: 0 }
+    }
+
+    /// The next message.
+    ///
+    /// # Errors
+    /// When the keeper is gone or says what is none.
+    pub(super) async fn next(&mut self) -> Result<ToCourier, LinkLost> {
+        loop {
+            let unread = &self.buffer[self.start..self.end];
+            if let Some((body, used)) = split_first(unread, MAX_ERRAND_BYTES)? {
+                let message = decode(body)?;
+                let read = self.start + used;
+                self.buffer[self.start..read].zeroize();
+                self.start = read;
+                return Ok(message);
+            }
+            self.make_room();
+            match self.half.read(&mut self.buffer[self.end..]).await? {
+                0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                read => self.end += read,
+            }
+        }
+    }
+
+    fn make_room(&mut self) {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            let kept = self.end - self.start;
+            self.buffer[kept..self.end].zeroize();
+            (self.start, self.end) = (0, kept);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! `strongroom-courier`: the process that dials providers. This file is its start order.
+//!
+//! Invariant: confined before the first thread and the first byte from anyone but the supervisor.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use strongroom_courier::arguments::Arguments;
+use strongroom_courier::start::{self, Ended};
+use strongroom_sys::confine::{Options, Profile};
+use strongroom_sys::{WipingAllocator, confine, process};
+
+#[global_allocator]
+static ALLOCATOR: WipingAllocator = WipingAllocator;
+
+/// `EX_TEMPFAIL` of sysexits(3): without the keeper; to be started again.
+const KEEPER_LOST: u8 = 75;
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse(std::env::args().skip(1))?;
+    process::harden()?;
+    process::close_descriptors_except(arguments.ready_fd.as_slice())?;
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    let workers = start::workers(&arguments);
+    let opened = start::open(&arguments)?;
+    let options =
+        Options { accept_missing: arguments.accept_missing.clone(), ..Options::default() };
+    let report = confine(Profile::Courier, &options).context("confine the courier")?;
+    tracing::info!(%report, "confined");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_name("courier")
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(start::serve(opened))?;
+    // A lookup or a handshake under way must not hold up the end.
+    runtime.shutdown_background();
+    Ok(match ended {
+        Ended::Stopped => ExitCode::SUCCESS,
+        Ended::KeeperLost(lost) => {
+            tracing::error!(%lost, "stopping");
+            ExitCode::from(KEEPER_LOST)
+        }
+    })
+}

@@ -1,0 +1,196 @@
+//! Passes an answer on: filtered and scrubbed head, then the body as it comes, decoded, scrubbed and counted.
+//!
+//! Invariant: everything that is ready goes out in one write, and nothing more is read before that write is done.
+//! Invariant: an answer that did not reach its end by its own framing ends with a refusal, never as if whole.
+//!
+//! Distrusts: the provider.
+
+use bytes::Bytes;
+use strongroom_policy::refusal::Refusal;
+use strongroom_protocol::call::{AnswerHead, MAX_HEADERS};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+
+use super::Reuse;
+use super::order::Order;
+use super::origin::Origin;
+use super::rewrite::Rewriter;
+use super::source::{Ended, Source};
+use crate::answer::{Body, Broken, Framing, Head, KeepAlive, Media, Progress};
+use crate::errands::Report;
+use crate::lanes::{FrameWriter, Lane, Stop};
+use crate::meter::Layout;
+use crate::scrub::Scrubber;
+
+/// One answer, from its head on.
+pub(super) struct Answer {
+    head: AnswerHead,
+    body: Body,
+    media: Media,
+    keep_alive: KeepAlive,
+    rewriter: Option<Rewriter>,
+}
+
+impl Answer {
+    /// Cleans the head.
+    ///
+    /// # Errors
+    /// When it leads the caller away from us.
+    pub(super) fn new(order: &Order, head: Head, scrubber: &mut Scrubber) -> Result<Self, Refusal> {
+        let rewriter = (head.media == Media::Json && hands_out_urls(order))
+            .then(|| Rewriter::new(order.origin()));
+        let length = match head.framing {
+            // These have none, and no length either.
+            Framing::Empty if matches!(head.status, 204 | 304) => None,
+            Framing::Empty => Some(0),
+            Framing::Length(length) if rewriter.is_none() => Some(length),
+            Framing::Length(_) | Framing::Chunked | Framing::UntilClose => None,
+        };
+        let headers = clean_headers(&head, order.origin(), scrubber);
+        Ok(Self {
+            head: AnswerHead { status: head.status, headers, length },
+            body: Body::new(head.framing),
+            media: head.media,
+            keep_alive: head.keep_alive,
+            rewriter,
+        })
+    }
+
+    /// Passes it on; tells whether the connection may serve another call.
+    pub(super) async fn relay<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+        mut self,
+        order: &Order,
+        source: &mut Source,
+        lane: &mut Lane<R, W>,
+        report: &mut Report,
+        scrubber: &mut Scrubber,
+    ) -> Result<Reuse, Stop> {
+        let layout = match self.media {
+            Media::Events => Layout::Events,
+            Media::Json => Layout::Json,
+            Media::Other => Layout::Opaque,
+        };
+        report.answered(self.head.status, layout);
+        report.scrubbed = scrubber.hits();
+        let Lane { reader, writer } = lane;
+        writer.answer(&self.head).map_err(|_| Refusal::ProviderBroken)?;
+        let mut passing = Passing { rewriter: self.rewriter.take(), scrubber, report, writer };
+        tokio::select! {
+            biased;
+            passed = passing.pass_all(order, &mut self.body, source) => passed?,
+            stop = reader.discard() => return Err(stop),
+        }
+        Ok(match self.keep_alive {
+            KeepAlive::Reusable => Reuse::Possible,
+            KeepAlive::Closing => Reuse::Never,
+        })
+    }
+}
+
+/// What a body goes through.
+struct Passing<'a, W> {
+    scrubber: &'a mut Scrubber,
+    rewriter: Option<Rewriter>,
+    report: &'a mut Report,
+    writer: &'a mut FrameWriter<W>,
+}
+
+impl<W: AsyncWrite + Unpin> Passing<'_, W> {
+    async fn pass_all(
+        &mut self,
+        order: &Order,
+        body: &mut Body,
+        source: &mut Source,
+    ) -> Result<(), Stop> {
+        let idle = order.deadlines().idle;
+        loop {
+            let decoded = match body.decode(&mut source.buffer) {
+                Ok(decoded) => decoded,
+                Err(error) => return Err(self.break_off(order, error)),
+            };
+            self.report.received_bytes +=
+                u64::try_from(decoded.data.len()).unwrap_or(u64::MAX);
+            self.pass(decoded.data);
+            if decoded.progress == Progress::Over {
+                self.release();
+                self.writer.end();
+                return Ok(self.writer.flush(idle).await?);
+            }
+            self.writer.flush(idle).await?;
+            match timeout(idle, source.fill()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(Ended::Cleanly)) => {
+                    // Ends a body that lasts as long as the connection, and cuts any other.
+                    if let Err(error) = body.closed() {
+                        return Err(self.break_off(order, error));
+                    }
+                }
+                Ok(Err(Ended::Broken)) => return Err(self.break_off(order, Broken::Cut)),
+                Err(_) => {
+                    self.release();
+                    return Err(Refusal::ProviderTimeout.into());
+                }
+            }
+        }
+    }
+
+    fn pass(&mut self, data: Bytes) {
+        let clean = self.scrubber.feed(data);
+        self.report.scrubbed = self.scrubber.hits();
+        let clean = match &mut self.rewriter {
+            Some(rewriter) => rewriter.feed(clean),
+            None => clean,
+        };
+        self.report.see(&clean);
+        self.writer.chunk(clean);
+    }
+
+    /// What was held back goes out before the end, also before a bad one.
+    fn release(&mut self) {
+        let mut rest = vec![self.scrubber.finish()];
+        self.report.scrubbed = self.scrubber.hits();
+        if let Some(rewriter) = &mut self.rewriter {
+            rest = rest.into_iter().map(|rest| rewriter.feed(rest)).collect();
+            rest.push(rewriter.finish());
+        }
+        for rest in rest {
+            self.report.see(&rest);
+            self.writer.chunk(rest);
+        }
+    }
+
+    fn break_off(&mut self, order: &Order, error: Broken) -> Stop {
+        tracing::info!(call = %order.errand().call, %error, "an answer broke off");
+        self.release();
+        Refusal::ProviderBroken.into()
+    }
+}
+
+/// Objects whose JSON holds URLs that SDKs follow.
+fn hands_out_urls(order: &Order) -> bool {
+    order.errand().target.segments().any(|segment| matches!(segment, "batches" | "files"))
+}
+
+fn clean_headers(
+    head: &Head,
+    origin: &Origin,
+    scrubber: &mut Scrubber,
+) -> Vec<(String, String)> {
+    let mut clean = Vec::with_capacity(head.headers.len().min(MAX_HEADERS));
+    let mut text = |value: &[u8]| match scrubber.scrub_header_value(value) {
+        Some(masked) => String::from_utf8_lossy(&masked).into_owned(),
+        None => String::from_utf8_lossy(value).into_owned(),
+    };
+    for (name, value) in &head.headers {
+        clean.push((text(name.as_bytes()), text(value)));
+    }
+    // Absolute URLs of the destination go out as ours, others not at all.
+    let urls = [("location", &head.location), ("x-goog-upload-url", &head.upload_url)];
+    for (name, url) in urls {
+        if let Some(url) = url.as_ref().and_then(|url| origin.public_url(url)) {
+            clean.push((name.to_owned(), text(url.as_bytes())));
+        }
+    }
+    clean.truncate(MAX_HEADERS);
+    clean
+}

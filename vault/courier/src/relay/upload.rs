@@ -1,0 +1,265 @@
+//! Sends the request and checks its body on the way.
+//!
+//! Invariant: the claims are read from the very bytes that travel. The last piece of the body is held back until they agree
+//! with what was judged, so a provider never gets a whole request that differs.
+//! Invariant: never more bytes go out than were announced.
+//!
+//! Trusts: the errand's claims and length. Distrusts: the body.
+
+use std::io::{self, IoSlice};
+use std::time::Duration;
+
+use bytes::Bytes;
+use strongroom_policy::claims::{Claims, Length};
+use strongroom_policy::name::ModelName;
+use strongroom_policy::refusal::Refusal;
+use strongroom_policy::route::BodyKind;
+use strongroom_protocol::body::{BodyError, boundary_of, check_json_type, json, multipart};
+use strongroom_protocol::errand::Errand;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::order::Order;
+use crate::lanes::{FrameReader, Incoming, Stop};
+use crate::request::BodyLength;
+
+/// The body of one request.
+pub(super) struct Upload {
+    check: Check,
+    claims: Claims,
+    length: Length,
+    framing: BodyLength,
+    /// The last piece that came.
+    withheld: Bytes,
+    pieces: u64,
+    received_bytes: u64,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Coming,
+    /// All is here and agrees.
+    Agreed,
+}
+
+/// What reads the claims.
+enum Check {
+    /// No body may come.
+    Empty,
+    Json(Box<json::Scanner>),
+    Form(Box<multipart::Scanner>),
+    /// Only the length counts.
+    Opaque,
+    Done,
+}
+
+/// Why the request did not go out.
+pub(super) enum Unsent {
+    /// The provider does not take it.
+    Provider,
+    Stop(Stop),
+}
+
+impl<S: Into<Stop>> From<S> for Unsent {
+    fn from(stop: S) -> Self {
+        Self::Stop(stop.into())
+    }
+}
+
+impl Upload {
+    /// Prepares the check that the errand names; the content type must be one that it reads.
+    pub(super) fn new(order: &Order) -> Result<Self, Refusal> {
+        let errand = order.errand();
+        let check = match errand.body {
+            BodyKind::Empty => Check::Empty,
+            BodyKind::Opaque => Check::Opaque,
+            BodyKind::Json => {
+                let media = order.content_type().unwrap_or_default();
+                check_json_type(media).map_err(|error| mismatch(errand, &error))?;
+                let model = path_model(errand);
+                let scanner = json::Scanner::new(order.dialect(), &errand.target, model);
+                Check::Json(Box::new(scanner))
+            }
+            BodyKind::Multipart => {
+                let media = order.content_type().unwrap_or_default();
+                let boundary = boundary_of(media).map_err(|error| mismatch(errand, &error))?;
+                Check::Form(Box::new(multipart::Scanner::new(&boundary)))
+            }
+        };
+        Ok(Self {
+            check,
+            claims: errand.claims.clone(),
+            length: errand.length,
+            framing: order.body_length(),
+            withheld: Bytes::new(),
+            pieces: 0,
+            received_bytes: 0,
+            state: State::Coming,
+        })
+    }
+
+    /// Whether the whole body is still at hand.
+    pub(super) fn can_be_sent_again(&self) -> bool {
+        self.state == State::Agreed && self.pieces <= 1
+    }
+
+    /// Sends head and body, counting the body in `sent_bytes`; of a small body all goes out in one write.
+    /// Again after [`Self::can_be_sent_again`].
+    pub(super) async fn send<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+        &mut self,
+        lane: &mut FrameReader<R>,
+        sink: &mut W,
+        head: Zeroizing<Vec<u8>>,
+        body_idle: Duration,
+        sent_bytes: &mut u64,
+    ) -> Result<(), Unsent> {
+        let mut out = Out { sink, head: Some(head), framing: self.framing, stall: body_idle };
+        *sent_bytes = 0;
+        while self.state == State::Coming {
+            let frame = timeout(body_idle, lane.next()).await.map_err(|_| Refusal::BodySlow)?;
+            match frame.map_err(Stop::Lane)? {
+                Incoming::Body(piece) if piece.is_empty() => {}
+                Incoming::Body(piece) => {
+                    self.take(&piece)?;
+                    let ready = std::mem::replace(&mut self.withheld, piece);
+                    if !ready.is_empty() {
+                        out.piece(&ready).await?;
+                        *sent_bytes += widen(ready.len());
+                    }
+                }
+                Incoming::BodyEnd => self.agree()?,
+                Incoming::Cancel => return Err(Stop::Cancelled.into()),
+                // The state table lets no head through here.
+                Incoming::Head(_) => return Err(Refusal::Internal.into()),
+            }
+        }
+        out.last(&self.withheld).await?;
+        *sent_bytes += widen(self.withheld.len());
+        Ok(())
+    }
+
+    fn take(&mut self, piece: &[u8]) -> Result<(), Refusal> {
+        self.pieces += 1;
+        self.received_bytes += widen(piece.len());
+        let over = match self.length {
+            Length::Known(length) => self.received_bytes > length,
+            Length::Chunked => false,
+        };
+        let read = match &mut self.check {
+            _ if over => return Err(Refusal::BodyMismatch),
+            Check::Empty | Check::Done => return Err(Refusal::BodyMismatch),
+            Check::Json(scanner) => scanner.feed(piece),
+            Check::Form(scanner) => scanner.feed(piece),
+            Check::Opaque => Ok(()),
+        };
+        read.map_err(|_| Refusal::BodyMismatch)
+    }
+
+    fn agree(&mut self) -> Result<(), Refusal> {
+        let complete = match self.length {
+            Length::Known(length) => self.received_bytes == length,
+            Length::Chunked => true,
+        };
+        let found = match std::mem::replace(&mut self.check, Check::Done) {
+            Check::Empty | Check::Opaque => None,
+            Check::Json(scanner) => Some(scanner.finish()),
+            Check::Form(scanner) => Some(scanner.finish()),
+            Check::Done => return Err(Refusal::Internal),
+        };
+        let agreed = match found {
+            None => true,
+            Some(Ok(found)) => bears_out(&found, &self.claims),
+            Some(Err(_)) => false,
+        };
+        if !(complete && agreed) {
+            return Err(Refusal::BodyMismatch);
+        }
+        self.state = State::Agreed;
+        Ok(())
+    }
+}
+
+/// Whether a body asks for what was judged and for no feature beyond it.
+fn bears_out(found: &Claims, judged: &Claims) -> bool {
+    let Claims { model, max_output, answers, stream, features } = found;
+    *model == judged.model
+        && *max_output == judged.max_output
+        && *answers == judged.answers
+        && *stream == judged.stream
+        && features.first_beyond(judged.features).is_none()
+}
+
+/// The judged model, where the path names it; a body that names another one is refused by the scanner.
+fn path_model(errand: &Errand) -> Option<ModelName> {
+    let model = errand.claims.model.as_ref()?;
+    let name: &str = model.as_ref();
+    let named = |segment: &str| {
+        segment.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+    };
+    errand.target.segments().any(named).then(|| model.clone())
+}
+
+fn mismatch(errand: &Errand, error: &BodyError) -> Refusal {
+    tracing::warn!(call = %errand.call, %error, "the content type is not the one that was judged");
+    Refusal::BodyMismatch
+}
+
+/// The writing side of one connection.
+struct Out<'a, W> {
+    sink: &'a mut W,
+    /// Until it is written; then wiped.
+    head: Option<Zeroizing<Vec<u8>>>,
+    framing: BodyLength,
+    stall: Duration,
+}
+
+impl<W: AsyncWrite + Unpin> Out<'_, W> {
+    /// A piece with more behind it.
+    async fn piece(&mut self, piece: &[u8]) -> Result<(), Unsent> {
+        self.write(piece, b"\r\n").await
+    }
+
+    /// The last piece, which may be empty, and what ends the body.
+    async fn last(&mut self, piece: &[u8]) -> Result<(), Unsent> {
+        let end: &[u8] = if piece.is_empty() { b"0\r\n\r\n" } else { b"\r\n0\r\n\r\n" };
+        self.write(piece, end).await
+    }
+
+    async fn write(&mut self, piece: &[u8], chunk_end: &[u8]) -> Result<(), Unsent> {
+        let head = self.head.take();
+        let head: &[u8] = head.as_ref().map_or(&[], |head| head);
+        let (size, end) = match self.framing {
+            BodyLength::None | BodyLength::Known(_) => (String::new(), &[][..]),
+            BodyLength::Chunked if piece.is_empty() => (String::new(), chunk_end),
+            BodyLength::Chunked => (format!("{:x}\r\n", piece.len()), chunk_end),
+        };
+        let parts = [head, size.as_bytes(), piece, end];
+        match timeout(self.stall, write_all(self.sink, parts)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Unsent::Provider),
+            Err(_) => Err(Refusal::ProviderTimeout.into()),
+        }
+    }
+}
+
+/// One write where the connection takes it whole.
+async fn write_all<W: AsyncWrite + Unpin>(sink: &mut W, parts: [&[u8]; 4]) -> io::Result<()> {
+    let total: usize = parts.iter().map(|part| part.len()).sum();
+    let mut written = 0;
+    while written < total {
+        let mut rest = parts.map(IoSlice::new);
+        let mut rest = &mut rest[..];
+        IoSlice::advance_slices(&mut rest, written);
+        match sink.write_vectored(rest).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            more => written += more,
+        }
+    }
+    sink.flush().await
+}
+
+fn widen(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}

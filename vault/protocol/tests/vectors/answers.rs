@@ -1,0 +1,154 @@
+//! What is answered on `operator.sock`.
+
+use strongroom_policy::dialect::Dialect;
+use strongroom_policy::provider::Origin;
+use strongroom_policy::rules::{Home, Standing};
+use strongroom_protocol::ask::VaultState;
+use strongroom_protocol::operator::listing::{
+    CredentialRow, JournalRow, ProviderRow, TokenRow, UsageRow, UserRow, WorkspaceRow,
+};
+use strongroom_protocol::operator::{Answer, Check, Progress, SealKind, Status, Tested, Verdict};
+use strongroom_protocol::upload::VaultKey;
+
+use crate::operator::definition;
+use crate::sealed::{binding_of_new, destination_of_upload};
+use crate::things::{fault, id, label, moment, outcome, provider, rules, scope, secret};
+
+pub(crate) fn answer_name(answer: &Answer) -> &'static str {
+    match answer {
+        Answer::Done => "operator.answer.done",
+        Answer::Failed(_) => "operator.answer.failed",
+        Answer::Status(_) => "operator.answer.status",
+        Answer::Doctor(_) => "operator.answer.doctor",
+        Answer::Shares(_) => "operator.answer.shares",
+        Answer::Initialised(_) => "operator.answer.initialised",
+        Answer::Unsealing(_) => "operator.answer.unsealing",
+        Answer::Unsealed => "operator.answer.unsealed",
+        Answer::User(_) => "operator.answer.user",
+        Answer::Workspace(_) => "operator.answer.workspace",
+        Answer::Upload { .. } => "operator.answer.upload",
+        Answer::Credential(_) => "operator.answer.credential",
+        Answer::Tested(_) => "operator.answer.tested",
+        Answer::Token { .. } => "operator.answer.token",
+        Answer::Users(_) => "operator.answer.list-of-users",
+        Answer::Workspaces(_) => "operator.answer.list-of-workspaces",
+        Answer::Providers(_) => "operator.answer.list-of-providers",
+        Answer::Provider(_) => "operator.answer.provider",
+        Answer::Credentials(_) => "operator.answer.list-of-credentials",
+        Answer::Tokens(_) => "operator.answer.list-of-tokens",
+        Answer::Journal(_) => "operator.answer.journal",
+        Answer::Usage(_) => "operator.answer.usage",
+    }
+}
+
+pub(crate) fn answers() -> Vec<Answer> {
+    let check = Check {
+        name: "keeper landlock".to_owned(),
+        verdict: Verdict::Warn,
+        detail: "weaker".to_owned(),
+        fix: Some("use a newer kernel".to_owned()),
+    };
+    let upload = Answer::Upload {
+        binding: Box::new(binding_of_new()),
+        destination: Box::new(destination_of_upload()),
+    };
+    let tested = Tested { call: id(9), outcome: outcome(), text: "{\"data\":[]}".to_owned() };
+    let line = "{\"n\":8,\"what\":\"seal\"}".to_owned();
+    let lists = lists();
+    let single = vec![
+        Answer::Done,
+        Answer::Failed(fault()),
+        Answer::Status(status()),
+        Answer::Doctor(vec![check]),
+        Answer::Shares(vec![secret("srs1-a")]),
+        Answer::Initialised(VaultKey([5; 32])),
+        Answer::Unsealing(progress()),
+        Answer::Unsealed,
+        Answer::User(id(1)),
+        Answer::Workspace(id(2)),
+        upload,
+        Answer::Credential(id(8)),
+        Answer::Tested(Box::new(tested)),
+        Answer::Token {
+            id: id(7),
+            text: secret("sr_00000000000000000000000000000000000000000000SQjCX"),
+        },
+        Answer::Provider(Box::new(definition())),
+        Answer::Journal(vec![JournalRow { number: 8, line }]),
+    ];
+    single.into_iter().chain(lists).collect()
+}
+
+fn status() -> Status {
+    Status {
+        state: VaultState::Unsealing,
+        unsealing: Some(progress()),
+        seal: Some(SealKind::Shares { threshold: 2, count: 3 }),
+        vault_key: None,
+        courier: true,
+        gateway: false,
+        journal_entries: 8,
+        credentials: 0,
+        fault: Some(fault()),
+    }
+}
+
+fn progress() -> Progress {
+    Progress { attempt: "7f3a".to_owned(), accepted: vec![1, 3], needed: 3, expires_in_secs: 581 }
+}
+
+fn lists() -> Vec<Answer> {
+    let created = moment(1_700_000_000_000);
+    vec![
+        Answer::Users(vec![UserRow {
+            id: id(1),
+            label: label("alice"),
+            standing: Standing::Disabled,
+            created,
+        }]),
+        Answer::Workspaces(vec![WorkspaceRow {
+            id: id(2),
+            label: label("research"),
+            members: vec![(id(1), label("alice"))],
+            created,
+        }]),
+        Answer::Providers(vec![ProviderRow {
+            name: provider(),
+            dialect: Dialect::Xai,
+            base_url: "https://api.example.org:8443/v2".to_owned(),
+            origin: Origin::BuiltIn,
+            paths: 36,
+            credentials: 1,
+        }]),
+        Answer::Credentials(vec![CredentialRow {
+            id: id(8),
+            label: label("team key"),
+            provider: provider(),
+            home: Home::Workspace(id(2)),
+            home_label: label("research"),
+            base_url: "https://api.example.org:8443/v2".to_owned(),
+            version: 2,
+            rules: rules(),
+            created,
+            rotated: moment(1_700_000_001_000),
+        }]),
+        Answer::Tokens(vec![TokenRow {
+            id: id(7),
+            label: label("laptop"),
+            user: id(1),
+            user_label: label("alice"),
+            scope: scope(),
+            created,
+        }]),
+        Answer::Usage(vec![UsageRow {
+            key: "gpt-4o-mini".to_owned(),
+            label: None,
+            calls: 4,
+            refused: 1,
+            input: 40,
+            output: 400,
+            untold: 1,
+            cost_ticks: 0,
+        }]),
+    ]
+}

@@ -1,0 +1,145 @@
+//! What is asked on `operator.sock`.
+
+use strongroom_policy::dialect::Dialect;
+use strongroom_policy::provider::{Origin, Probe, ProviderDefinition};
+use strongroom_policy::route::{BodyKind, Method, PathClass, PathPattern, PathRule};
+use strongroom_policy::target::Target;
+use strongroom_protocol::frame::MAX_OPERATOR_BYTES;
+use strongroom_protocol::operator::{
+    CredentialWish, HomePick, Request, SealWish, TokenWish, UnsealWith, UsageBy,
+};
+
+use crate::answers::{answer_name, answers};
+use crate::things::{destination, id, label, pick, provider, rules, scope, secret};
+use crate::{Vector, of_enum};
+
+pub(crate) fn vectors() -> Vec<Vector> {
+    let requests = [requests_about_the_vault(), requests_about_records()].concat_all();
+    [
+        of_enum(requests, request_name, |request| request, MAX_OPERATOR_BYTES),
+        of_enum(answers(), answer_name, |answer| answer, MAX_OPERATOR_BYTES),
+    ]
+    .concat()
+}
+
+/// Requests hold secrets and so are not `Clone`.
+trait ConcatAll<T> {
+    fn concat_all(self) -> Vec<T>;
+}
+impl<T, const N: usize> ConcatAll<T> for [Vec<T>; N] {
+    fn concat_all(self) -> Vec<T> {
+        self.into_iter().flatten().collect()
+    }
+}
+
+fn request_name(request: &Request) -> &'static str {
+    match request {
+        Request::Status => "operator.status",
+        Request::Doctor => "operator.doctor",
+        Request::Init(_) => "operator.init",
+        Request::ProveCustody(_) => "operator.prove-custody",
+        Request::Unseal(_) => "operator.unseal",
+        Request::Seal => "operator.seal",
+        Request::UserCreate(_) => "operator.user-create",
+        Request::UserList => "operator.user-list",
+        Request::UserDisable(_) => "operator.user-disable",
+        Request::UserEnable(_) => "operator.user-enable",
+        Request::WorkspaceCreate(_) => "operator.workspace-create",
+        Request::WorkspaceList => "operator.workspace-list",
+        Request::WorkspaceJoin(..) => "operator.workspace-join",
+        Request::WorkspaceLeave(..) => "operator.workspace-leave",
+        Request::ProviderList => "operator.provider-list",
+        Request::ProviderShow(_) => "operator.provider-show",
+        Request::ProviderPut(_) => "operator.provider-put",
+        Request::ProviderRemove(_) => "operator.provider-remove",
+        Request::CredentialAdd(_) => "operator.credential-add",
+        Request::CredentialRotate(_) => "operator.credential-rotate",
+        Request::CredentialUpload { .. } => "operator.credential-upload",
+        Request::CredentialList => "operator.credential-list",
+        Request::CredentialTest(_) => "operator.credential-test",
+        Request::CredentialDelete(_) => "operator.credential-delete",
+        Request::CredentialRules(..) => "operator.credential-rules",
+        Request::TokenCreate(_) => "operator.token-create",
+        Request::TokenList => "operator.token-list",
+        Request::TokenRevoke(_) => "operator.token-revoke",
+        Request::AuditTail { .. } => "operator.audit-tail",
+        Request::Usage { .. } => "operator.usage",
+    }
+}
+
+fn requests_about_the_vault() -> Vec<Request> {
+    vec![
+        Request::Status,
+        Request::Doctor,
+        Request::Init(SealWish::Passphrase(secret("five random words of mine"))),
+        Request::Init(SealWish::Shares { threshold: 2, count: 3 }),
+        Request::ProveCustody(vec![secret("srs1-a"), secret("srs1-b")]),
+        Request::Unseal(UnsealWith::Passphrase(secret("five random words of mine"))),
+        Request::Unseal(UnsealWith::Share(secret("srs1-a"))),
+        Request::Seal,
+        Request::AuditTail { after: Some(7), limit: 100, wait_ms: 1000 },
+        Request::Usage { since_ms: 1_700_000_000_000, by: UsageBy::Model },
+    ]
+}
+
+fn requests_about_records() -> Vec<Request> {
+    let token = TokenWish {
+        user: None,
+        label: label("laptop"),
+        scope: scope(),
+        credential: Some(pick("team key")),
+    };
+    vec![
+        Request::UserCreate(label("alice")),
+        Request::UserList,
+        Request::UserDisable(pick("alice")),
+        Request::UserEnable(pick("alice")),
+        Request::WorkspaceCreate(label("research")),
+        Request::WorkspaceList,
+        Request::WorkspaceJoin(pick("research"), pick("alice")),
+        Request::WorkspaceLeave(pick("research"), pick("alice")),
+        Request::ProviderList,
+        Request::ProviderShow(provider()),
+        Request::ProviderPut(Box::new(definition())),
+        Request::ProviderRemove(provider()),
+        Request::CredentialAdd(Box::new(credential(HomePick::Personal(None)))),
+        Request::CredentialAdd(Box::new(credential(HomePick::Workspace(pick("research"))))),
+        Request::CredentialRotate(pick("team key")),
+        Request::CredentialUpload { upload: id(6), blob: vec![0xee; 56] },
+        Request::CredentialList,
+        Request::CredentialTest(pick("team key")),
+        Request::CredentialDelete(pick("team key")),
+        Request::CredentialRules(pick("team key"), Box::new(rules())),
+        Request::TokenCreate(Box::new(token)),
+        Request::TokenList,
+        Request::TokenRevoke(pick("laptop")),
+    ]
+}
+
+fn credential(home: HomePick) -> CredentialWish {
+    CredentialWish {
+        provider: provider(),
+        home,
+        label: label("team key"),
+        fixed_headers: vec![("openai-project".to_owned(), "proj_1".to_owned())],
+        rules: rules(),
+    }
+}
+
+pub(crate) fn definition() -> ProviderDefinition {
+    let path = PathRule {
+        method: Method::Post,
+        pattern: PathPattern::parse("/v1/chat/completions").unwrap(),
+        class: PathClass::Stateless,
+        body: BodyKind::Json,
+        query: vec!["beta".to_owned()],
+    };
+    ProviderDefinition {
+        name: provider(),
+        dialect: Dialect::OpenAi,
+        destination: destination(),
+        paths: vec![path],
+        probe: Some(Probe { method: Method::Get, target: Target::parse("/v1/models").unwrap() }),
+        origin: Origin::Operator,
+    }
+}
