@@ -2,24 +2,26 @@
 //!
 //! Invariant: a key is read only after its destination was shown, and leaves this process sealed.
 
+mod tested;
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use strongroom_policy::claims::Feature;
 use strongroom_policy::dialect::Dialect;
 use strongroom_policy::name::{BetaName, Label, ModelName, ProviderName};
 use strongroom_policy::rules::{CredentialRules, Home};
-use strongroom_protocol::errand::Ending;
 use strongroom_protocol::operator::listing::{CredentialRow, TokenRow};
-use strongroom_protocol::operator::{Answer, CredentialWish, HomePick, Pick, Request, Tested};
+use strongroom_protocol::operator::{Answer, CredentialWish, HomePick, Pick, Request};
 
 use crate::arguments::{Dash, OnlyDash};
 use crate::confirm::{Confirmation, Decision};
 use crate::deposit::{Slot, Wanted, warn_of_foreign_key};
 use crate::desk::Desk;
-use crate::failure::{Code, Failure, Outcome};
+use crate::failure::{Failure, Outcome};
 use crate::link::Link;
 use crate::out::{self, Form};
 use crate::{pick, pin, prompt, render};
+use tested::{Verdict, report, test};
 
 /// Arguments of `credential`.
 #[derive(Debug, Args)]
@@ -284,60 +286,6 @@ fn row_json(row: &CredentialRow) -> Value {
         "created": render::moment(row.created),
         "rotated": render::moment(row.rotated),
     })
-}
-
-/// What a test says.
-trait Verdict {
-    fn accepted(&self) -> Outcome;
-    fn json(&self) -> Value;
-}
-
-impl Verdict for Tested {
-    fn accepted(&self) -> Outcome {
-        match (self.outcome.ending, self.outcome.status) {
-            (Ending::Complete, Some(200..300)) => Ok(()),
-            (Ending::Complete, status) => {
-                let status = status.map_or_else(|| "no status".to_owned(), |code| code.to_string());
-                let what = format!("the provider did not accept the key ({status})");
-                Err(Failure::new(Code::Rejected, what).next("strongroom credential rotate NAME"))
-            }
-            (Ending::Aborted(refusal), _) => {
-                let what = format!("the test ended early: {}", refusal.message());
-                Err(Failure::new(Code::Rejected, what).next("strongroom doctor"))
-            }
-        }
-    }
-
-    fn json(&self) -> Value {
-        json!({
-            "call": self.call.to_string(),
-            "accepted": self.accepted().is_ok(),
-            "status": self.outcome.status,
-            "ms": u64::try_from(self.outcome.total.as_millis()).unwrap_or(u64::MAX),
-            "text": self.text,
-        })
-    }
-}
-
-fn report(form: Form, tested: &Tested) {
-    match form {
-        Form::Json => out::object(json!({"test": tested.json()})),
-        Form::Text => {
-            let status = tested.outcome.status.map_or("nothing".to_owned(), |s| s.to_string());
-            let time = render::span(tested.outcome.total);
-            out::say(&format!("the provider answered {status} in {time} ({})", tested.call));
-            if tested.accepted().is_err() && !tested.text.is_empty() {
-                out::say(&format!("  {}", out::plain(&tested.text)));
-            }
-        }
-    }
-}
-
-fn test(link: &mut Link, credential: Pick) -> Outcome<Tested> {
-    match link.ask(&Request::CredentialTest(credential))? {
-        Answer::Tested(tested) => Ok(*tested),
-        _ => Err(Failure::unexpected()),
-    }
 }
 
 fn read_key(what: &str, source: Option<Dash>) -> Outcome<prompt::Typed> {

@@ -155,7 +155,7 @@ fn choose<'v>(
             held.record.label == *choice || id.to_string() == choice.as_ref()
         })
     };
-    let mut usable = vault.tables.usable(subject, &ask.provider).filter(named);
+    let mut usable = vault.tables.usable(subject, &ask.provider).into_iter().filter(named);
     let first = usable.next().ok_or_else(|| deny(Refusal::CredentialMissing, None))?;
     let Some(second) = usable.next() else { return Ok(first) };
     let mut names = String::new();
@@ -185,7 +185,7 @@ fn keep(
     })?;
     // While the entry was being written the call may have been recalled, or the token revoked.
     let mut ticket = [0_u8; 16];
-    if vault.tickets.running(|_| true).binary_search(&call).is_err() {
+    if !vault.tickets.holds(call) {
         return Err(Refused { call: Some(call), ..Refused::plain(Refusal::Recalled) });
     }
     if getrandom::fill(&mut ticket).is_err() {

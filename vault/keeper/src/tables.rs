@@ -53,8 +53,12 @@ pub struct Tables {
     pub tokens: BTreeMap<TokenId, HeldToken>,
     /// Tokens by the whole of their hash.
     by_hash: HashMap<[u8; 32], TokenId>,
+    /// Whose workspaces: the other way round, for the path of a call.
+    memberships: HashMap<UserId, Vec<WorkspaceId>>,
     /// Credentials.
     pub credentials: BTreeMap<CredentialId, HeldCredential>,
+    /// Credentials by whose and for what, for the path of a call.
+    at_home: HashMap<(Home, ProviderName), Vec<CredentialId>>,
     /// Built-in and operator-defined providers.
     pub providers: BTreeMap<ProviderName, ProviderDefinition>,
 }
@@ -102,7 +106,9 @@ impl Tables {
             workspaces: BTreeMap::new(),
             tokens: BTreeMap::new(),
             by_hash: HashMap::new(),
+            memberships: HashMap::new(),
             credentials: BTreeMap::new(),
+            at_home: HashMap::new(),
             providers: definitions.into_iter().map(|one| (one.name.clone(), one)).collect(),
         };
         let mut described = BTreeMap::new();
@@ -110,7 +116,7 @@ impl Tables {
         for (name, plain) in records {
             match name {
                 RecordName::User(id) => drop(tables.users.insert(id, decode(&plain)?)),
-                RecordName::Workspace(id) => drop(tables.workspaces.insert(id, decode(&plain)?)),
+                RecordName::Workspace(id) => tables.put_workspace(id, decode(&plain)?),
                 RecordName::Token(id) => tables.insert_token(id, decode(&plain)?),
                 RecordName::Provider(name) => drop(tables.providers.insert(name, decode(&plain)?)),
                 RecordName::Credential(id) => drop(described.insert(id, decode(&plain)?)),
@@ -138,7 +144,18 @@ impl Tables {
         }
     }
 
-    /// Takes in a credential that is durable.
+    /// Takes in a workspace that is durable, new or changed.
+    pub fn put_workspace(&mut self, id: WorkspaceId, record: WorkspaceRecord) {
+        for workspaces in self.memberships.values_mut() {
+            workspaces.retain(|one| *one != id);
+        }
+        for member in &record.members {
+            self.memberships.entry(*member).or_default().push(id);
+        }
+        self.workspaces.insert(id, record);
+    }
+
+    /// Takes in a credential that is durable, new or changed. Its home and provider never change.
     pub fn insert_credential(
         &mut self,
         id: CredentialId,
@@ -146,7 +163,21 @@ impl Tables {
         (sealed_key, shred): (Vec<u8>, ShredKey),
     ) {
         let facts = record.facts(id, self.tenant);
+        let place = self.at_home.entry((record.home, record.provider.clone())).or_default();
+        if !place.contains(&id) {
+            place.push(id);
+        }
         self.credentials.insert(id, HeldCredential { record, facts, sealed_key, shred });
+    }
+
+    /// Takes a credential out.
+    pub fn remove_credential(&mut self, id: CredentialId) {
+        if let Some(held) = self.credentials.remove(&id) {
+            let place = (held.record.home, held.record.provider);
+            if let Some(ids) = self.at_home.get_mut(&place) {
+                ids.retain(|one| *one != id);
+            }
+        }
     }
 
     /// The token of a hash. The hash is keyed, so finding it by map tells a guesser nothing.
@@ -169,24 +200,23 @@ impl Tables {
     }
 
     fn workspaces_of(&self, user: UserId) -> Vec<WorkspaceId> {
-        let member = |workspace: &&WorkspaceRecord| workspace.members.contains(&user);
-        self.workspaces.iter().filter(|(_, one)| member(one)).map(|(id, _)| *id).collect()
+        self.memberships.get(&user).cloned().unwrap_or_default()
     }
 
-    /// The credentials for a provider that a subject's rules could allow, in the order of their ids.
-    pub fn usable<'t>(
-        &'t self,
-        subject: &'t Subject,
-        provider: &'t ProviderName,
-    ) -> impl Iterator<Item = (CredentialId, &'t HeldCredential)> {
-        self.credentials.iter().map(|(id, held)| (*id, held)).filter(move |(id, held)| {
-            held.record.provider == *provider
-                && subject.scope.credential.is_none_or(|bound| bound == *id)
-                && match held.record.home {
-                    Home::Personal(owner) => owner == subject.user,
-                    Home::Workspace(home) => subject.workspaces.contains(&home),
-                }
-        })
+    /// The credentials for a provider that are the subject's own or of a workspace of theirs.
+    pub fn usable(
+        &self,
+        subject: &Subject,
+        provider: &ProviderName,
+    ) -> Vec<(CredentialId, &HeldCredential)> {
+        let shared = subject.workspaces.iter().map(|workspace| Home::Workspace(*workspace));
+        let homes = std::iter::once(Home::Personal(subject.user)).chain(shared);
+        homes
+            .filter_map(|home| self.at_home.get(&(home, provider.clone())))
+            .flatten()
+            .filter(|id| subject.scope.credential.is_none_or(|bound| bound == **id))
+            .filter_map(|id| self.credentials.get(id).map(|held| (*id, held)))
+            .collect()
     }
 
     /// Finds a person by id or label.

@@ -97,6 +97,11 @@ impl Tickets {
         }
     }
 
+    /// Whether a call is under way.
+    pub fn holds(&self, call: CallId) -> bool {
+        self.running.contains_key(&call)
+    }
+
     /// The calls under way that a recall is about.
     pub fn running(&self, about: impl Fn(&Party) -> bool) -> Vec<CallId> {
         self.running.iter().filter(|(_, party)| about(party)).map(|(call, _)| *call).collect()

@@ -127,15 +127,10 @@ fn wait_until_ready(role: Role, child: &mut Child, mut ours: File, signals: &Sig
         if signals.wait(Duration::ZERO)? == Woken::Stop {
             return Err(stopped());
         }
-        let mut ready = [PollFd::new(ours.as_fd(), PollFlags::POLLIN)];
-        let milliseconds = u16::try_from(TICK.as_millis()).unwrap_or(u16::MAX);
-        if let Ok(1..) = poll(&mut ready, PollTimeout::from(milliseconds)) {
-            return match ours.read(&mut [0_u8; 64]) {
-                Ok(1..) => {
-                    finish_line(role, &mut ours);
-                    Ok(())
-                }
-                Ok(0) | Err(_) => Err(died(role, child)),
+        if is_readable(&ours) {
+            return match said_ready(role, &mut ours) {
+                Ok(()) => Ok(()),
+                Err(_) => Err(died(role, child)),
             };
         }
     }
@@ -143,12 +138,22 @@ fn wait_until_ready(role: Role, child: &mut Child, mut ours: File, signals: &Sig
     Err(Failure::new(Code::Process, what).next("look at the lines above"))
 }
 
-/// The emulator writes its line in pieces and dies of a pipe that is closed between them: its end is
-/// open until it has written the last one.
-fn finish_line(role: Role, ours: &mut File) {
-    if role == Role::Emulator {
-        let _rest = io::copy(ours, &mut io::sink());
+/// Whether a byte or the end is there within a tick.
+fn is_readable(ours: &File) -> bool {
+    let mut ready = [PollFd::new(ours.as_fd(), PollFlags::POLLIN)];
+    let milliseconds = u16::try_from(TICK.as_millis()).unwrap_or(u16::MAX);
+    matches!(poll(&mut ready, PollTimeout::from(milliseconds)), Ok(1..))
+}
+
+/// Any byte will do, but the emulator writes a line in pieces and would die of a pipe that is closed
+/// between them.
+fn said_ready(role: Role, ours: &mut File) -> io::Result<()> {
+    let mut byte = [0_u8];
+    ours.read_exact(&mut byte)?;
+    while role == Role::Emulator && byte != *b"\n" && is_readable(ours) {
+        ours.read_exact(&mut byte)?;
     }
+    Ok(())
 }
 
 fn died(role: Role, child: &mut Child) -> Failure {

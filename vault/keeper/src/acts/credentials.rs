@@ -217,7 +217,7 @@ impl Act<'_> {
                 let changes = vault.books.delete(changes, &RecordName::Key(id))?;
                 vault.books.delete(changes, &RecordName::Credential(id))
             },
-            |vault| drop(vault.tables.credentials.remove(&id)),
+            |vault| vault.tables.remove_credential(id),
         )
         .await?;
         self.stop(|party| party.credential == id);

@@ -164,7 +164,7 @@ impl Act<'_> {
         self.commit(
             (act, id.to_string()),
             |vault, changes| write(vault, changes, &RecordName::Workspace(id), &record),
-            |vault| drop(vault.tables.workspaces.insert(id, kept)),
+            |vault| vault.tables.put_workspace(id, kept),
         )
         .await
     }

@@ -97,10 +97,10 @@ impl Act<'_> {
     pub(super) async fn unseal(&self, with: UnsealWith) -> Result<Answer, Fault> {
         let mut waiting = match self.keeper.enter(State::Opening) {
             State::Sealed(waiting) => waiting,
-            other @ (State::Uninitialised(_)
-            | State::Opening
-            | State::Ready(_)
-            | State::Faulty(_)) => return Err(self.not_sealed(other)),
+            faulty @ State::Faulty(_) => self.load_again(faulty)?,
+            other @ (State::Uninitialised(_) | State::Opening | State::Ready(_)) => {
+                return Err(self.not_sealed(other));
+            }
         };
         let tried = match with {
             UnsealWith::Passphrase(passphrase) => self.try_passphrase(waiting, passphrase).await?,
@@ -121,6 +121,14 @@ impl Act<'_> {
                 self.keeper.enter(State::Sealed(waiting));
                 Err(fault)
             }
+        }
+    }
+
+    /// After a fault was mended: nothing of the vault is in memory, so it is as good as sealed.
+    fn load_again(&self, faulty: State) -> Result<Box<Waiting>, Fault> {
+        match Sealed::load(&self.keeper.settings.data.join(VAULT_DIRECTORY)) {
+            Ok(sealed) => Ok(Box::new(Waiting::new(sealed))),
+            Err(_) => Err(self.not_sealed(faulty)),
         }
     }
 

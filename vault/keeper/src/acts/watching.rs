@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use super::sealing::progress_of;
 use super::{Act, fault};
-use crate::journal::{read, rfc3339};
+use crate::journal::{JournalError, read, rfc3339};
 use crate::keeper::State;
 use crate::tables::Tables;
 use crate::vault::{Vault, seal_kind};
@@ -53,6 +53,7 @@ impl Act<'_> {
                 status.journal_entries = vault.journal.entries();
                 let credentials = vault.tables.credentials.len();
                 status.credentials = u32::try_from(credentials).unwrap_or(u32::MAX);
+                status.fault = vault.journal.health().err().map(|error| journal_fault(&error));
             }
             State::Faulty(fault) => status.fault = Some(fault.clone()),
         }
@@ -126,6 +127,11 @@ impl Act<'_> {
     fn journal_directory(&self) -> Result<PathBuf, Fault> {
         self.vault(|vault| Ok(vault.journal_directory.clone()))
     }
+}
+
+fn journal_fault(error: &JournalError) -> Fault {
+    let next = "look at the disk, then 'strongroom seal' and 'strongroom unseal'";
+    fault("SR-JOURNAL-001", error.to_string(), next)
 }
 
 fn journal_check(vault: &Vault) -> Check {
