@@ -66,7 +66,8 @@ async fn main() -> Result<()> {
         // Through /proc, since owning a bare descriptor number would take unsafe code.
         let path = format!("/proc/self/fd/{number}");
         let mut ready = OpenOptions::new().write(true).open(&path).context("--ready-fd")?;
-        writeln!(ready, "ready {}", emulator.address())?;
+        // One write: whoever waits stops reading after the first.
+        ready.write_all(format!("ready {}\n", emulator.address()).as_bytes())?;
     }
     stop_signal().await
 }

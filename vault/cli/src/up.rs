@@ -40,6 +40,9 @@ pub(crate) struct Arguments {
     /// Read the passphrase from this descriptor
     #[arg(long, value_name = "N")]
     passphrase_fd: Option<u32>,
+    /// Start without a vault, to make one with `strongroom init` (for shares)
+    #[arg(long, conflicts_with = "passphrase_fd")]
+    no_init: bool,
     /// Where the other programs are [default: beside this one]
     #[arg(long, value_name = "DIR")]
     binaries: Option<PathBuf>,
@@ -63,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments, common: &Common, form: Form) -> Outcome
 fn begin(supervisor: &mut Supervisor, arguments: &Arguments, form: Form) -> Outcome {
     supervisor.start(Role::Keeper)?;
     let mut link = Link::open(&supervisor.ground().places.operator_socket())?;
-    let vault = first::open(&mut link, supervisor.ground(), arguments.passphrase_fd)?;
+    let vault = first::open(&mut link, supervisor.ground(), arguments)?;
     if vault == Vault::Open {
         first::settle(&mut link, supervisor.ground(), arguments.user.as_ref())?;
         if supervisor.ground().is_demo() {

@@ -150,6 +150,11 @@ impl Reader {
                 Ok(Some(buffer.split_to(from + at + HEAD_END.len()).freeze()))
             }
             None if buffer.len() < MAX_HEAD_BYTES => {
+                // A head with bare line feeds would never end; the caller is not to wait for it.
+                let mut feeds = memchr::memchr_iter(b'\n', &buffer[self.searched..]);
+                if feeds.any(|at| !buffer[..self.searched + at].ends_with(b"\r")) {
+                    return Err(Broken::Malformed);
+                }
                 self.searched = buffer.len();
                 Ok(None)
             }
@@ -201,6 +206,8 @@ fn parse(head: &Bytes, asked: Asked) -> Result<Option<Head>, Broken> {
         let value = head.slice_ref(line.value);
         match listed::passing_name(line.name) {
             Some(name) if name == "x-goog-upload-url" => upload_url = Some(value),
+            // Others of that family (`x-goog-upload-control-url`) lead past us too, and no SDK reads them.
+            Some(name) if name.ends_with("-url") => {}
             Some(name) => headers.push((name, value)),
             None if line.name.eq_ignore_ascii_case("location") => location = Some(value),
             None => {}

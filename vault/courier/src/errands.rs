@@ -163,11 +163,15 @@ impl Link {
                     let assignment = self.assign(errand);
                     let waiter = lock(&self.waiting).by_ticket.remove(&ticket);
                     // Nobody waits any more: dropping the assignment reports it.
-                    drop(waiter.map(|waiter| waiter.send(assignment)));
+                    if let Some(waiter) = waiter {
+                        drop(waiter.send(assignment));
+                    }
                 }
                 Ok(ToCourier::Refused { ticket, refusal }) => {
                     let waiter = lock(&self.waiting).by_ticket.remove(&ticket);
-                    drop(waiter.map(|waiter| waiter.send(Err(refusal))));
+                    if let Some(waiter) = waiter {
+                        drop(waiter.send(Err(refusal)));
+                    }
                 }
                 Ok(ToCourier::Probe(errand)) => {
                     if let Ok(assignment) = self.assign(errand) {

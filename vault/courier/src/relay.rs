@@ -148,7 +148,7 @@ async fn run<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         ask(courier, &mut order, &mut upload, lane, report).await?;
     // From here on nothing can need the key again.
     order.forget_key();
-    let answer = Answer::new(&order, head, &mut scrubber)?;
+    let answer = Answer::new(&order, &head, &mut scrubber);
     if answer.relay(&order, &mut source, lane, report, &mut scrubber).await? == Reuse::Possible
         && reuse == Reuse::Possible
         && let Some(half) = source.into_reusable()

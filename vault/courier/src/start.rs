@@ -50,7 +50,8 @@ pub fn open(arguments: &Arguments) -> anyhow::Result<Opened> {
     let resolver = Resolver::load(&arguments.dns, arguments.hosts.clone()).context("DNS")?;
     let mut roots = Vec::new();
     for file in &arguments.extra_roots {
-        let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let read =
+            CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
         let read = read.with_context(|| format!("read {}", file.display()))?;
         anyhow::ensure!(!read.is_empty(), "{} holds no certificate", file.display());
         roots.extend(read);

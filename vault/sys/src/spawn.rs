@@ -13,6 +13,7 @@ use std::process::{self, Command, Stdio};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::signal::SigSet;
 use nix::unistd::{Gid, Pid, Uid};
 
 use crate::process::{become_user, die_with_parent};
@@ -82,6 +83,8 @@ impl Child<'_> {
             if let Some((uid, gid)) = user {
                 become_user(uid, gid)?;
             }
+            // A supervisor that takes its signals by descriptor has blocked them; its children need them.
+            SigSet::empty().thread_set_mask()?;
             Ok(die_with_parent(parent)?)
         };
         // SAFETY: the closure only makes system calls; it allocates nothing and takes no lock.

@@ -18,6 +18,7 @@ use crate::prompt::{self, Typed};
 use crate::seal::{self, Unsealed};
 use crate::status;
 use crate::token;
+use crate::up::Arguments;
 use crate::up::demo;
 use crate::up::examples;
 use crate::up::ground::Ground;
@@ -30,17 +31,21 @@ pub(crate) enum Vault {
     Open,
     /// Somebody has to unseal it.
     Sealed,
+    /// Somebody has to make it.
+    Empty,
 }
 
 /// A typing error or two at the prompt.
 const TRIES: usize = 3;
 
 /// Makes or opens the vault.
-pub(crate) fn open(link: &mut Link, ground: &Ground, descriptor: Option<u32>) -> Outcome<Vault> {
+pub(crate) fn open(link: &mut Link, ground: &Ground, arguments: &Arguments) -> Outcome<Vault> {
+    let descriptor = arguments.passphrase_fd;
     let found = status::ask(link)?;
     match found.state {
         VaultState::Ready => Ok(Vault::Open),
         VaultState::Unsealing => Ok(Vault::Sealed),
+        VaultState::Uninitialised if arguments.no_init => Ok(Vault::Empty),
         VaultState::Uninitialised => make(link, ground, descriptor),
         VaultState::Sealed => unseal(link, ground, descriptor, &found),
         VaultState::Faulty => Err(found.fault.map_or_else(

@@ -46,7 +46,7 @@ pub(crate) fn start(role: Role, ground: &Ground, signals: &Signals) -> Outcome<C
         Role::Emulator => quietly(|| spawn(role, ground, &arguments, &inherited)),
         Role::Keeper | Role::Courier | Role::Gateway => spawn(role, ground, &arguments, &inherited),
     };
-    let mut child = Signals::let_through(start)??;
+    let mut child = start()?;
     drop(theirs);
     if let Err(failure) = wait_until_ready(role, &mut child, ours, signals) {
         end(&mut child);
@@ -77,7 +77,7 @@ fn spawn(
 /// Has the keeper's program look at a copy of the store; its exit code is the refusal.
 fn check_store(ground: &Ground, signals: &Signals) -> Outcome {
     let arguments = check_arguments(ground);
-    let mut child = Signals::let_through(|| spawn(Role::Keeper, ground, &arguments, &[]))??;
+    let mut child = spawn(Role::Keeper, ground, &arguments, &[])?;
     let begun = Instant::now();
     let status = loop {
         match child.try_wait() {

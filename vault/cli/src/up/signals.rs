@@ -47,15 +47,6 @@ impl Signals {
         change(SigmaskHow::SIG_BLOCK, OWN)
     }
 
-    /// Starts a child with the signals that it must be able to receive.
-    pub(crate) fn let_through<T>(start: impl FnOnce() -> T) -> Outcome<T> {
-        let before = SigSet::thread_get_mask().map_err(failed)?;
-        change(SigmaskHow::SIG_UNBLOCK, OWN)?;
-        let started = start();
-        before.thread_set_mask().map_err(failed)?;
-        Ok(started)
-    }
-
     /// Waits for a signal.
     pub(crate) fn wait(&self, at_most: Duration) -> Outcome<Woken> {
         let milliseconds = u16::try_from(at_most.as_millis()).unwrap_or(u16::MAX);

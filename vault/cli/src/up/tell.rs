@@ -26,9 +26,13 @@ pub(crate) fn next_steps(ground: &Ground, vault: Vault, form: Form) {
             "metrics": format!("http://{}/metrics", ground.settings.metrics),
         }));
     }
-    if vault == Vault::Sealed {
-        sealed(ground);
-        return;
+    match vault {
+        Vault::Open => {}
+        Vault::Sealed => return sealed(ground),
+        Vault::Empty => {
+            out::warn(&format!("there is no vault yet; run: {} init", program(ground)));
+            return;
+        }
     }
     let example = |name: &str| quote(&places.examples().join(name).to_string_lossy());
     let program = program(ground);

@@ -74,11 +74,8 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// Sends what is queued; `stall` is how long the gateway may take none of it.
     pub(crate) async fn flush(&mut self, stall: Duration) -> Result<(), LaneFault> {
         while self.written < self.queued_bytes() {
-            let mut rest = [
-                IoSlice::new(&self.lead),
-                IoSlice::new(&self.large),
-                IoSlice::new(&self.tail),
-            ];
+            let mut rest =
+                [IoSlice::new(&self.lead), IoSlice::new(&self.large), IoSlice::new(&self.tail)];
             let mut rest = &mut rest[..];
             IoSlice::advance_slices(&mut rest, self.written);
             match timeout(stall, self.half.write_vectored(rest)).await {

@@ -33,10 +33,7 @@ pub(super) struct Answer {
 
 impl Answer {
     /// Cleans the head.
-    ///
-    /// # Errors
-    /// When it leads the caller away from us.
-    pub(super) fn new(order: &Order, head: Head, scrubber: &mut Scrubber) -> Result<Self, Refusal> {
+    pub(super) fn new(order: &Order, head: &Head, scrubber: &mut Scrubber) -> Self {
         let rewriter = (head.media == Media::Json && hands_out_urls(order))
             .then(|| Rewriter::new(order.origin()));
         let length = match head.framing {
@@ -46,14 +43,14 @@ impl Answer {
             Framing::Length(length) if rewriter.is_none() => Some(length),
             Framing::Length(_) | Framing::Chunked | Framing::UntilClose => None,
         };
-        let headers = clean_headers(&head, order.origin(), scrubber);
-        Ok(Self {
+        let headers = clean_headers(head, order.origin(), scrubber);
+        Self {
             head: AnswerHead { status: head.status, headers, length },
             body: Body::new(head.framing),
             media: head.media,
             keep_alive: head.keep_alive,
             rewriter,
-        })
+        }
     }
 
     /// Passes it on; tells whether the connection may serve another call.
@@ -108,8 +105,7 @@ impl<W: AsyncWrite + Unpin> Passing<'_, W> {
                 Ok(decoded) => decoded,
                 Err(error) => return Err(self.break_off(order, error)),
             };
-            self.report.received_bytes +=
-                u64::try_from(decoded.data.len()).unwrap_or(u64::MAX);
+            self.report.received_bytes += u64::try_from(decoded.data.len()).unwrap_or(u64::MAX);
             self.pass(decoded.data);
             if decoded.progress == Progress::Over {
                 self.release();
@@ -171,11 +167,7 @@ fn hands_out_urls(order: &Order) -> bool {
     order.errand().target.segments().any(|segment| matches!(segment, "batches" | "files"))
 }
 
-fn clean_headers(
-    head: &Head,
-    origin: &Origin,
-    scrubber: &mut Scrubber,
-) -> Vec<(String, String)> {
+fn clean_headers(head: &Head, origin: &Origin, scrubber: &mut Scrubber) -> Vec<(String, String)> {
     let mut clean = Vec::with_capacity(head.headers.len().min(MAX_HEADERS));
     let mut text = |value: &[u8]| match scrubber.scrub_header_value(value) {
         Some(masked) => String::from_utf8_lossy(&masked).into_owned(),

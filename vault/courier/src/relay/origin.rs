@@ -134,7 +134,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_url_of_the_destination_becomes_ours_without_the_key() {
-        let url = b"https://api.example.com:8443/base/upload/v1beta/files?upload_id=7&key=sk-x&up=y";
+        let url =
+            b"https://api.example.com:8443/base/upload/v1beta/files?upload_id=7&key=sk-x&up=y";
         let public = "https://our.example/p/one/upload/v1beta/files?upload_id=7&up=y";
         assert_eq!(origin("/base", 8443).public_url(url).as_deref(), Some(public));
         let outside = b"https://api.example.com/basement/x";

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use strongroom_policy::dialect::Dialect;
 use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::ask::Ticket;
 use strongroom_protocol::call::{CallHead, FrameHeader, FrameKind, HEADER_BYTES};
@@ -34,14 +35,18 @@ pub(super) async fn run(courier: &Courier, mut assignment: Assignment, has_room:
 }
 
 async fn ask(courier: &Courier, assignment: Assignment) -> Vec<u8> {
-    let head = CallHead {
-        ticket: Ticket([0; 16]),
-        headers: vec![
-            ("accept".to_owned(), "application/json".to_owned()),
-            ("user-agent".to_owned(), "strongroom".to_owned()),
-        ],
-        length: assignment.errand.length,
-    };
+    let mut headers = vec![
+        ("accept".to_owned(), "application/json".to_owned()),
+        ("user-agent".to_owned(), "strongroom".to_owned()),
+    ];
+    match assignment.errand.dialect {
+        // Anthropic answers nothing without it.
+        Dialect::Anthropic => {
+            headers.push(("anthropic-version".to_owned(), "2023-06-01".to_owned()));
+        }
+        Dialect::OpenAi | Dialect::Gemini | Dialect::Xai => {}
+    }
+    let head = CallHead { ticket: Ticket([0; 16]), headers, length: assignment.errand.length };
     // A request that is complete, to a caller that never leaves.
     let mut lane = Lane {
         reader: FrameReader::in_phase(NoBody { told: false }, Phase::Sending),

@@ -28,7 +28,7 @@ pub(super) const LONGEST_FACTOR: usize = 6;
 /// Derives every form of `secret`, each once.
 pub(super) fn encodings(secret: &[u8]) -> Encodings {
     let plain = secret.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte));
-    let mut forms = Forms::with_capacity(secret.len() * if plain { 21 } else { 96 });
+    let mut forms = Forms::with_capacity(secret.len() * if plain { 30 } else { 105 });
     forms.add(|out| out.extend_from_slice(secret));
     for skipped in 0..3 {
         forms.add(|out| base64(secret, skipped, out));
@@ -37,6 +37,9 @@ pub(super) fn encodings(secret: &[u8]) -> Encodings {
     forms.add(|out| secret.iter().for_each(|&byte| hex(byte, out)));
     forms.add(|out| secret.iter().for_each(|&byte| percent(byte, out)));
     forms.add(|out| secret.iter().for_each(|&byte| json_unit(u16::from(byte), out)));
+    // Encoders that keep letters and digits only.
+    forms.add(|out| percent_but(secret, b"", out));
+    forms.add(|out| json_but_alphanumeric(secret, out));
     if !plain {
         forms.add_escapes(secret);
     }
@@ -142,6 +145,16 @@ fn percent_but(secret: &[u8], kept: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+fn json_but_alphanumeric(secret: &[u8], out: &mut Vec<u8>) {
+    for &byte in secret {
+        if byte.is_ascii_alphanumeric() {
+            out.push(byte);
+        } else {
+            json_unit(u16::from(byte), out);
+        }
+    }
+}
+
 /// `application/x-www-form-urlencoded`: a blank is `+`.
 fn form(secret: &[u8], out: &mut Vec<u8>) {
     for &byte in secret {
@@ -238,9 +251,13 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_key_has_seven_forms_and_each_stands_once() {
+    fn a_plain_key_has_nine_forms_and_each_stands_once() {
         let forms = all(b"sk-ant-REDACTED");
-        assert_eq!(forms.len(), 7, "raw, three alignments, hex, percent, JSON");
+        assert_eq!(
+            forms.len(),
+            9,
+            "raw, three alignments, hex, percent and JSON, each whole and in part"
+        );
     }
 
     #[test]
@@ -250,7 +267,7 @@ mod tests {
         {
             let plain = secret[0] == b'a';
             let made = encodings(secret);
-            assert_eq!(made.bytes.capacity(), secret.len() * if plain { 21 } else { 96 });
+            assert_eq!(made.bytes.capacity(), secret.len() * if plain { 30 } else { 105 });
         }
     }
 
