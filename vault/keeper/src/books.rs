@@ -104,6 +104,8 @@ pub struct Opened {
     pub books: Books,
     /// Every record in clear.
     pub records: Vec<(RecordName, Secret)>,
+    /// How many commits there were.
+    pub commit: u64,
 }
 
 /// Makes the files of an empty store in a new vault's directory.
@@ -144,9 +146,10 @@ impl Books {
             keyring.keyring().shred_key(owner).map_err(BooksError::from)
         })?;
         drop(guard);
+        let commit = manifest.commit();
         let witness = ManifestWitness { manifest, unsealed: Arc::clone(unsealed) };
         let group = GroupCommit::start(store, witness)?;
-        Ok(Opened { books: Self { group, keys, versions }, records })
+        Ok(Opened { books: Self { group, keys, versions }, records, commit })
     }
 
     /// Begins a set of changes.

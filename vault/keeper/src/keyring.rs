@@ -144,6 +144,11 @@ impl Keyring {
         self.shreds.get(&owner).ok_or(KeyringError::Unknown)
     }
 
+    /// Whose shred keys there are.
+    pub fn shred_owners(&self) -> impl Iterator<Item = ShredId> {
+        self.shreds.keys().copied()
+    }
+
     fn has_room(&self) -> Result<(), KeyringError> {
         let keys = [self.epochs.len(), self.tenants.len(), self.shreds.len()]
             .into_iter()

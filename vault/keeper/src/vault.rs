@@ -136,6 +136,7 @@ impl Vault {
         let tables = Tables::read(tenant, opened.records, |id, plain| {
             hold_key(&unsealed, &tenant_keys, (id, plain))
         })?;
+        settle_keyring(&unsealed, &tables, opened.commit)?;
         let journal_directory = data.join(JOURNAL_DIRECTORY);
         let (journal, lost) = Journal::open(&journal_directory, journal_key)?;
         let vault_key = upload_secret
@@ -204,6 +205,27 @@ impl Vault {
         let mut guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
         guard.keyring_mut().remove_shred_key(ShredId(*id.bytes()), &mut getrandom::fill)
     }
+}
+
+/// Destroys the shred keys of credentials that a crash left without a record, and notes how far the store is: a store
+/// and a manifest from before this moment are refused from now on.
+fn settle_keyring(
+    unsealed: &Mutex<Unsealed>,
+    tables: &Tables,
+    commit: u64,
+) -> Result<(), KeyringError> {
+    let mut guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept =
+        |owner: &ShredId| tables.credentials.contains_key(&CredentialId::from_random(owner.0));
+    let orphans: Vec<ShredId> =
+        guard.keyring().keyring().shred_owners().filter(|owner| !kept(owner)).collect();
+    for owner in orphans {
+        guard.keyring_mut().remove_shred_key(owner, &mut getrandom::fill)?;
+    }
+    if guard.keyring().keyring().commit_floor() < commit {
+        guard.keyring_mut().raise_commit_floor(commit, &mut getrandom::fill)?;
+    }
+    Ok(())
 }
 
 fn hold_key(

@@ -375,3 +375,30 @@ fn a_vault_that_is_sealed_and_opened_under_load_keeps_its_journal_whole() {
     let told = keeper.operator().request(&right);
     assert!(matches!(told, Told::Unsealed), "{told:?}");
 }
+
+#[test]
+fn store_and_manifest_of_before_the_last_unsealing_keep_the_vault_shut() {
+    let mut keeper = Keeper::start();
+    furnish(&keeper);
+    keeper.kill();
+    let vault = keeper.data().join("vault");
+    let old = keeper.data().join("old");
+    keeper::copy(&vault, &old);
+    keeper.start_again();
+    let right = || Request::Unseal(UnsealWith::Passphrase(passphrase()));
+    assert!(matches!(keeper.operator().request(&right()), Told::Unsealed));
+    token(&mut keeper.operator(), "newer");
+    assert!(matches!(keeper.operator().request(&Request::Seal), Told::Done));
+    assert!(matches!(keeper.operator().request(&right()), Told::Unsealed));
+    keeper.kill();
+    std::fs::remove_dir_all(vault.join("store")).unwrap();
+    keeper::copy(&old.join("store"), &vault.join("store"));
+    std::fs::copy(old.join("manifest"), vault.join("manifest")).unwrap();
+    keeper.start_again();
+    match keeper.operator().request(&right()) {
+        Told::Failed(fault) => {
+            assert_eq!((fault.code.as_str(), fault.exit.code()), ("SR-STORE-005", 6));
+        }
+        other => panic!("{other:?}"),
+    }
+}
