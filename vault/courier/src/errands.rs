@@ -1,11 +1,11 @@
 //! The link to the keeper on `errand.sock`: redeems tickets, reports outcomes, hears recalls.
 //!
-//! Invariant: an errand that came in is reported exactly once, whatever becomes of it (see [`Report`]).
+//! Invariant: an errand that came in is reported exactly once, whatever becomes of it.
 //! Invariant: waiting redemptions and running calls are bounded; a redemption waits [`REDEEM_TIMEOUT`] at most.
 //! Invariant: buffers that held an errand are wiped.
 //! Invariant: without the keeper nothing runs: a lost link stops every call.
 //!
-//! Trusts: the keeper. Distrusts: nobody here.
+//! Trusts: the keeper.
 
 mod inbox;
 mod report;

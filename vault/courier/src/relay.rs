@@ -29,6 +29,7 @@ use strongroom_policy::route::Method;
 use strongroom_protocol::call::CallHead;
 use tokio::io::{AsyncRead, AsyncWrite, WriteHalf};
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 use self::answer::Answer;
 use self::connect::{Age, Connected};
@@ -189,9 +190,14 @@ async fn ask<R: AsyncRead + Unpin, W>(
             stop = lane.reader.watch() => return Err(stop),
         };
         let Connected { stream, reused } = connected;
+        let request = order.write_head()?;
+        if !reused && order.method() != Method::Get {
+            // There is no second attempt.
+            order.forget_key();
+        }
         let (half, mut sink) = tokio::io::split(stream);
         let mut source = Source::new(half);
-        let met = meet(order, upload, lane, (&mut source, &mut sink), report).await;
+        let met = meet(order, request, upload, lane, (&mut source, &mut sink), report).await;
         let (head, reuse) = match met {
             Ok(met) => met,
             Err(Unmet::Silent) if reused && upload.can_be_sent_again() => {
@@ -231,12 +237,12 @@ impl<S: Into<Stop>> From<S> for Unmet {
 /// Sends the request on one connection and reads the answer's head, both at once.
 async fn meet<R: AsyncRead + Unpin, W>(
     order: &Order,
+    request: Zeroizing<Vec<u8>>,
     upload: &mut Upload,
     lane: &mut Lane<R, W>,
     (source, sink): (&mut Source, &mut WriteHalf<TlsStream>),
     report: &mut Report,
 ) -> Result<(Head, Reuse), Unmet> {
-    let request = order.write_head()?;
     let deadlines = order.deadlines();
     let (reader, sent_bytes) = (&mut lane.reader, &mut report.sent_bytes);
     let send = upload.send(reader, sink, request, deadlines.body_idle, sent_bytes);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use strongroom_sys::inherited::take_unix_stream;
@@ -46,6 +47,9 @@ pub enum Ended {
 /// # Errors
 /// The first thing that cannot be had.
 pub fn open(arguments: &Arguments) -> anyhow::Result<Opened> {
+    // Each call holds a lane and a provider's connection; the usual soft limit is 1024.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let ready = arguments.ready_fd.map(take_unix_stream).transpose()?;
     let resolver = Resolver::load(&arguments.dns, arguments.hosts.clone()).context("DNS")?;
     let mut roots = Vec::new();

@@ -14,7 +14,9 @@ async fn a_recalled_call_stops_at_once_and_others_go_on() {
     let body = streamed("emu-paced-50-4000");
     let (ticket, call) = scene.admit(scene.errand(&body));
     lane.send(ticket, &body).await;
-    assert_eq!(lane.frame().await.unwrap().0, FrameKind::Answer);
+    for kind in [FrameKind::Answer, FrameKind::Chunk] {
+        assert_eq!(lane.frame().await.unwrap().0, kind);
+    }
     let slow = chat("emu-slow-first-500", "hi");
     let (slow_ticket, _) = scene.admit(scene.errand(&slow));
     other.send(slow_ticket, &slow).await;
@@ -52,4 +54,19 @@ async fn without_the_keeper_calls_are_aborted_and_the_process_ends_with_75() {
     scene.keeper.leave();
     assert_eq!(lane.answer().await.ending, Err(Refusal::CourierUnavailable));
     assert_eq!(scene.exit_code().await, Some(75));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn told_to_end_the_process_aborts_its_calls_and_ends_with_0() {
+    let mut scene = Scene::start().await;
+    let mut lane = scene.lane().await;
+    let body = chat("emu-silent", "hi");
+    let (ticket, call) = scene.admit(scene.errand(&body));
+    lane.send(ticket, &body).await;
+    scene.provider_hears().await;
+    let kill = std::process::Command::new("kill").arg(scene.courier.id().to_string()).status();
+    assert!(kill.unwrap().success());
+    assert_eq!(lane.answer().await.ending, Err(Refusal::CourierUnavailable));
+    scene.keeper.outcome(call).await;
+    assert_eq!(scene.exit_code().await, Some(0));
 }

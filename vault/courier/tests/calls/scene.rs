@@ -39,6 +39,15 @@ pub(crate) struct Scene {
     _dir: TempDir,
 }
 
+/// How the provider serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Day {
+    /// Recording all.
+    Usual,
+    /// Fast, and recording nothing of the models for measurements.
+    Measured,
+}
+
 impl Scene {
     pub(crate) async fn start() -> Self {
         Self::start_with(&[]).await
@@ -50,11 +59,16 @@ impl Scene {
 
     /// Without a word on who the gateway is.
     pub(crate) async fn start_as(more: &[&str]) -> Self {
+        Self::start_on(Day::Usual, more).await
+    }
+
+    pub(crate) async fn start_on(day: Day, more: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut options = Options::new(dir.path().join("emulator"));
         for api in Api::ALL {
             options = options.key(api, KEY).key(api, OTHER_KEY);
         }
+        options.bench = day == Day::Measured;
         let emulator = Emulator::start(options).await.unwrap();
         let (errand, call) = (dir.path().join("errand.sock"), dir.path().join("run/call.sock"));
         let keeper = Keeper::listen(&errand);

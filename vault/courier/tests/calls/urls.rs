@@ -9,7 +9,7 @@ use strongroom_policy::route::{BodyKind, Method};
 use strongroom_policy::target::Target;
 use strongroom_protocol::errand::Errand;
 
-use super::lane::{Got, JSON};
+use super::lane::Got;
 use super::scene::{KEY, Scene};
 
 /// A call whose body nobody reads.
@@ -44,7 +44,8 @@ async fn opaque(
 async fn results_of_a_batch_are_fetched_through_us() {
     let scene = Scene::start().await;
     let body = r#"{"requests":[{"custom_id":"a","params":{"model":"claude","max_tokens":5,"messages":[]}}]}"#;
-    let got = opaque(&scene, "api.anthropic.com", "/v1/messages/batches", JSON, body).await;
+    let headers = [("content-type", "application/json"), ("anthropic-version", "2023-06-01")];
+    let got = opaque(&scene, "api.anthropic.com", "/v1/messages/batches", &headers, body).await;
     assert_eq!((got.status(), got.ending), (Some(200), Ok(())), "{}", got.text());
     let ours = "\"https://our.example/openai/v1/messages/batches/msgbatch_";
     assert!(got.text().contains(ours), "{}", got.text());
