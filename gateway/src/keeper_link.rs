@@ -183,6 +183,8 @@ async fn write_questions(shared: &Shared, mut writer: OwnedWriteHalf) -> io::Err
     let mut batch = Zeroizing::new(Vec::new());
     loop {
         shared.written.notified().await;
+        // Whoever else is ready now asks in the same write.
+        tokio::task::yield_now().await;
         loop {
             std::mem::swap(&mut batch, &mut shared.desk().outbox);
             if batch.is_empty() {

@@ -10,6 +10,7 @@ use strongroom_gateway::settings::Settings;
 use strongroom_gateway::start::{Ended, open, run};
 use strongroom_sys::confine::{Options, Profile, confine};
 use strongroom_sys::process::{harden, keep_environment};
+use tokio::runtime::Builder;
 
 /// `EX_TEMPFAIL`: the supervisor starts the process again.
 const START_AGAIN: u8 = 75;
@@ -48,9 +49,18 @@ fn start() -> anyhow::Result<Ended> {
     for (layer, state) in &report.layers {
         tracing::info!(%layer, ?state, "confined");
     }
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
+    let runtime = runtime(workers).enable_all().build()?;
     let ended = runtime.block_on(run(opened));
     runtime.shutdown_background();
     ended
+}
+
+/// One worker needs no second thread to hand its work to.
+fn runtime(workers: usize) -> Builder {
+    if workers == 1 {
+        return Builder::new_current_thread();
+    }
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(workers);
+    builder
 }

@@ -87,7 +87,7 @@ const GOOGLE_PAGE: &[&str] = &["pageSize", "pageToken"];
 const ALT: &[&str] = &["alt"];
 const UPLOAD: &[&str] = &["upload_id", "upload_protocol", "uploadType"];
 
-/// Google Gemini, `/v1beta` rows; `/v1` has the stateless ones too. Left out on purpose: `auth_tokens`,
+/// Google Gemini, under `/v1beta` and under `/v1`, which the Python SDK takes since 3.0. Left out on purpose: `auth_tokens`,
 /// tuned models, corpora, permissions, `interactions`.
 const GOOGLE: &[Row] = &[
     (Get, "/v1beta/models", Stateless, Empty, GOOGLE_PAGE),
@@ -111,6 +111,12 @@ const GOOGLE: &[Row] = &[
     (Get, "/v1beta/files/{id}", Stateful, Empty, NONE),
     (Get, "/v1beta/files/{id}:download", Stateful, Empty, ALT),
     (Delete, "/v1beta/files/{id}", Stateful, Empty, NONE),
+    (Post, "/upload/v1/files", Stateful, Opaque, UPLOAD),
+    (Put, "/upload/v1/files", Stateful, Opaque, UPLOAD),
+    (Get, "/v1/files", Stateful, Empty, GOOGLE_PAGE),
+    (Get, "/v1/files/{id}", Stateful, Empty, NONE),
+    (Get, "/v1/files/{id}:download", Stateful, Empty, ALT),
+    (Delete, "/v1/files/{id}", Stateful, Empty, NONE),
     (Get, "/v1beta/cachedContents", Stateful, Empty, GOOGLE_PAGE),
     (Post, "/v1beta/cachedContents", Stateful, Json, NONE),
     (Get, "/v1beta/cachedContents/{id}", Stateful, Empty, NONE),

@@ -64,7 +64,10 @@ impl Slot {
         key: &Typed,
     ) -> Outcome<CredentialId> {
         let sealed = key.lend(|key| seal_upload(pin, &self.binding, key));
-        let blob = sealed.map_err(|error| Failure::new(Code::NoSecret, error.to_string()))?;
+        let blob = sealed.map_err(|error| {
+            Failure::new(Code::NoSecret, error.to_string())
+                .next("check what was typed or piped in, then the same command again")
+        })?;
         let request = Request::CredentialUpload { upload: self.binding.upload, blob };
         match link.ask(&request)? {
             Answer::Credential(id) => Ok(id),

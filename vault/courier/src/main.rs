@@ -10,6 +10,7 @@ use strongroom_courier::arguments::Arguments;
 use strongroom_courier::start::{self, Ended};
 use strongroom_sys::confine::{Options, Profile};
 use strongroom_sys::{WipingAllocator, confine, process};
+use tokio::runtime::Builder;
 
 #[global_allocator]
 static ALLOCATOR: WipingAllocator = WipingAllocator;
@@ -28,11 +29,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Options { accept_missing: arguments.accept_missing.clone(), ..Options::default() };
     let report = confine(Profile::Courier, &options).context("confine the courier")?;
     tracing::info!(%report, "confined");
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers)
-        .thread_name("courier")
-        .enable_all()
-        .build()?;
+    let runtime = runtime(workers).enable_all().build()?;
     let ended = runtime.block_on(start::serve(opened))?;
     // A lookup or a handshake under way must not hold up the end.
     runtime.shutdown_background();
@@ -43,4 +40,14 @@ fn main() -> anyhow::Result<ExitCode> {
             ExitCode::from(KEEPER_LOST)
         }
     })
+}
+
+/// One worker needs no second thread to hand its work to.
+fn runtime(workers: usize) -> Builder {
+    if workers == 1 {
+        return Builder::new_current_thread();
+    }
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(workers).thread_name("courier");
+    builder
 }

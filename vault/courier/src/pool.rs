@@ -17,10 +17,10 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::tls::{TlsStream, digest_authorities};
 
-/// Idle connections kept for one key.
-pub const MAX_IDLE_PER_KEY: usize = 32;
-/// Idle connections kept in all: they are descriptors.
-pub const MAX_IDLE: usize = 512;
+/// Idle connections kept for one key: fewer than calls run at once would mean a handshake for each of the rest.
+pub const MAX_IDLE_PER_KEY: usize = 256;
+/// Idle connections kept in all: they are descriptors, and about 10 KiB of memory each.
+pub const MAX_IDLE: usize = 1024;
 /// Providers close idle connections after a minute or more; half of that never races them.
 pub const IDLE_EXPIRY: Duration = Duration::from_secs(30);
 

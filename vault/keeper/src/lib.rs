@@ -26,6 +26,7 @@ pub mod keyring;
 pub mod keys;
 pub mod manifest;
 pub mod pipeline;
+pub mod random;
 pub mod rates;
 pub mod records;
 pub mod seal;

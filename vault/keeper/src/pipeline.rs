@@ -20,7 +20,7 @@ use strongroom_protocol::token::check_token;
 use crate::clock;
 use crate::journal::entry::{Entry, RefuseEntry};
 use crate::journal::{Admitted, JournalError};
-use crate::keeper::{Keeper, State, make_id};
+use crate::keeper::{Keeper, State};
 use crate::keys;
 use crate::records::RecordName;
 use crate::tables::HeldCredential;
@@ -67,7 +67,7 @@ async fn admit(keeper: &Keeper, ask: &CallAsk) -> Result<(Ticket, CallId), Refus
 /// The decision: who asks, with which credential, and whether the rules allow it.
 fn judge(vault: &mut Vault, ask: &CallAsk, now: Moment) -> Result<(Permit, CallId), Refused> {
     let (token, subject) = subject_of(vault, &ask.proof).map_err(Refused::plain)?;
-    let call = make_id().map_err(|_| Refused::plain(Refusal::Internal))?;
+    let call = vault.random.make_id().map_err(|_| Refused::plain(Refusal::Internal))?;
     take_rate(vault, token)?;
     let judged = decide_wish(vault, &subject, ask, now);
     let (permit, credential) = judged.map_err(|denial| {
@@ -184,16 +184,15 @@ fn keep(
         Refused { retry_after_secs: Some(1), ..Refused::plain(Refusal::JournalUnavailable) }
     })?;
     // While the entry was being written the call may have been recalled, or the token revoked.
-    let mut ticket = [0_u8; 16];
     if !vault.tickets.holds(call) {
         return Err(Refused { call: Some(call), ..Refused::plain(Refusal::Recalled) });
     }
-    if getrandom::fill(&mut ticket).is_err() {
+    let Ok(ticket) = vault.random.draw().map(Ticket) else {
         close_unmade(vault, call, Refusal::Internal);
         return Err(Refused::plain(Refusal::Internal));
-    }
-    vault.tickets.keep(Ticket(ticket), admitted, Instant::now());
-    Ok((Ticket(ticket), call))
+    };
+    vault.tickets.keep(ticket, admitted, Instant::now());
+    Ok((ticket, call))
 }
 
 /// Answers the courier's `Redeem`: opens the one key that the ticket's call needs.

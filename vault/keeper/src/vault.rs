@@ -18,6 +18,7 @@ use crate::keyring::{KeyringError, ShredId};
 use crate::keys::{
     self, Algorithm, DeriveError, Key, ShredKey, StoreId, SubjectTagKey, TokenHashKey,
 };
+use crate::random::Pool;
 use crate::records::RecordName;
 use crate::seal::{Seal, Sealed, Unsealed};
 use crate::tables::{Malformed, Tables};
@@ -51,6 +52,8 @@ pub struct Vault {
     pub tickets: Tickets,
     /// Uploads under way.
     pub uploads: Uploads,
+    /// Randomness for ids and tickets.
+    pub random: Pool,
     /// What seals it.
     pub seal: SealKind,
     /// Where the journal lies.
@@ -154,6 +157,7 @@ impl Vault {
             journal: Arc::new(journal),
             tickets: Tickets::default(),
             uploads: Uploads::default(),
+            random: Pool::new(),
             seal,
             journal_directory,
             strangers: 0,

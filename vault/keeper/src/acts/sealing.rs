@@ -4,6 +4,7 @@
 //! Invariant: a failed attempt leaves the vault as it was, and is counted.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use strongroom_protocol::SecretBytes;
@@ -12,7 +13,7 @@ use strongroom_protocol::operator::{
     SealKind, SealWish, UnsealWith,
 };
 use strongroom_sys::Secret;
-use tokio::task::spawn_blocking;
+use tokio::task::{spawn_blocking, spawn_local};
 
 use super::{Act, fault};
 use crate::clock;
@@ -203,6 +204,7 @@ impl Act<'_> {
         let opening = Opening { operator: self.operator, failed_attempts, now: clock::now() };
         match on_thread(move || Vault::open((unsealed, kind), &data, opening)).await? {
             Ok(vault) => {
+                spawn_local(Arc::clone(&vault.journal).pump());
                 self.keeper.enter(State::Ready(Box::new(vault)));
                 Ok(())
             }

@@ -49,15 +49,18 @@ pub enum JournalError {
     Stopped,
 }
 
-/// One line on its way to the file.
-pub(super) struct Line {
-    body: Vec<u8>,
-    written: Option<oneshot::Sender<Result<(), JournalError>>>,
+/// One line on its way to the file: an entry without its number and chain value.
+pub(super) struct Line(Vec<u8>);
+
+/// Lines that are written at once, and answered at once.
+struct Group {
+    lines: Vec<Line>,
+    written: oneshot::Sender<Result<(), JournalError>>,
 }
 
 /// The side of the writer that the keeper holds.
 pub(super) struct Writer {
-    queue: Mutex<Option<SyncSender<Line>>>,
+    queue: Mutex<Option<SyncSender<Group>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     shared: Arc<Shared>,
     cut_bytes: u64,
@@ -80,19 +83,13 @@ struct Pen {
     buffer: Vec<u8>,
 }
 
-/// Most lines that wait: more than all calls that can be under way.
-const QUEUE_LINES: usize = 16 * 1024;
-/// Most lines in one write.
-const GROUP_LINES: usize = 256;
+/// Most groups that wait: one is under way at a time, but for the opening and the closing.
+const QUEUE_GROUPS: usize = 16;
 /// Longest line; the longest path and a list of labels fit.
 const MAX_LINE_BYTES: usize = 16 * 1024;
 
 impl Line {
-    pub(super) fn new(
-        entry: &Entry<'_>,
-        now: Moment,
-        written: Option<oneshot::Sender<Result<(), JournalError>>>,
-    ) -> Result<Self, JournalError> {
+    pub(super) fn new(entry: &Entry<'_>, now: Moment) -> Result<Self, JournalError> {
         let mut body = Vec::with_capacity(512);
         let refused = |_| JournalError::Write("an entry does not fit its form".to_owned());
         body.extend_from_slice(b",\"t\":\"");
@@ -106,7 +103,7 @@ impl Line {
         if body.len() > MAX_LINE_BYTES {
             return Err(JournalError::Write("an entry is too long".to_owned()));
         }
-        Ok(Self { body, written })
+        Ok(Self(body))
     }
 }
 
@@ -154,12 +151,12 @@ impl Writer {
             shared: Arc::clone(&shared),
             buffer: Vec::with_capacity(64 * 1024),
         };
-        let (queue, lines) = sync_channel(QUEUE_LINES);
+        let (queue, lines) = sync_channel(QUEUE_GROUPS);
         let (ended, end) = sync_channel(0);
         let syncing = Arc::clone(&shared);
         let threads = vec![
             spawn("journal", move || {
-                write_lines(pen, &lines);
+                write_groups(pen, &lines);
                 drop(ended);
             })?,
             spawn("journal-sync", move || sync_often(&to_sync, &syncing, &end))?,
@@ -173,14 +170,20 @@ impl Writer {
         Ok((writer, state.open_calls))
     }
 
-    pub(super) fn submit(&self, line: Line) -> Result<(), JournalError> {
+    /// Hands lines to the thread; the receiver answers when they are in the file.
+    pub(super) fn submit(
+        &self,
+        lines: Vec<Line>,
+    ) -> Result<oneshot::Receiver<Result<(), JournalError>>, JournalError> {
         self.health()?;
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(queue) = queue.as_ref() else { return Err(JournalError::Stopped) };
-        queue.try_send(line).map_err(|error| match error {
+        let (written, outcome) = oneshot::channel();
+        queue.try_send(Group { lines, written }).map_err(|error| match error {
             TrySendError::Full(_) => JournalError::Full,
             TrySendError::Disconnected(_) => JournalError::Stopped,
-        })
+        })?;
+        Ok(outcome)
     }
 
     /// Takes no more lines, and returns when those that were taken are on the disk: whoever opens the file next must
@@ -223,25 +226,10 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
         .map_err(|error| JournalError::Write(error.to_string()))
 }
 
-fn write_lines(mut pen: Pen, lines: &Receiver<Line>) {
-    let mut group = Vec::with_capacity(GROUP_LINES);
-    while let Ok(first) = lines.recv() {
-        group.push(first);
-        while group.len() < GROUP_LINES
-            && let Ok(next) = lines.try_recv()
-        {
-            group.push(next);
-        }
-        let result = pen.write(&group);
-        for line in group.drain(..) {
-            match line.written {
-                // Whoever stopped waiting has refused the call already.
-                Some(written) => drop(written.send(result.clone())),
-                // Nobody waits, so nobody would notice: the hole must stop the service.
-                None if result.is_err() => pen.shared.broken.store(true, Ordering::Release),
-                None => {}
-            }
-        }
+fn write_groups(mut pen: Pen, groups: &Receiver<Group>) {
+    while let Ok(Group { lines, written }) = groups.recv() {
+        // Whoever stopped waiting has refused its calls already.
+        drop(written.send(pen.write(&lines)));
     }
 }
 
@@ -254,7 +242,7 @@ impl Pen {
         self.buffer.clear();
         for line in group {
             number = number.saturating_add(1);
-            chain = append(&mut self.buffer, number, &chain, (&line.body, &self.key));
+            chain = append(&mut self.buffer, number, &chain, (&line.0, &self.key));
         }
         if let Err(error) = self.file.write_all(&self.buffer) {
             self.cut_back();
