@@ -131,7 +131,12 @@ impl<K: Kind> fmt::Display for Id<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(K::PREFIX)?;
         f.write_str("_")?;
-        self.bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // In one piece: the journal writes six of these for each call.
+        let mut digits = [0_u8; ID_BYTES * 2];
+        for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(self.bytes) {
+            *pair = [digit(byte >> 4), digit(byte & 15)];
+        }
+        f.write_str(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -168,6 +173,12 @@ impl<K> Hash for Id<K> {
         self.bytes.hash(state);
     }
 }
+
+fn digit(nibble: u8) -> u8 {
+    HEX_DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'?')
+}
+
+const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Lower-case only, so that one id has one text form.
 fn nibble(digit: u8) -> Option<u8> {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use nix::fcntl::{Flock, FlockArg};
 use strongroom_protocol::operator::{Check, Verdict};
-use strongroom_store::check::check_copy;
+use strongroom_store::check::{CheckError, check_copy};
 use strongroom_sys::confine::{Report, State as LayerState};
 use strongroom_sys::inherited::take_unix_stream;
 use strongroom_sys::peer::Peer;
@@ -238,10 +238,14 @@ pub fn check(data: &Path) -> ExitCode {
     if matches!(fs::exists(&store), Ok(false)) {
         return ExitCode::SUCCESS;
     }
-    match check_copy(&store) {
+    match check_when_free(&store) {
         Ok(report) => {
             tracing::info!(records = report.records, bytes = report.bytes, "the store opens");
             ExitCode::SUCCESS
+        }
+        Err(CheckError::Original(StoreError::InUse)) => {
+            tracing::error!("SR-STORE-009: another process holds the store; it was not looked at");
+            ExitCode::FAILURE
         }
         Err(error) => {
             tracing::error!(%error, "SR-STORE-004: the store does not open; keep it as it is and restore a backup");
@@ -249,6 +253,23 @@ pub fn check(data: &Path) -> ExitCode {
         }
     }
 }
+
+/// A keeper that was killed holds the store until its last thread has ended; that is no damage.
+fn check_when_free(store: &Path) -> Result<strongroom_store::check::Report, CheckError> {
+    let begun = Instant::now();
+    loop {
+        match check_copy(store) {
+            Err(CheckError::Original(StoreError::InUse)) if begun.elapsed() < FREE_WITHIN => {
+                std::thread::sleep(LOOK_EVERY);
+            }
+            other => return other,
+        }
+    }
+}
+
+/// How long a killed keeper's threads may take to end.
+const FREE_WITHIN: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The exit code of a damaged store.
 const CORRUPT: u8 = 5;

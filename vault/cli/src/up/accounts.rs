@@ -73,9 +73,16 @@ fn user(name: &str) -> Outcome<Owner> {
     }
     let home = ["--no-create-home", "--home-dir", "/nonexistent"];
     let shell = ["--shell", "/usr/sbin/nologin", "--user-group", name];
-    make(USERADD, &[&["--system"][..], &home, &shell].concat())?;
-    out::say(&format!("made the system user {name}"));
-    find(name)?.map_or_else(|| Err(missing(name)), |found| checked(name, found))
+    let made = make(USERADD, &[&["--system"][..], &home, &shell].concat());
+    // Another start may have made it meanwhile.
+    let found = match find(name)? {
+        Some(found) => checked(name, found)?,
+        None => return Err(made.err().unwrap_or_else(|| missing(name))),
+    };
+    if made.is_ok() {
+        out::say(&format!("made the system user {name}"));
+    }
+    Ok(found)
 }
 
 fn find(name: &str) -> Outcome<Option<Owner>> {
@@ -101,9 +108,14 @@ fn group(name: &str) -> Outcome<Gid> {
     if let Some(found) = find()? {
         return Ok(found.gid);
     }
-    make(GROUPADD, &["--system", name])?;
-    out::say(&format!("made the group {name}: its members may use this tool"));
-    find()?.map(|group| group.gid).ok_or_else(|| missing(name))
+    let made = make(GROUPADD, &["--system", name]);
+    let Some(found) = find()? else {
+        return Err(made.err().unwrap_or_else(|| missing(name)));
+    };
+    if made.is_ok() {
+        out::say(&format!("made the group {name}: its members may use this tool"));
+    }
+    Ok(found.gid)
 }
 
 fn make(program: &str, arguments: &[&str]) -> Outcome {

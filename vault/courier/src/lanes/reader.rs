@@ -163,7 +163,7 @@ fn turn(phase: Phase, kind: FrameKind) -> Result<(Act, Phase), LaneFault> {
 }
 
 /// What one read asks for: most calls fit, and giving the buffer back wipes it, which costs by its size.
-const READ_BYTES: usize = 16 * 1024;
+const READ_BYTES: usize = 4 * 1024;
 /// Less room than this is not worth a read.
 const LEAST_ROOM_BYTES: usize = 1024;
 /// How far ahead of the body a cancel is looked for.

@@ -84,7 +84,8 @@ impl Source {
         poll_fn(|cx| {
             while buffer.len() < MAX_GATHERED_BYTES && ended.is_none() {
                 if buffer.capacity() - buffer.len() < LEAST_ROOM_BYTES {
-                    buffer.reserve(READ_BYTES);
+                    let length = buffer.len().clamp(READ_BYTES, MAX_GATHERED_BYTES);
+                    buffer.reserve(length);
                 }
                 match pin!(half.read_buf(buffer)).poll(cx) {
                     Poll::Ready(Ok(0)) => *ended = Some(Ended::Cleanly),
@@ -119,7 +120,7 @@ impl Source {
 
 /// What one piece is at most; a frame holds as much. A head over its own limit is refused by its reader.
 const MAX_GATHERED_BYTES: usize = 64 * 1024;
-/// Most answers fit; giving a buffer back wipes it, which costs by its size.
-const READ_BYTES: usize = 16 * 1024;
+/// What a first read asks for, doubled by each that fills it; giving a buffer back wipes it, which costs by its size.
+const READ_BYTES: usize = 4 * 1024;
 /// Less room than this is not worth a read.
 const LEAST_ROOM_BYTES: usize = 2 * 1024;
