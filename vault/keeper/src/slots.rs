@@ -132,7 +132,8 @@ impl SlotFile {
             }
             opened => opened?,
         };
-        let mut image = Vec::new();
+        let whole = usize::try_from(capacity.0).unwrap_or(0).saturating_mul(2);
+        let mut image = Vec::with_capacity(whole);
         (&file).take(u64::from(capacity.0).saturating_mul(2)).read_to_end(&mut image)?;
         let newest = newest(&image, capacity).ok_or(SlotError::NoValidSlot)?;
         let slots = Self {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use nix::fcntl::{Flock, FlockArg};
 use strongroom_protocol::operator::{Check, Verdict};
+use strongroom_store::StoreError;
 use strongroom_store::check::{CheckError, check_copy};
 use strongroom_sys::confine::{Report, State as LayerState};
 use strongroom_sys::inherited::take_unix_stream;
@@ -244,7 +245,7 @@ pub fn check(data: &Path) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(CheckError::Original(StoreError::InUse)) => {
-            tracing::error!("SR-STORE-009: another process holds the store; it was not looked at");
+            tracing::error!("SR-STORE-011: another process holds the store; it was not looked at");
             ExitCode::FAILURE
         }
         Err(error) => {

@@ -17,6 +17,12 @@ use std::ptr;
 /// ```
 pub struct WipingAllocator;
 
+/// Gives freed memory back to the kernel: for after the work of a start, which needs much more than serving does.
+pub fn return_freed_memory() {
+    // SAFETY: takes and gives no pointer; glibc locks its arenas.
+    unsafe { libc::malloc_trim(0) };
+}
+
 // SAFETY: every block comes from and returns to `System` under the layout it was made with;
 // wiping touches only bytes inside the block, and `realloc` returns either the same block, whose
 // usable size holds the new size, or a fresh one.

@@ -13,6 +13,7 @@ use strongroom_protocol::operator::{
     SealKind, SealWish, UnsealWith,
 };
 use strongroom_sys::Secret;
+use strongroom_sys::allocator::return_freed_memory;
 use tokio::task::{spawn_blocking, spawn_local};
 
 use super::{Act, fault};
@@ -202,7 +203,12 @@ impl Act<'_> {
         self.keeper.enter(State::Opening);
         let data: PathBuf = self.keeper.settings.data.clone();
         let opening = Opening { operator: self.operator, failed_attempts, now: clock::now() };
-        match on_thread(move || Vault::open((unsealed, kind), &data, opening)).await? {
+        let opened = on_thread(move || {
+            let opened = Vault::open((unsealed, kind), &data, opening);
+            return_freed_memory();
+            opened
+        });
+        match opened.await? {
             Ok(vault) => {
                 spawn_local(Arc::clone(&vault.journal).pump());
                 self.keeper.enter(State::Ready(Box::new(vault)));
