@@ -1,0 +1,78 @@
+//! What operators do by accident: two starts, no start, wrong secrets, lost vaults.
+//!
+//! Invariant: each is told in one sentence with a code and a next step, and changes nothing.
+
+use std::fs;
+
+use strongroom_emulator::Api;
+use strongroom_tests::speak::models;
+use strongroom_tests::{Appliance, Options, Part};
+
+#[test]
+fn a_second_start_on_the_same_directory_is_refused_and_harms_nobody() {
+    let (appliance, token) = Appliance::stocked();
+    let before = Part::ALL.map(|part| appliance.pid(part));
+    let ran = appliance.up_again();
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("SR-CLI-010") && ran.stderr.contains("running here already"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(before, Part::ALL.map(|part| appliance.pid(part)));
+    appliance.gate().call(&models(Api::OpenAi, &token)).is(200);
+}
+
+#[test]
+fn every_failure_has_a_code_and_a_next_step_and_no_secret() {
+    let (mut appliance, token) = Appliance::stocked();
+    let secret = "sk-proj-a-secret-that-was-typed-in-the-wrong-place-123";
+    for (arguments, stdin, code) in [
+        (&["credential", "add", "openai", secret][..], "", "never an argument"),
+        (&["unseal", secret][..], "", "never an argument"),
+        (&["credential", "add", "nobody", "-"][..], secret, "SR-"),
+        (&["credential", "add", "openai", "-", "--label", "short"][..], "short", "SR-"),
+        (&["credential", "add", "openai", "-", "--for", "nobody"][..], secret, "SR-"),
+        (&["credential", "delete", "openai"][..], "", "SR-CLI-009"),
+        (&["token", "revoke", "nobody", "--yes"][..], "", "SR-"),
+        (&["workspace", "join", "nowhere", "nobody"][..], "", "SR-"),
+        (&["provider", "remove", "openai", "--yes"][..], "", "SR-PROVIDER-005"),
+    ] {
+        let ran = appliance.cli(arguments, stdin.as_bytes());
+        assert_eq!(ran.code, 1, "{arguments:?}: {}{}", ran.stdout, ran.stderr);
+        assert!(ran.stderr.contains(code), "{arguments:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains("next:"), "{arguments:?}: {}", ran.stderr);
+        assert!(!ran.stderr.contains(secret) && !ran.stdout.contains(secret), "{}", ran.stderr);
+    }
+    let preview = appliance.cli(&["credential", "delete", "openai", "--dry-run"], b"").ok();
+    assert!(preview.stderr.contains("would delete 1 credential"), "{}", preview.stderr);
+    appliance.gate().call(&models(Api::OpenAi, &token)).is(200);
+    appliance.stop();
+    let down = appliance.cli(&["status", "--json"], b"");
+    assert!(down.code == 1 && down.stderr.contains("SR-CLI-001"), "{}", down.stderr);
+    let doctor = appliance.cli(&["doctor", "--json"], b"");
+    assert!(!doctor.stdout.is_empty(), "doctor works with the vault down: {}", doctor.stderr);
+}
+
+#[test]
+fn a_vault_that_was_here_and_is_gone_is_not_made_anew_in_silence() {
+    let mut appliance = Appliance::start(&Options::default());
+    appliance.stop();
+    let aside = appliance.scratch().join("aside");
+    fs::rename(appliance.data().join("vault"), &aside).expect("root may");
+    let ran = appliance.up_again();
+    assert!(ran.code != 0 && ran.stderr.contains("SR-CLI-007"), "{} {}", ran.code, ran.stderr);
+    let _half_made = fs::remove_dir_all(appliance.data().join("vault"));
+    fs::rename(&aside, appliance.data().join("vault")).expect("root may");
+    appliance.up();
+    appliance.wait_ready();
+}
+
+#[test]
+fn doctor_sees_a_running_appliance_and_says_what_is_not_as_promised() {
+    let (appliance, _token) = Appliance::stocked();
+    let ran = appliance.cli(&["doctor", "--json"], b"");
+    let report: serde_json::Value = serde_json::from_str(ran.stdout.trim()).expect("JSON");
+    let text = report.to_string();
+    assert!(text.contains("\"fix\"") && text.contains("\"verdict\""), "{text}");
+}

@@ -1,0 +1,13 @@
+//! The promises, each through the real processes; every test is named after its promise.
+//!
+//! Invariant: a test here fails when the promise is broken, not when a log line changes.
+#![forbid(unsafe_code)]
+#![expect(clippy::expect_used, reason = "a test stops at the first surprise, with a sentence")]
+
+mod card;
+mod cred;
+mod lum;
+mod shares;
+mod sockets;
+mod tokens_and_journal;
+mod usage;
