@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use strongroom_policy::id::TenantId;
+use strongroom_store::check::{CheckError, with_copy};
 use strongroom_store::{
     Batch, Change, GroupCommit, Key, SledStore, Store, StoreError, Value, Witness, WitnessError,
 };
@@ -69,6 +70,9 @@ pub enum BooksError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The copy that is judged first.
+    #[error(transparent)]
+    Check(#[from] CheckError),
     /// The manifest's own files.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -135,7 +139,10 @@ impl Books {
         let guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
         let keyring = guard.keyring();
         let mut manifest = Manifest::open(directory, keyring, keys.algorithm)?;
-        let store = Arc::new(SledStore::open(&directory.join(STORE_DIRECTORY))?);
+        let place = directory.join(STORE_DIRECTORY);
+        // A copy is judged first: opening a damaged store rewrites it, and then nobody can tell what happened.
+        with_copy(&place, |copy| judge(&manifest, keyring, copy).map(drop))?.0?;
+        let store = Arc::new(SledStore::open(&place)?);
         let (verdict, rows) = judge(&manifest, keyring, &store)?;
         match verdict {
             Verdict::Same => {}

@@ -27,15 +27,28 @@ use crate::embedded::{Hold, SledStore};
 /// # Panics
 /// sled panics on most damage; see the module's text.
 pub fn check_copy(dir: &Path) -> Result<Report, CheckError> {
+    let (records, bytes) =
+        with_copy(dir, |store| store.scan_all(&mut |_, _| ControlFlow::Continue(())))?;
+    Ok(Report { records: records.map_err(CheckError::Copy)?, bytes })
+}
+
+/// Lends the opened copy of the store in `dir`, so that it can be judged before the original is opened: opening makes
+/// sled rewrite a log that it finds damaged, and that log is the evidence. Answers the size of the files too.
+///
+/// # Errors
+/// As [`check_copy`].
+///
+/// # Panics
+/// As [`check_copy`].
+pub fn with_copy<T>(dir: &Path, see: impl FnOnce(&SledStore) -> T) -> Result<(T, u64), CheckError> {
     let hold = Hold::take(dir).map_err(CheckError::Original)?;
     let scratch = Scratch::beside(hold.dir())?;
     let bytes = copy(hold.dir(), &scratch.0, Depth::Top)?;
     // `open` also does to the copy what it will do to the original: drop unpublished snapshots.
     let store = SledStore::open(&scratch.0).map_err(CheckError::Copy)?;
-    let records =
-        store.scan_all(&mut |_, _| ControlFlow::Continue(())).map_err(CheckError::Copy)?;
+    let seen = see(&store);
     drop(store);
-    Ok(Report { records, bytes })
+    Ok((seen, bytes))
 }
 
 /// What a check found.

@@ -13,6 +13,7 @@ use std::process::{self, Command, Stdio};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::SigSet;
 use nix::unistd::{Gid, Pid, Uid};
 
@@ -45,6 +46,15 @@ pub enum SpawnError {
     },
 }
 
+/// What a process sees of the network. Inherited sockets stay in the network that they were made in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// The host's.
+    Host,
+    /// A namespace without interfaces: whatever is captured there has no way out. Needs root.
+    None,
+}
+
 /// A process to be started.
 pub struct Child<'a> {
     /// The program's absolute path; no search in `PATH`.
@@ -53,6 +63,8 @@ pub struct Child<'a> {
     pub arguments: &'a [&'a str],
     /// Whom it becomes before exec; `None` keeps the supervisor's user.
     pub user: Option<(Uid, Gid)>,
+    /// Whether it gets the host's network, or one of its own without any interface.
+    pub network: Network,
     /// The n-th one is descriptor [`FIRST_INHERITED`] + n in the child.
     pub inherited: &'a [BorrowedFd<'a>],
     /// Names of environment variables that it may see.
@@ -70,7 +82,7 @@ impl Child<'_> {
         let spare = self.inherited.iter().map(|fd| duplicate(*fd, end));
         let spare = spare.collect::<Result<Vec<OwnedFd>, Errno>>()?;
         let reserved = reserve(end)?;
-        let (user, parent) = (self.user, Pid::this());
+        let (user, network, parent) = (self.user, self.network, Pid::this());
         let mut command = Command::new(self.program);
         command.args(self.arguments).stdin(Stdio::null()).env_clear();
         command.env("GLIBC_TUNABLES", MALLOC);
@@ -84,6 +96,9 @@ impl Child<'_> {
                 place(fd.as_raw_fd(), number)?;
             }
             close_on_exec_from(end)?;
+            if network == Network::None {
+                unshare(CloneFlags::CLONE_NEWNET)?;
+            }
             if let Some((uid, gid)) = user {
                 become_user(uid, gid)?;
             }

@@ -97,6 +97,13 @@ fn card_04_each_process_has_its_own_user_and_the_gateway_no_way_out() {
     users.sort();
     users.dedup();
     assert_eq!(users.len(), 3, "three users: {users:?}");
+    // Nor any interface, in keeper and gateway.
+    for part in [Part::Keeper, Part::Gateway] {
+        let pid = appliance.pid(part).expect("it runs");
+        let told = fs::read_to_string(format!("/proc/{pid}/net/dev")).expect("it runs");
+        let outside = told.lines().skip(2).any(|line| !line.trim_start().starts_with("lo:"));
+        assert!(!outside, "{part:?}: {told}");
+    }
     // What the gateway must not have: a connection to any provider.
     let gateway = appliance.pid(Part::Gateway).expect("it runs");
     let mine = sockets_of(gateway.as_raw());

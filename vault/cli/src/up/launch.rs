@@ -68,10 +68,14 @@ fn spawn(
         program: &program,
         arguments: &arguments,
         user: role.identity(ground),
+        network: role.network(ground),
         inherited,
         keep_environment: ENVIRONMENT,
     };
-    child.start().map_err(|error| Failure::new(Code::Process, error.to_string()))
+    child.start().map_err(|error| {
+        Failure::new(Code::Process, error.to_string())
+            .next("in a container that makes no network namespaces: accept_missing = [\"netns\"]")
+    })
 }
 
 /// Has the keeper's program look at a copy of the store; its exit code is the refusal.

@@ -5,8 +5,10 @@
 use std::path::Path;
 
 use nix::unistd::{Gid, Uid};
+use strongroom_sys::spawn::Network;
 
 use crate::files::Owner;
+use crate::settings::NO_NETNS;
 use crate::up::demo;
 use crate::up::ground::Ground;
 
@@ -65,6 +67,14 @@ impl Role {
             Self::Courier => accounts.courier,
             Self::Gateway => accounts.gateway,
         })
+    }
+
+    /// Keeper and gateway need no network of their own: the one has none, the other inherits its listener.
+    pub(crate) fn network(self, ground: &Ground) -> Network {
+        match self {
+            Self::Keeper | Self::Gateway if !ground.settings.accepts(NO_NETNS) => Network::None,
+            Self::Keeper | Self::Gateway | Self::Courier | Self::Emulator => Network::Host,
+        }
     }
 
     /// Its arguments. `ready` is the descriptor that it tells its readiness by; the gateway's listeners follow.

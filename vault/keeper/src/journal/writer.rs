@@ -159,7 +159,7 @@ impl Writer {
                 write_groups(pen, &lines);
                 drop(ended);
             })?,
-            spawn("journal-sync", move || sync_often(&to_sync, &syncing, &end))?,
+            spawn("journal-sync", move || sync_often((&to_sync, &path), &syncing, &end))?,
         ];
         let writer = Self {
             queue: Mutex::new(Some(queue)),
@@ -287,12 +287,18 @@ fn append(
     chain
 }
 
-fn sync_often(file: &File, shared: &Shared, end: &Receiver<()>) {
+/// Whether what is written is what lies under the journal's name: not unlinked, renamed or replaced.
+fn is_in_place(file: &File, path: &Path) -> io::Result<bool> {
+    let (ours, named) = (file.metadata()?, std::fs::metadata(path));
+    Ok(named.is_ok_and(|named| named.dev() == ours.dev() && named.ino() == ours.ino()))
+}
+
+fn sync_often((file, path): (&File, &Path), shared: &Shared, end: &Receiver<()>) {
     loop {
         let ended = !matches!(end.recv_timeout(SYNC_EVERY), Err(RecvTimeoutError::Timeout));
         let kept =
             if shared.dirty.swap(false, Ordering::AcqRel) { file.sync_data() } else { Ok(()) };
-        let there = kept.and_then(|()| file.metadata()).map(|metadata| metadata.nlink() > 0);
+        let there = kept.and_then(|()| is_in_place(file, path));
         match there {
             Ok(true) => {}
             Ok(false) => {

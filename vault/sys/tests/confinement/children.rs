@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::unistd::{Pid, Uid};
 use strongroom_sys::inherited::take_unix_stream;
 use strongroom_sys::process::die_with_parent;
-use strongroom_sys::spawn::{Child, FIRST_INHERITED};
+use strongroom_sys::spawn::{Child, FIRST_INHERITED, Network};
 
 use crate::scene::NOBODY_UID;
 
@@ -18,8 +18,11 @@ pub(crate) fn report_child(leaked: &str) -> ExitCode {
     let _second = take_unix_stream(FIRST_INHERITED + 1).unwrap();
     let groups = nix::unistd::getgroups().unwrap().len();
     let groups = if Uid::effective() == NOBODY_UID { groups } else { 0 };
-    let names: Vec<String> =
+    let mut names: Vec<String> =
         env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    let interfaces = fs::read_to_string("/proc/self/net/dev").unwrap();
+    let outside = interfaces.lines().skip(2).any(|line| !line.trim_start().starts_with("lo:"));
     let mut descriptors: Vec<String> = fs::read_dir("/proc/self/fd")
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
@@ -28,7 +31,7 @@ pub(crate) fn report_child(leaked: &str) -> ExitCode {
     descriptors.retain(|name| name != leaked && name.parse::<i32>().unwrap() < 5);
     write!(
         stream,
-        "uid={} groups={groups} variables={} descriptors={} leaked={leaks}",
+        "uid={} groups={groups} variables={} descriptors={} leaked={leaks} outside={outside}",
         Uid::effective(),
         names.join(","),
         descriptors.len(),
@@ -46,6 +49,7 @@ pub(crate) fn supervise() -> ExitCode {
         program: &program,
         arguments: &["--outlive"],
         user: None,
+        network: Network::Host,
         inherited: &[stream.as_fd()],
         keep_environment: &[],
     }
