@@ -23,6 +23,7 @@ use crate::books::{BooksError, Changes};
 use crate::clock;
 use crate::journal::entry::{ActResult, Entry};
 use crate::keeper::{Keeper, State};
+use crate::pipeline;
 use crate::records::RecordName;
 use crate::tables::PickError;
 use crate::tickets::Party;
@@ -50,7 +51,7 @@ pub async fn perform(keeper: &Rc<Keeper>, operator: u32, request: Request) -> An
 }
 
 impl Act<'_> {
-    /// Requests that change nothing need no turn, and see a sealed vault too.
+    /// Requests that need no turn; most change nothing, and see a sealed vault too.
     async fn look(&self, request: &Request) -> Option<Result<Answer, Fault>> {
         Some(match request {
             Request::Status => Ok(self.status()),
@@ -65,10 +66,12 @@ impl Act<'_> {
                 self.audit_tail(*after, *limit, *wait_ms).await
             }
             Request::Usage { since_ms, by } => self.usage(*since_ms, *by).await,
+            // A provider that is slow must not hold up a revocation, and nothing may hold up the seal.
+            Request::CredentialTest(pick) => self.credential_test(pick).await,
+            Request::Seal => self.seal().await,
             Request::Init(_)
             | Request::ProveCustody(_)
             | Request::Unseal(_)
-            | Request::Seal
             | Request::UserCreate(_)
             | Request::UserDisable(_)
             | Request::UserEnable(_)
@@ -80,7 +83,6 @@ impl Act<'_> {
             | Request::CredentialAdd(_)
             | Request::CredentialRotate(_)
             | Request::CredentialUpload { .. }
-            | Request::CredentialTest(_)
             | Request::CredentialDelete(_)
             | Request::CredentialRules(..)
             | Request::TokenCreate(_)
@@ -93,7 +95,6 @@ impl Act<'_> {
             Request::Init(wish) => self.init(wish).await,
             Request::ProveCustody(shares) => self.prove_custody(shares).await,
             Request::Unseal(with) => self.unseal(with).await,
-            Request::Seal => self.seal(),
             Request::UserCreate(label) => self.user_create(label).await,
             Request::UserDisable(pick) => self.user_disable(pick).await,
             Request::UserEnable(pick) => self.user_enable(pick).await,
@@ -107,13 +108,14 @@ impl Act<'_> {
             Request::CredentialUpload { upload, blob } => {
                 self.credential_upload(upload, blob).await
             }
-            Request::CredentialTest(pick) => self.credential_test(&pick).await,
             Request::CredentialDelete(pick) => self.credential_delete(&pick).await,
             Request::CredentialRules(pick, rules) => self.credential_rules(&pick, *rules).await,
             Request::TokenCreate(wish) => self.token_create(*wish).await,
             Request::TokenRevoke(pick) => self.token_revoke(&pick).await,
             Request::Status
             | Request::Doctor
+            | Request::Seal
+            | Request::CredentialTest(_)
             | Request::UserList
             | Request::WorkspaceList
             | Request::ProviderList
@@ -177,7 +179,7 @@ impl Act<'_> {
             Err(_) => Err(StoreError::TimedOut),
         };
         if let Err(error) = stored {
-            return Err(self.store_failed((act, target), &error));
+            return Err(self.store_failed((act, target), &error).await);
         }
         self.vault(|vault| {
             apply(vault);
@@ -201,7 +203,11 @@ impl Act<'_> {
     }
 
     /// What was not stored did not happen; a store in doubt closes the vault.
-    fn store_failed(&self, (act, target): (&'static str, String), error: &StoreError) -> Fault {
+    async fn store_failed(
+        &self,
+        (act, target): (&'static str, String),
+        error: &StoreError,
+    ) -> Fault {
         let entry = Entry::Act { act, operator: self.operator, target, result: ActResult::Failed };
         // A vault that is closed by now has closed its journal too.
         if self.keeper.with_vault(|vault| vault.journal.note(&entry, clock::now())).is_err() {
@@ -210,28 +216,16 @@ impl Act<'_> {
         let failed = books_fault(&BooksError::Store(error.clone()));
         if !matches!(error, StoreError::Busy | StoreError::Limit(_)) {
             let faulty = failed.clone();
-            self.keeper.close("store failed", |_| State::Faulty(faulty));
+            self.keeper.close("store failed", |_| State::Faulty(faulty)).await;
         }
         failed
     }
 }
 
 impl Act<'_> {
-    /// Stops calls under way, those that wait for their courier too.
+    /// Stops calls under way.
     fn stop(&self, about: impl Fn(&Party) -> bool) {
-        let stopped = self.keeper.with_vault(|vault| {
-            let now = clock::now();
-            let running = vault.tickets.running(&about);
-            let waiting =
-                vault.tickets.take_waiting(|admitted, _| running.contains(&admitted.call()));
-            for call in &waiting {
-                vault.journal.note(&Entry::unmade(*call, Refusal::Recalled), now);
-            }
-            running
-        });
-        if let Ok(running) = stopped {
-            self.keeper.recall(&running);
-        }
+        pipeline::stop(self.keeper, about);
     }
 }
 

@@ -200,6 +200,11 @@ impl Journal {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether so much waits that only what must be recorded should be.
+    pub fn is_pressed(&self) -> bool {
+        self.waiting().lines.len() > MAX_WAITING / 2
+    }
+
     /// How many entries there are.
     pub fn entries(&self) -> u64 {
         self.writer.entries()

@@ -10,11 +10,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use strongroom_policy::id::{CallId, Id, Kind};
+use strongroom_policy::provider::ProviderDefinition;
 use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::ask::{Route, RoutePath, Snapshot, ToGateway, VaultState};
 use strongroom_protocol::errand::{MAX_RECALLED, Outcome, Recall, ToCourier};
+use strongroom_protocol::frame::{MAX_ASK_BYTES, encode};
 use strongroom_protocol::operator::{Check, Fault};
 use tokio::sync::{Mutex, oneshot};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use crate::clock;
 use crate::doors::outbox::Outbox;
@@ -29,7 +33,7 @@ pub enum State {
     Uninitialised(Option<Box<Founding>>),
     /// Its keys are not in memory.
     Sealed(Box<Waiting>),
-    /// A thread is opening or making it.
+    /// A thread is opening, making or closing it.
     Opening,
     /// Calls can be made.
     Ready(Box<Vault>),
@@ -87,6 +91,8 @@ pub struct Keeper {
 
 /// How long a closing vault waits for its writers.
 pub const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+/// `EX_IOERR` of sysexits(3).
+const DISK_STALLED: i32 = 74;
 /// Most gateways.
 const MAX_GATEWAYS: usize = 4;
 
@@ -123,22 +129,33 @@ impl Keeper {
         old
     }
 
-    /// Closes the vault: recalls every call, closes their entries, drops the keys.
-    pub fn close(&self, reason: &'static str, next: impl FnOnce(Vault) -> State) {
+    /// Closes the vault: recalls every call, closes their entries, drops the keys, and lets the writers end. A disk that
+    /// does not let them end ends the process instead: the supervisor starts a sealed one.
+    pub async fn close(&self, reason: &'static str, next: impl FnOnce(&Vault) -> State) {
         let old = self.state.replace(State::Opening);
         let State::Ready(mut vault) = old else {
             self.enter(old);
             return;
         };
+        self.announce();
         self.tell_courier(&ToCourier::Recall(Recall::All));
         let now = clock::now();
         for call in vault.tickets.take_all() {
             vault.journal.note(&Entry::unmade(call, Refusal::Recalled), now);
         }
         vault.journal.note(&Entry::Seal { reason }, now);
-        vault.journal.finish();
         self.probes.borrow_mut().clear();
-        self.enter(next(*vault));
+        let state = next(&vault);
+        let (journal, books) = vault.into_writers();
+        let ending = spawn_blocking(move || {
+            journal.finish();
+            drop(books);
+        });
+        if !matches!(timeout(CLOSE_PATIENCE, ending).await, Ok(Ok(()))) {
+            tracing::error!("the disk did not take the last writes; the process ends");
+            std::process::exit(DISK_STALLED);
+        }
+        self.enter(state);
     }
 
     /// Stops calls under way.
@@ -251,7 +268,14 @@ pub fn make_id<K: Kind>() -> Result<Id<K>, getrandom::Error> {
     Ok(Id::from_random(bytes))
 }
 
-fn route(definition: &strongroom_policy::provider::ProviderDefinition) -> Route {
+/// Whether a snapshot of these providers can be told to a gateway.
+pub fn fits_a_snapshot<'d>(definitions: impl Iterator<Item = &'d ProviderDefinition>) -> bool {
+    let providers = definitions.map(route).collect();
+    let snapshot = Snapshot { version: u64::MAX, state: VaultState::Ready, providers };
+    encode(&ToGateway::Snapshot(snapshot), MAX_ASK_BYTES).is_ok()
+}
+
+fn route(definition: &ProviderDefinition) -> Route {
     let paths = definition.paths.iter().map(|rule| RoutePath {
         method: rule.method,
         pattern: rule.pattern.clone(),

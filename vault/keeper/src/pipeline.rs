@@ -24,7 +24,7 @@ use crate::keeper::{Keeper, State};
 use crate::keys;
 use crate::records::RecordName;
 use crate::tables::HeldCredential;
-use crate::tickets::Party;
+use crate::tickets::{Party, Stopped};
 use crate::vault::Vault;
 
 /// Answers `Ask::Identify`: may whoever presents this proof call this provider at all?
@@ -80,13 +80,18 @@ fn judge(vault: &mut Vault, ask: &CallAsk, now: Moment) -> Result<(Permit, CallI
             rule: denial.rule,
             about: denial.about.as_deref(),
         };
-        vault.journal.note(&Entry::Refuse(entry), now);
+        // Under pressure a number says enough: the queue is for what was released.
+        if vault.journal.is_pressed() {
+            vault.strangers = vault.strangers.saturating_add(1);
+        } else {
+            vault.journal.note(&Entry::Refuse(entry), now);
+        }
         Refused { call: Some(call), about: denial.about, ..Refused::plain(denial.refusal) }
     })?;
     if !vault.tickets.has_room(subject.user) {
         return Err(Refused { retry_after_secs: Some(1), ..Refused::plain(Refusal::Busy) });
     }
-    vault.tickets.begin(call, Party { user: subject.user, token, credential });
+    vault.tickets.begin(call, party_of(vault, &subject, credential));
     Ok((permit, call))
 }
 
@@ -180,6 +185,10 @@ fn keep(
 ) -> Result<(Ticket, CallId), Refused> {
     let admitted = admitted.map_err(|error| {
         tracing::error!(%error, "a call was refused");
+        if error == JournalError::Slow {
+            // Its entry may still be written: then this one follows.
+            close_unmade(vault, call, Refusal::JournalUnavailable);
+        }
         vault.tickets.end(call);
         Refused { retry_after_secs: Some(1), ..Refused::plain(Refusal::JournalUnavailable) }
     })?;
@@ -215,6 +224,10 @@ fn open(vault: &Vault, admitted: Admitted, public_url: String) -> Result<Errand,
     let (permit, call) = admitted.spend();
     let id = permit.credential();
     let held = vault.tables.credentials.get(&id).ok_or(Refusal::Recalled)?;
+    // A key that was rotated in since was sealed for its own destination, not for the one that was judged.
+    if held.facts.destination != *permit.destination() {
+        return Err(Refusal::Recalled);
+    }
     let key = vault
         .tenant_keys
         .open_key(&RecordName::Key(id), &held.sealed_key, &held.shred)
@@ -279,14 +292,43 @@ pub fn sweep(keeper: &Keeper, since_strangers: Duration) {
         for call in vault.tickets.expire(Instant::now()) {
             vault.journal.note(&Entry::unmade(call, Refusal::TicketUnknown), now);
         }
+        let expired = |party: &Party| party.expires.is_some_and(|end| end <= now);
+        let stopped = vault.tickets.stop(expired);
         if vault.strangers > 0 && since_strangers >= STRANGERS_EVERY {
             let refused = std::mem::take(&mut vault.strangers);
             vault.journal.note(&Entry::Strangers { refused }, now);
         }
+        stopped
     });
-    if swept.is_err() {
-        tracing::trace!("a closed vault has nothing to sweep");
+    // A closed vault has nothing to sweep.
+    if let Ok(stopped) = swept {
+        tell(keeper, &stopped);
     }
+}
+
+/// Stops the calls that something restricting was about, wherever they are.
+pub fn stop(keeper: &Keeper, about: impl Fn(&Party) -> bool) {
+    if let Ok(stopped) = keeper.with_vault(|vault| vault.tickets.stop(&about)) {
+        tell(keeper, &stopped);
+    }
+}
+
+fn tell(keeper: &Keeper, stopped: &Stopped) {
+    let noted = keeper.with_vault(|vault| {
+        for call in &stopped.unmade {
+            vault.journal.note(&Entry::unmade(*call, Refusal::Recalled), clock::now());
+        }
+    });
+    if noted.is_ok() {
+        keeper.recall(&stopped.recalled);
+    }
+}
+
+fn party_of(vault: &Vault, subject: &Subject, credential: CredentialId) -> Party {
+    let held = vault.tables.credentials.get(&credential);
+    let of_credential = held.and_then(|held| held.record.rules.expires);
+    let expires = [subject.scope.expires, of_credential].into_iter().flatten().min();
+    Party { user: subject.user, token: subject.token, credential, expires }
 }
 
 /// How often refusals of strangers are recorded, as one number.

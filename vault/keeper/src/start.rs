@@ -141,12 +141,7 @@ pub async fn run(opened: Opened, report: &Report) -> anyhow::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    keeper.close("the keeper was stopped", |vault| {
-        let next = shut(&vault);
-        // Dropping the vault ends its writers after what they were given.
-        drop(vault);
-        next
-    });
+    keeper.close("the keeper was stopped", shut).await;
     drop(opened.lock);
     Ok(())
 }

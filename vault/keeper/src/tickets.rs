@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use strongroom_policy::id::{CallId, CredentialId, TokenId, UserId};
+use strongroom_policy::moment::Moment;
 use strongroom_protocol::ask::{TICKET_LIFE, Ticket};
 
 use crate::journal::Admitted;
@@ -25,13 +26,40 @@ pub struct Party {
     pub token: TokenId,
     /// The credential.
     pub credential: CredentialId,
+    /// When the token's or the credential's time is over, whichever is first.
+    pub expires: Option<Moment>,
+}
+
+/// A call under way.
+#[derive(Debug, Clone, Copy)]
+struct UnderWay {
+    party: Party,
+    stage: Stage,
+}
+
+/// Who has a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The keeper: its entry is being written, or its ticket waits.
+    Here,
+    /// The courier.
+    Redeemed,
+}
+
+/// What became of calls that were stopped.
+#[derive(Debug, Default)]
+pub struct Stopped {
+    /// They were never made; their entries are to be closed.
+    pub unmade: Vec<CallId>,
+    /// The courier has them, and must be told.
+    pub recalled: Vec<CallId>,
 }
 
 /// Calls under way.
 #[derive(Default)]
 pub struct Tickets {
     waiting: HashMap<Ticket, (Admitted, Instant)>,
-    running: BTreeMap<CallId, Party>,
+    running: BTreeMap<CallId, UnderWay>,
     of_one: HashMap<UserId, usize>,
 }
 
@@ -44,7 +72,7 @@ impl Tickets {
 
     /// Counts a call as under way before its entry is written, so that room is never given twice.
     pub fn begin(&mut self, call: CallId, party: Party) {
-        self.running.insert(call, party);
+        self.running.insert(call, UnderWay { party, stage: Stage::Here });
         let count = self.of_one.entry(party.user).or_insert(0);
         *count = count.saturating_add(1);
     }
@@ -59,38 +87,48 @@ impl Tickets {
     pub fn redeem(&mut self, ticket: Ticket, now: Instant) -> Option<Admitted> {
         // One that is over is left for `expire`, which closes its entry.
         self.waiting.get(&ticket).filter(|(_, end)| *end > now)?;
-        self.waiting.remove(&ticket).map(|(admitted, _)| admitted)
+        let (admitted, _) = self.waiting.remove(&ticket)?;
+        self.running.get_mut(&admitted.call())?.stage = Stage::Redeemed;
+        Some(admitted)
     }
 
     /// Takes out the calls whose ticket nobody brought in time.
     pub fn expire(&mut self, now: Instant) -> Vec<CallId> {
-        self.take_waiting(|_, end| end <= now)
-    }
-
-    /// Takes out the waiting calls that a recall is about.
-    pub fn take_waiting(&mut self, over: impl Fn(&Admitted, Instant) -> bool) -> Vec<CallId> {
-        let gone: Vec<Ticket> = self
+        let over: Vec<CallId> = self
             .waiting
-            .iter()
-            .filter(|(_, (admitted, end))| over(admitted, *end))
-            .map(|(ticket, _)| *ticket)
-            .collect();
-        let calls: Vec<CallId> = gone
-            .iter()
-            .filter_map(|ticket| self.waiting.remove(ticket))
+            .values()
+            .filter(|(_, end)| *end <= now)
             .map(|(admitted, _)| admitted.call())
             .collect();
-        for call in &calls {
+        for call in &over {
             self.end(*call);
         }
-        calls
+        self.waiting.retain(|_, (_, end)| *end > now);
+        over
+    }
+
+    /// Stops calls wherever they are: those that are still here are no calls any more, whatever is on its way for them.
+    pub fn stop(&mut self, about: impl Fn(&Party) -> bool) -> Stopped {
+        let mut stopped = Stopped::default();
+        for (call, under_way) in self.running.iter().filter(|(_, one)| about(&one.party)) {
+            match under_way.stage {
+                Stage::Here => stopped.unmade.push(*call),
+                Stage::Redeemed => stopped.recalled.push(*call),
+            }
+        }
+        for call in &stopped.unmade {
+            self.end(*call);
+        }
+        let running = &self.running;
+        self.waiting.retain(|_, (admitted, _)| running.contains_key(&admitted.call()));
+        stopped
     }
 
     /// Ends a call; answers whether it was under way.
     pub fn end(&mut self, call: CallId) -> bool {
         match self.running.remove(&call) {
-            Some(party) => {
-                leave(&mut self.of_one, party.user);
+            Some(under_way) => {
+                leave(&mut self.of_one, under_way.party.user);
                 true
             }
             None => false,
@@ -100,11 +138,6 @@ impl Tickets {
     /// Whether a call is under way.
     pub fn holds(&self, call: CallId) -> bool {
         self.running.contains_key(&call)
-    }
-
-    /// The calls under way that a recall is about.
-    pub fn running(&self, about: impl Fn(&Party) -> bool) -> Vec<CallId> {
-        self.running.iter().filter(|(_, party)| about(party)).map(|(call, _)| *call).collect()
     }
 
     /// Takes out every call, waiting or running.

@@ -9,6 +9,8 @@ use strongroom_policy::id::{CallId, CredentialId, TenantId};
 use strongroom_policy::moment::Moment;
 use strongroom_protocol::operator::{Exit, Fault, SealKind};
 use strongroom_protocol::upload::{VaultKey, derive_vault_key};
+use strongroom_store::StoreError;
+use strongroom_store::check::CheckError;
 use strongroom_sys::{Secret, cpu};
 
 use crate::books::{Books, BooksError, TenantKeys};
@@ -184,6 +186,12 @@ impl Vault {
         Ok(())
     }
 
+    /// Drops every key and table now, and answers what still has to write.
+    pub fn into_writers(self) -> (Arc<Journal>, Books) {
+        let Self { journal, books, .. } = self;
+        (journal, books)
+    }
+
     /// The shred key of a new credential, durable when this answers. Blocks.
     ///
     /// # Errors
@@ -254,7 +262,15 @@ impl OpenError {
     pub fn fault(&self) -> Fault {
         let (code, exit, next) = match self {
             Self::Books(BooksError::Refused(refusal)) => refused(*refusal),
-            Self::Books(BooksError::Store(strongroom_store::StoreError::InUse)) => (
+            Self::Books(BooksError::Check(CheckError::Io { .. })) => (
+                "SR-STORE-011",
+                Exit::Error,
+                "the store is copied before it is opened: free some space, then unseal again",
+            ),
+            Self::Books(
+                BooksError::Store(StoreError::InUse)
+                | BooksError::Check(CheckError::Original(StoreError::InUse)),
+            ) => (
                 "SR-STORE-002",
                 Exit::Error,
                 "another Strongroom uses this data directory; stop it, or choose another --dir",

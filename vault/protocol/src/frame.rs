@@ -13,8 +13,8 @@ pub const PREFIX_BYTES: usize = 4;
 pub const MAX_ASK_BYTES: usize = 1024 * 1024;
 /// Largest frame on `errand.sock`: a destination with its authorities and a key.
 pub const MAX_ERRAND_BYTES: usize = 128 * 1024;
-/// Largest frame on `operator.sock`: one page of a list.
-pub const MAX_OPERATOR_BYTES: usize = 1024 * 1024;
+/// Largest frame on `operator.sock`: a list of all that a vault holds, of 20,000 rows.
+pub const MAX_OPERATOR_BYTES: usize = 16 * 1024 * 1024;
 
 /// Why bytes are no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

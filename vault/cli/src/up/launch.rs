@@ -52,7 +52,10 @@ pub(crate) fn start(role: Role, ground: &Ground, signals: &Signals) -> Outcome<C
         end(&mut child);
         return Err(failure);
     }
-    open_sockets(role, ground)?;
+    if let Err(failure) = open_sockets(role, ground) {
+        end(&mut child);
+        return Err(failure);
+    }
     Ok(child)
 }
 

@@ -33,6 +33,8 @@ use crate::tables::{HeldCredential, MAX_RECORDS};
 use crate::uploads::Upload;
 use crate::vault::Vault;
 
+/// Most tests at once.
+const MAX_PROBES: usize = 8;
 /// How long an operator waits for a provider.
 const PROBE_PATIENCE: Duration = Duration::from_secs(25);
 
@@ -109,7 +111,6 @@ impl Act<'_> {
                 record.destination =
                     Destination { fixed_headers, ..definition.destination.clone() };
             }
-            record.version = record.version.saturating_add(1);
             record.rotated = clock::now();
             open_upload_for(vault, record, UploadAct::Rotate(id))
         })
@@ -161,7 +162,8 @@ impl Act<'_> {
         let sealed = self.vault(|vault| {
             vault.tenant_keys.seal_key(&name, &key, &shred).map_err(|_| unusable_upload())
         })?;
-        let record = upload.record.clone();
+        let record = self.vault(|vault| current_record(vault, id, &upload))?;
+        let kept = record.clone();
         self.commit(
             (act, id.to_string()),
             |vault, changes| {
@@ -172,9 +174,12 @@ impl Act<'_> {
         )
         .await?;
         self.vault(|vault| {
-            vault.tables.insert_credential(id, upload.record, (sealed, shred));
+            vault.tables.insert_credential(id, kept, (sealed, shred));
             Ok(())
-        })
+        })?;
+        // What was admitted with the old key does not go on with it.
+        self.stop(|party| party.credential == id);
+        Ok(())
     }
 
     pub(super) async fn credential_rules(
@@ -224,8 +229,8 @@ impl Act<'_> {
         let destroyed = spawn_blocking(move || Vault::destroy_shred_key(&unsealed, id)).await;
         match destroyed {
             Ok(Ok(())) => Ok(Answer::Done),
-            Ok(Err(error)) => Err(self.keyring_failed(&error.to_string())),
-            Err(_) => Err(self.keyring_failed("its writer has ended")),
+            Ok(Err(error)) => Err(self.keyring_failed(&error.to_string()).await),
+            Err(_) => Err(self.keyring_failed("its writer has ended").await),
         }
     }
 
@@ -239,11 +244,13 @@ impl Act<'_> {
                 "try again in a moment; see 'strongroom status'",
             ));
         }
-        let (id, errand) = self.vault(|vault| {
-            let id = picked(vault.tables.pick_credential(pick))?;
-            Ok((id, probe(vault, (call, id), self.keeper.settings.public_url.clone())?))
-        })?;
+        if self.keeper.probes.borrow().len() >= MAX_PROBES {
+            return Err(full_fault("tests under way"));
+        }
+        let id = self.vault(|vault| picked(vault.tables.pick_credential(pick)))?;
         self.begin("credential.test", id.to_string()).await?;
+        let errand =
+            self.vault(|vault| probe(vault, (call, id), self.keeper.settings.public_url.clone()))?;
         let (waiter, answer) = oneshot::channel();
         self.keeper.probes.borrow_mut().insert(call, (waiter, None));
         self.keeper.tell_courier(&ToCourier::Probe(Box::new(errand)));
@@ -264,22 +271,38 @@ impl Act<'_> {
         let unsealed = self.vault(|vault| Ok(Arc::clone(&vault.unsealed)))?;
         match spawn_blocking(move || Vault::make_shred_key(&unsealed, id)).await {
             Ok(Ok(shred)) => Ok(shred),
-            Ok(Err(error)) => Err(self.keyring_failed(&error.to_string())),
-            Err(_) => Err(self.keyring_failed("its writer has ended")),
+            Ok(Err(error)) => Err(self.keyring_failed(&error.to_string()).await),
+            Err(_) => Err(self.keyring_failed("its writer has ended").await),
         }
     }
 
     /// A keyring in doubt closes the vault: memory may be ahead of the disk.
-    fn keyring_failed(&self, why: &str) -> Fault {
+    async fn keyring_failed(&self, why: &str) -> Fault {
         let failed = fault(
             "SR-STORE-008",
             format!("the keyring cannot be written: {why}"),
             "look at the disk's free space and health, then restart and unseal",
         );
         let faulty = failed.clone();
-        self.keeper.close("keyring failed", |_| State::Faulty(faulty));
+        self.keeper.close("keyring failed", |_| State::Faulty(faulty)).await;
         failed
     }
+}
+
+/// The record as it is now, with what the upload was opened for: rules that were changed meanwhile stay changed.
+fn current_record(
+    vault: &Vault,
+    id: CredentialId,
+    upload: &Upload,
+) -> Result<CredentialRecord, Fault> {
+    let UploadAct::Rotate(_) = upload.binding.act else { return Ok(upload.record.clone()) };
+    let held = vault.tables.credentials.get(&id).ok_or_else(|| gone("credential"))?;
+    Ok(CredentialRecord {
+        destination: upload.record.destination.clone(),
+        rotated: upload.record.rotated,
+        version: held.record.version.saturating_add(1),
+        ..held.record.clone()
+    })
 }
 
 fn open_upload_for(

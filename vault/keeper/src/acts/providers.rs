@@ -11,6 +11,7 @@ use strongroom_protocol::operator::{Answer, Fault};
 
 use super::people::gone;
 use super::{Act, fault, full_fault, write};
+use crate::keeper::fits_a_snapshot;
 use crate::records::RecordName;
 use crate::vault::Vault;
 
@@ -61,7 +62,12 @@ impl Act<'_> {
             if new && providers.len() >= MAX_PROVIDERS {
                 return Err(full_fault("providers"));
             }
-            Ok(())
+            let others = providers.values().filter(|one| one.name != name);
+            if fits_a_snapshot(others.chain([&definition])) {
+                Ok(())
+            } else {
+                Err(full_fault("paths in all providers together"))
+            }
         })?;
         let kept = definition.clone();
         self.commit(

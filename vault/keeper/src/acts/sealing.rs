@@ -90,7 +90,11 @@ impl Act<'_> {
     async fn open_founded(&self, unsealed: Unsealed) -> Result<Answer, Fault> {
         let place = self.keeper.settings.data.join(VAULT_DIRECTORY);
         let kind = Sealed::load(&place).map(|sealed| seal_kind(&sealed));
-        let kind = kind.map_err(|error| founding_fault(&error.into()))?;
+        let kind = kind.map_err(|error| {
+            let why = founding_fault(&error.into());
+            self.keeper.enter(State::Faulty(why.clone()));
+            why
+        })?;
         self.open(unsealed, kind, 0).await?;
         let vault_key = self.vault(|vault| Ok(vault.vault_key.clone()))?;
         Ok(Answer::Initialised(vault_key))
@@ -137,7 +141,9 @@ impl Act<'_> {
     fn not_sealed(&self, state: State) -> Fault {
         let fault = match &state {
             State::Ready(_) => fault("SR-SEALED-005", "the vault is open already", "nothing to do"),
-            State::Opening => fault("SR-SEALED-006", "the vault is being opened", "wait a moment"),
+            State::Opening => {
+                fault("SR-SEALED-006", "the vault is being opened or closed", "wait a moment")
+            }
             State::Faulty(why) => why.clone(),
             State::Uninitialised(_) => fault(
                 "SR-SEALED-003",
@@ -222,9 +228,9 @@ impl Act<'_> {
         }
     }
 
-    pub(super) fn seal(&self) -> Result<Answer, Fault> {
+    pub(super) async fn seal(&self) -> Result<Answer, Fault> {
         self.vault(|_| Ok(()))?;
-        self.keeper.close("an operator sealed it", |vault| shut(&vault));
+        self.keeper.close("an operator sealed it", shut).await;
         Ok(Answer::Done)
     }
 }

@@ -28,7 +28,7 @@ const MAX_LINE_BYTES: u64 = 32 * 1024;
 pub const MAX_ROWS: usize = 500;
 /// Most keys that usage is summed by; further ones fall under `other`.
 const MAX_SUMS: usize = 10_000;
-/// Most calls that are open at once in a sound journal.
+/// Most calls that are open at once in a sound journal; more are not followed.
 const MAX_OPEN_CALLS: usize = 64 * 1024;
 
 /// What a whole reading found.
@@ -133,11 +133,8 @@ fn follow(line: &[u8], open: &mut BTreeSet<CallId>) -> Result<(), &'static str> 
     let known: Known<'_> = serde_json::from_slice(line).map_err(|_| "a line is not an entry")?;
     let call = known.call.map(str::parse::<CallId>).transpose().map_err(|_| "a call has no id")?;
     match (known.what, call) {
-        ("admit", Some(call)) => {
+        ("admit", Some(call)) if open.len() < MAX_OPEN_CALLS => {
             open.insert(call);
-            if open.len() > MAX_OPEN_CALLS {
-                return Err("more calls are open than can be");
-            }
         }
         ("close" | "lost", Some(call)) => {
             open.remove(&call);
