@@ -4,6 +4,8 @@
 //! Invariant: beyond [`STRANGER_BYTES`] nothing is read before the keeper has identified the caller.
 //! Distrusts: every byte, and the pace at which it comes.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
@@ -26,6 +28,8 @@ use crate::exchange::ONE_WRITE_BYTES;
 use crate::gateway::Gateway;
 use crate::upload::{BODY_IDLE, Source, is_slow};
 
+/// How long a body of unknown length may take to turn out empty, on a path that takes none.
+const EMPTY_WAIT: Duration = Duration::from_secs(1);
 /// Largest JSON body.
 const MAX_JSON_BYTES: u64 = 32 * 1024 * 1024;
 /// Most that is read of a caller whom the keeper has not identified.
@@ -112,11 +116,24 @@ impl<'a> Pull<'a> {
     }
 
     async fn empty(&mut self) -> Result<Read, Refused> {
-        if self.reading.announced.unwrap_or(0) > 0 || self.piece().await?.is_some() {
+        let empty = match self.reading.announced {
+            Some(length) => length == 0,
+            None => self.body.is_end_stream() || self.ends_soon().await?,
+        };
+        if !empty {
             return Err(plain(Refusal::BodyInvalid, "this path takes no body"));
         }
         let claims = Claims::of_no_body(self.reading.path_model.take());
         Ok(Read { claims, length: Length::Known(0), source: self.source(false) })
+    }
+
+    /// Waits for an end that HTTP/2 brings in a frame of its own. Whoever keeps it open would keep the head here too.
+    async fn ends_soon(&mut self) -> Result<bool, Refused> {
+        self.make_room(STRANGER_BYTES).await?;
+        match timeout(EMPTY_WAIT, self.piece()).await {
+            Ok(piece) => piece.map(|piece| piece.is_none()),
+            Err(_) => Ok(false),
+        }
     }
 
     async fn json(&mut self) -> Result<Read, Refused> {

@@ -1,5 +1,6 @@
 //! The memory that request bodies may take: one budget for all, a share for each connection, a small one for strangers.
 //!
+//! Invariant: a stranger's room counts its head too, so that many small bodies do not bring many large heads.
 //! Invariant: no body is held beyond what was taken from the budget; who waits for room waits at most [`ROOM_WAIT`].
 
 use std::sync::Arc;
@@ -15,6 +16,8 @@ const TOTAL_BYTES: u64 = 128 * 1024 * 1024;
 const STRANGERS_BYTES: u64 = 32 * 1024 * 1024;
 /// What one connection may hold: the largest body and some small ones, so that four cannot be crowded out by one.
 const CONNECTION_BYTES: u64 = 33 * 1024 * 1024;
+/// What a stranger's head takes at most: 100 fields of an HTTP/2 head, and the read buffer that their values pin.
+const HEAD_BYTES: u64 = 32 * 1024;
 /// How long a body waits for room.
 const ROOM_WAIT: Duration = Duration::from_secs(5);
 /// A permit's size.
@@ -47,9 +50,10 @@ impl BodyBudget {
         semaphore(CONNECTION_BYTES)
     }
 
-    /// Room for a stranger's body, when there is some now.
+    /// Room for a stranger's body and its head, when there is some now.
     pub(crate) fn for_stranger(&self, bytes: u64) -> Option<Hold> {
-        let permit = Arc::clone(&self.strangers).try_acquire_many_owned(units(bytes)).ok()?;
+        let wanted = units(bytes.saturating_add(HEAD_BYTES));
+        let permit = Arc::clone(&self.strangers).try_acquire_many_owned(wanted).ok()?;
         Some(Hold { _strangers: Some(permit), taken_bytes: bytes, ..Hold::default() })
     }
 
@@ -100,7 +104,7 @@ fn units(bytes: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{BodyBudget, Hold, STRANGERS_BYTES};
+    use super::{BodyBudget, HEAD_BYTES, Hold, STRANGERS_BYTES};
 
     #[tokio::test(start_paused = true)]
     async fn one_connection_does_not_take_all_the_room() {
@@ -118,9 +122,16 @@ mod tests {
     #[test]
     fn strangers_have_a_small_pool_of_their_own() {
         let budget = BodyBudget::new();
-        let all = budget.for_stranger(STRANGERS_BYTES).unwrap();
+        let all = budget.for_stranger(STRANGERS_BYTES - HEAD_BYTES).unwrap();
         assert!(budget.for_stranger(1).is_none());
         drop(all);
         assert!(budget.for_stranger(1).is_some());
+    }
+
+    #[test]
+    fn heads_of_strangers_are_bounded_even_without_bodies() {
+        let budget = BodyBudget::new();
+        let holds: Vec<_> = std::iter::from_fn(|| budget.for_stranger(0)).take(2000).collect();
+        assert_eq!(u64::try_from(holds.len()).unwrap(), STRANGERS_BYTES / HEAD_BYTES);
     }
 }

@@ -1,6 +1,7 @@
 //! The life of one call in the gateway, in order: read the head, read the body, ask the keeper, relay.
 //!
-//! Invariant: the order of refusals tells a stranger nothing: token, seal, provider, path, and only then the rest.
+//! Invariant: the order of refusals tells a stranger nothing: measure, token, seal, provider, path, and only then the
+//! rest.
 //! Invariant: what the keeper judged is what is sent; after its leave nothing of the request is read again but bytes.
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use axum::extract::Request;
 use axum::response::Response;
 use http::request::Parts;
+use http_body::Body as _;
 use strongroom_policy::dialect::Dialect;
 use strongroom_policy::name::{ModelName, ProviderName};
 use strongroom_policy::refusal::Refusal;
@@ -20,7 +22,7 @@ use tokio::time::Instant;
 use crate::answer::{Told, respond};
 use crate::authenticate;
 use crate::body::{Read, Reading};
-use crate::connection::Visitor;
+use crate::connection::{MAX_HEADERS, Visitor};
 use crate::exchange::{BorrowedHead, Exchange};
 use crate::gateway::Gateway;
 use crate::head::{Head, refuse_upgrade, travelling};
@@ -63,9 +65,15 @@ async fn make(
     let (parts, body) = request.into_parts();
     let visitor =
         parts.extensions.get::<Arc<Visitor>>().ok_or(Refused::plain(Refusal::Internal))?;
+    // Before anything is waited for: a head of a few wire bytes can unpack to very many fields.
+    if parts.headers.len() > MAX_HEADERS {
+        return Err(Refused::plain(Refusal::HeadInvalid));
+    }
     let snapshot = gateway.keeper.snapshot();
     let asked = read_head(&snapshot, prefix, &parts, dialect).map_err(Refused::plain)?;
     let headers = travelling(&parts.headers).map_err(Refused::plain)?;
+    let ahead = if body.is_end_stream() { 0 } else { asked.head.length.unwrap_or(u64::MAX) };
+    let _place = visitor.place(&gateway.bodies, ahead).await.map_err(Refused::plain)?;
     let reading = Reading {
         gateway,
         visitor,

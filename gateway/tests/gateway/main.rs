@@ -4,5 +4,6 @@
 mod calls;
 mod endings;
 mod hostile;
+mod measure;
 mod process;
 mod stage;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use strongroom_protocol::ask::VaultState;
-use strongroom_sys::spawn::Child;
+use strongroom_sys::spawn::{Child, Network};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
@@ -68,6 +68,7 @@ impl Program {
                 &lanes,
             ],
             user: None,
+            network: Network::Host,
             inherited: &[listener.as_fd(), metrics.as_fd(), theirs.as_fd()],
             keep_environment: &[],
         };
