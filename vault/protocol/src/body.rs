@@ -20,6 +20,7 @@ mod lexer;
 pub mod multipart;
 mod name;
 mod openai;
+mod openai_item;
 mod openai_tool;
 mod part;
 mod reader;
@@ -32,6 +33,8 @@ mod agreement;
 mod features;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod nested;
 
 pub use boundary::{Boundary, boundary_of, check_json_type};
 

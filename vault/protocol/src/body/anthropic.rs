@@ -25,6 +25,7 @@ pub(super) static BODY: Shape = Shape {
         on("mcp_servers", Effect::Gives(MCP)),
         on("container", Effect::Gives(REFERENCES)),
         on("skills", Effect::Gives(SKILLS)),
+        on("thread", Effect::Gives(THREAD)),
         within("requests", &REQUEST),
     ],
     harmless: &[
@@ -43,6 +44,7 @@ pub(super) static BODY: Shape = Shape {
         "inference_geo",
         "anthropic_version",
         "prompt",
+        // Its id only makes the answer say why a cache missed; nothing of that message is read back.
         "diagnostics",
     ],
     rest: &UNLISTED,
@@ -50,6 +52,7 @@ pub(super) static BODY: Shape = Shape {
 };
 
 const MCP: Features = HOSTED.with(Feature::RemoteUrls);
+const THREAD: Features = REFERENCES.with(Feature::StoredState);
 const SKILLS: Features = HOSTED.with(Feature::ObjectReferences);
 
 static TIERS: Words =
@@ -65,7 +68,14 @@ static REQUEST: Shape = Shape {
 };
 
 static MESSAGE: Shape = Shape {
-    members: &[within("content", &BLOCK)],
+    members: &[
+        within("content", &BLOCK),
+        both("tools", Effect::TextGives(HOSTED), &TOOL),
+        both("tool", Effect::TextGives(HOSTED), &TOOL_CHANGE),
+        within("tool_changes", &BLOCK),
+        on("mcp_servers", Effect::Gives(MCP)),
+        on("container", Effect::Gives(REFERENCES)),
+    ],
     harmless: &["role", "id", "type", "model", "stop_reason", "stop_sequence", "usage"],
     rest: &ANY_BLOCK,
     lacking: &[],
@@ -79,6 +89,12 @@ static BLOCK: Shape = Shape {
         within("content", &BLOCK),
         on("file_id", Effect::Gives(REFERENCES)),
         on("file_ids", Effect::Gives(REFERENCES)),
+        both("tools", Effect::TextGives(HOSTED), &TOOL),
+        both("tool", Effect::TextGives(HOSTED), &TOOL_CHANGE),
+        within("tool_changes", &BLOCK),
+        on("mcp_servers", Effect::Gives(MCP)),
+        on("container", Effect::Gives(REFERENCES)),
+        on("container_id", Effect::Gives(REFERENCES)),
     ],
     harmless: &[
         "text",
@@ -131,6 +147,21 @@ static SOURCE_TYPES: Words = Words {
     versioned: &[],
     otherwise: URLS.with(Feature::ObjectReferences),
 };
+
+/// The tool that a `tool_addition` or `tool_removal` is about: the name of one that the body has, or one in full.
+static TOOL_CHANGE: Shape = Shape {
+    members: &[
+        on("type", Effect::Word(&TOOL_CHANGE_TYPES)),
+        both("definition", Effect::TextGives(HOSTED), &TOOL),
+    ],
+    harmless: &["name", "server_name", "cache_control"],
+    rest: &UNLISTED,
+    lacking: &[],
+};
+
+/// References to MCP servers are hosted.
+static TOOL_CHANGE_TYPES: Words =
+    Words { harmless: &["tool_reference", "tool_definition"], versioned: &[], otherwise: HOSTED };
 
 /// A tool; without a type it is the caller's own.
 static TOOL: Shape = Shape {

@@ -5,7 +5,7 @@
 use strongroom_policy::claims::{Feature, Features};
 
 use super::tree::{
-    Effect, FREE, HOSTED, Member, REFERENCES, Shape, TIER, UNLISTED, Words, both, on, within,
+    Effect, FREE, HOSTED, Member, REFERENCES, Shape, TIER, UNLISTED, URLS, Words, both, on, within,
 };
 
 /// The body, and each request within a batch or a token count.
@@ -19,6 +19,9 @@ pub(super) static BODY: Shape = Shape {
         both("tools", Effect::TextGives(HOSTED), &TOOL),
         within("generationConfig", &GENERATION),
         on("cachedContent", Effect::Gives(REFERENCES)),
+        on("previousInteractionId", Effect::Gives(REFERENCES)),
+        on("webhookConfig", Effect::Gives(SERVERS)),
+        within("file", &FILE),
         within("generateContentRequest", &BODY),
         within("requests", &BODY),
         within("request", &BODY),
@@ -44,7 +47,6 @@ pub(super) static BODY: Shape = Shape {
         "embedContentConfig",
         "displayName",
         "metadata",
-        "file",
         "prompt",
         "temperature",
         "topP",
@@ -57,6 +59,9 @@ pub(super) static BODY: Shape = Shape {
 
 const STORED: Features = Features::NONE.with(Feature::StoredState);
 
+const SERVERS: Features = HOSTED.with(Feature::RemoteUrls);
+const RETRIEVAL: Features = SERVERS.with(Feature::ObjectReferences);
+
 static TIERS: Words = Words {
     harmless: &["auto", "default", "standard", "unspecified"],
     versioned: &[],
@@ -64,7 +69,7 @@ static TIERS: Words = Words {
 };
 
 static CONTENT: Shape = Shape {
-    members: &[within("parts", &PART)],
+    members: &[within("parts", &PART), both("tools", Effect::TextGives(HOSTED), &TOOL)],
     harmless: &["role"],
     rest: &ANY_PART,
     lacking: &[],
@@ -81,6 +86,8 @@ static PART: Shape = Shape {
         on("url", Effect::FileUri),
         within("functionResponse", &FUNCTION_RESPONSE),
         within("parts", &PART),
+        // No part has tools yet; a new one that does must not carry them past the claims.
+        both("tools", Effect::TextGives(HOSTED), &TOOL),
     ],
     harmless: &[
         "text",
@@ -118,7 +125,8 @@ static TOOL: Shape = Shape {
     members: &[
         on("functionDeclarations", Effect::Harmless),
         both("fileSearch", Effect::Gives(HOSTED), &FILE_SEARCH),
-        on("mcpServers", Effect::Gives(HOSTED.with(Feature::RemoteUrls))),
+        on("mcpServers", Effect::Gives(SERVERS)),
+        on("retrieval", Effect::Gives(RETRIEVAL)),
     ],
     harmless: &[],
     rest: &UNLISTED,
@@ -139,6 +147,32 @@ static GENERATION: Shape = Shape {
         on("candidateCount", Effect::Answers),
         on("sampleCount", Effect::Answers),
         on("storageUri", Effect::Gives(STORED)),
+        within("responseFormat", &RESPONSE_FORMAT),
+        on("webhookConfig", Effect::Gives(URLS)),
+        on("pubsubTopic", Effect::Gives(URLS)),
+    ],
+    harmless: &[],
+    rest: &FREE,
+    lacking: &[],
+};
+
+/// A video may be put into a bucket; a schema of text is free-form.
+static RESPONSE_FORMAT: Shape =
+    Shape { members: &[within("video", &VIDEO_FORMAT)], harmless: &[], rest: &FREE, lacking: &[] };
+
+static VIDEO_FORMAT: Shape = Shape {
+    members: &[on("gcsUri", Effect::Gives(STORED))],
+    harmless: &[],
+    rest: &FREE,
+    lacking: &[],
+};
+
+/// What is said of a file when it is uploaded or registered.
+static FILE: Shape = Shape {
+    members: &[
+        on("name", Effect::Gives(REFERENCES)),
+        on("uri", Effect::FileUri),
+        on("downloadUri", Effect::FileUri),
     ],
     harmless: &[],
     rest: &FREE,
@@ -146,7 +180,11 @@ static GENERATION: Shape = Shape {
 };
 
 static BATCH: Shape = Shape {
-    members: &[on("model", Effect::Model), within("inputConfig", &BATCH_INPUT)],
+    members: &[
+        on("model", Effect::Model),
+        within("inputConfig", &BATCH_INPUT),
+        on("webhookConfig", Effect::Gives(SERVERS)),
+    ],
     harmless: &["displayName", "priority"],
     rest: &UNLISTED,
     lacking: &[],

@@ -5,10 +5,10 @@
 
 use strongroom_policy::claims::{Feature, Features};
 
-use super::openai_tool::{MCP, TOOL};
+use super::openai_item::ITEM;
+use super::openai_tool::{CHOICE, MCP, TOOL, TUNNEL};
 use super::tree::{
-    Effect, FREE, HOSTED, Lacking, Member, REFERENCES, Shape, TIER, UNLISTED, Words, both, on,
-    within,
+    Effect, FREE, HOSTED, Member, REFERENCES, Shape, TIER, UNLISTED, URLS, Words, both, on, within,
 };
 
 /// The body.
@@ -19,8 +19,11 @@ pub(super) static BODY: Shape = Shape {
         on("models", Effect::ModelList),
         within("messages", &MESSAGE),
         within("input", &ITEM),
+        // Answers show that a stored prompt puts items here.
+        within("instructions", &ITEM),
         both("prompt", Effect::Prompts, &STORED_PROMPT),
         both("tools", Effect::TextGives(HOSTED), &TOOL),
+        within("tool_choice", &CHOICE),
         on("stream", Effect::Stream),
         on("n", Effect::Answers),
         on("best_of", Effect::Answers),
@@ -29,6 +32,8 @@ pub(super) static BODY: Shape = Shape {
         on("max_output_tokens", Effect::MaxOutput),
         on("store", Effect::Store),
         on("background", Effect::Background),
+        on("background_options", Effect::Gives(CONTINUED)),
+        both("prompt_cache_options", Effect::Unlisted, &CACHE_OPTIONS),
         // xAI: the answer is fetched later.
         on("deferred", Effect::WhenTrue(LATER)),
         on("service_tier", Effect::Word(&TIERS)),
@@ -39,12 +44,13 @@ pub(super) static BODY: Shape = Shape {
         on("file_id", Effect::Gives(REFERENCES)),
         on("file_ids", Effect::Gives(REFERENCES)),
         on("input_file_id", Effect::Gives(REFERENCES)),
+        on("part_ids", Effect::Gives(REFERENCES)),
         on("training_file", Effect::Gives(REFERENCES)),
         on("validation_file", Effect::Gives(REFERENCES)),
         on("server_url", Effect::Gives(MCP)),
         on("connector_id", Effect::Gives(HOSTED)),
         on("web_search_options", Effect::Gives(HOSTED)),
-        on("search_parameters", Effect::Gives(HOSTED)),
+        both("search_parameters", Effect::Gives(HOSTED), &SEARCH),
         on("plugins", Effect::Gives(HOSTED)),
         both("image_url", Effect::Url, &PART),
         both("file_url", Effect::Url, &PART),
@@ -80,7 +86,6 @@ pub(super) static BODY: Shape = Shape {
         "enable_thinking",
         "chat_template_kwargs",
         "parallel_tool_calls",
-        "tool_choice",
         "max_tool_calls",
         "functions",
         "function_call",
@@ -89,7 +94,6 @@ pub(super) static BODY: Shape = Shape {
         "metadata",
         "stream_options",
         "include",
-        "instructions",
         "truncation",
         "context_management",
         "safety_identifier",
@@ -139,7 +143,6 @@ pub(super) static BODY: Shape = Shape {
         "filename",
         "bytes",
         "mime_type",
-        "part_ids",
         "md5",
     ],
     rest: &UNLISTED,
@@ -147,6 +150,8 @@ pub(super) static BODY: Shape = Shape {
 };
 
 const LATER: Features = Features::NONE.with(Feature::StoredState).with(Feature::Background);
+
+const CONTINUED: Features = REFERENCES.with(Feature::Background);
 
 static TIERS: Words =
     Words { harmless: &["auto", "default", "standard"], versioned: &[], otherwise: TIER };
@@ -157,6 +162,8 @@ static MESSAGE: Shape = Shape {
         within("content", &PART),
         // The id of an earlier spoken answer.
         on("audio", Effect::ObjectGives(REFERENCES)),
+        both("tools", Effect::TextGives(HOSTED), &TOOL),
+        within("annotations", &CITATION),
     ],
     harmless: &[
         "role",
@@ -165,7 +172,6 @@ static MESSAGE: Shape = Shape {
         "tool_call_id",
         "function_call",
         "refusal",
-        "annotations",
         "reasoning",
         "reasoning_content",
         "reasoning_details",
@@ -177,7 +183,7 @@ static MESSAGE: Shape = Shape {
 };
 
 /// A part of a message's content, and whatever unknown object stands among them.
-static PART: Shape = Shape {
+pub(super) static PART: Shape = Shape {
     members: &[
         both("image_url", Effect::Url, &PART),
         both("file_url", Effect::Url, &PART),
@@ -188,11 +194,18 @@ static PART: Shape = Shape {
         on("file_ids", Effect::Gives(REFERENCES)),
         on("file_data", Effect::MaybeUrl),
         on("type", Effect::Harmless),
+        within("annotations", &CITATION),
+        // No part has these yet; a new one that does must not carry them past the claims.
+        both("tools", Effect::TextGives(HOSTED), &TOOL),
+        on("server_url", Effect::Gives(MCP)),
+        on("connector_id", Effect::Gives(HOSTED)),
+        on("tunnel_id", Effect::Gives(TUNNEL)),
+        on("vector_store_ids", Effect::Gives(REFERENCES)),
+        on("container_id", Effect::Gives(REFERENCES)),
     ],
     harmless: &[
         "text",
         "refusal",
-        "annotations",
         "logprobs",
         "detail",
         "filename",
@@ -203,97 +216,17 @@ static PART: Shape = Shape {
     lacking: &[],
 };
 
-static ANY_PART: Member = both("…", Effect::MaybeUrl, &PART);
+pub(super) static ANY_PART: Member = both("…", Effect::MaybeUrl, &PART);
 
-/// An item of a Responses input.
-static ITEM: Shape = Shape {
+/// Where a sentence or a search result comes from. Its addresses are labels; its ids are of stored files.
+pub(super) static CITATION: Shape = Shape {
     members: &[
-        on("type", Effect::Word(&ITEM_TYPES)),
-        on("role", Effect::Harmless),
-        within("content", &PART),
-        within("output", &PART),
-        on("encrypted_content", Effect::Harmless),
-        both("image_url", Effect::Url, &PART),
-        both("file_url", Effect::Url, &PART),
         on("file_id", Effect::Gives(REFERENCES)),
-        on("file_data", Effect::MaybeUrl),
+        on("container_id", Effect::Gives(REFERENCES)),
     ],
-    harmless: &[
-        "id",
-        "status",
-        "phase",
-        "text",
-        "name",
-        "namespace",
-        "arguments",
-        "call_id",
-        "summary",
-        "input",
-        "action",
-        "actions",
-        "queries",
-        "results",
-        "code",
-        "container_id",
-        "outputs",
-        "operation",
-        "error",
-        "server_label",
-        "tools",
-        "execution",
-        "created_by",
-        "approve",
-        "reason",
-        "approval_request_id",
-        "pending_safety_checks",
-        "acknowledged_safety_checks",
-        "max_output_length",
-        "cache_control",
-    ],
-    rest: &ANY_PART,
-    lacking: &[
-        // `{"id": "msg_…"}` is an item_reference whose type is left out.
-        Lacking { of_type: None, without: &["type", "role"], gives: REFERENCES },
-        // Reasoning by id alone is looked up in the account.
-        Lacking { of_type: Some("reasoning"), without: &["encrypted_content"], gives: REFERENCES },
-    ],
-};
-
-/// `item_reference`, `image_generation_call` (its image is looked up by id) and unknown types are references.
-static ITEM_TYPES: Words = Words {
-    harmless: &[
-        "message",
-        "reasoning",
-        "compaction",
-        "function_call",
-        "function_call_output",
-        "custom_tool_call",
-        "custom_tool_call_output",
-        "local_shell_call",
-        "local_shell_call_output",
-        "shell_call",
-        "shell_call_output",
-        "apply_patch_call",
-        "apply_patch_call_output",
-        "computer_call",
-        "computer_call_output",
-        "web_search_call",
-        "file_search_call",
-        "code_interpreter_call",
-        "mcp_list_tools",
-        "mcp_call",
-        "mcp_approval_request",
-        "mcp_approval_response",
-        "tool_search_call",
-        "tool_search_output",
-        // moderations and multimodal embeddings
-        "text",
-        "image_url",
-        "input_text",
-        "input_image",
-    ],
-    versioned: &[],
-    otherwise: REFERENCES,
+    harmless: &[],
+    rest: &FREE,
+    lacking: &[],
 };
 
 /// A prompt kept at the provider; the values of its variables carry names that the user chose.
@@ -309,6 +242,21 @@ static VARIABLES: Shape =
 
 static AUDIO: Shape = Shape {
     members: &[on("voice", Effect::ObjectGives(REFERENCES))],
+    harmless: &[],
+    rest: &FREE,
+    lacking: &[],
+};
+
+static CACHE_OPTIONS: Shape = Shape {
+    members: &[on("comparison_response_id", Effect::Gives(REFERENCES))],
+    harmless: &[],
+    rest: &FREE,
+    lacking: &[],
+};
+
+/// xAI: a source may be a feed at an address.
+static SEARCH: Shape = Shape {
+    members: &[within("sources", &SEARCH), on("links", Effect::Gives(URLS))],
     harmless: &[],
     rest: &FREE,
     lacking: &[],

@@ -5,17 +5,25 @@
 
 use strongroom_policy::claims::{Feature, Features};
 
-use super::tree::{Effect, FREE, HOSTED, Lacking, REFERENCES, Shape, Words, both, on};
+use super::openai::PART;
+use super::tree::{Effect, FREE, HOSTED, Lacking, REFERENCES, Shape, Words, both, on, within};
 
 /// An MCP server elsewhere.
 pub(super) const MCP: Features = HOSTED.with(Feature::RemoteUrls);
+
+/// An MCP server behind a tunnel of the account.
+pub(super) const TUNNEL: Features = HOSTED.with(Feature::ObjectReferences);
 
 /// A tool. Its type decides; the rest belongs to types that are hosted anyway, or is free-form.
 pub(super) static TOOL: Shape = Shape {
     members: &[
         on("type", Effect::Word(&TOOL_TYPES)),
         on("server_url", Effect::Gives(MCP)),
+        // A `namespace` holds tools.
+        both("tools", Effect::TextGives(HOSTED), &TOOL),
         on("connector_id", Effect::Gives(HOSTED)),
+        on("tunnel_id", Effect::Gives(TUNNEL)),
+        within("input_image_mask", &PART),
         on("vector_store_ids", Effect::Gives(REFERENCES)),
         on("collection_ids", Effect::Gives(REFERENCES)),
         on("file_ids", Effect::Gives(REFERENCES)),
@@ -28,12 +36,13 @@ pub(super) static TOOL: Shape = Shape {
 };
 
 static TOOL_TYPES: Words = Words {
-    harmless: &["function", "custom", "local_shell", "apply_patch"],
+    harmless: &["function", "custom", "namespace", "local_shell", "apply_patch"],
     versioned: &[],
     otherwise: HOSTED,
 };
 
-static CONTAINER: Shape = Shape {
+/// Where code runs.
+pub(super) static CONTAINER: Shape = Shape {
     members: &[
         on("container_id", Effect::Gives(REFERENCES)),
         on("file_ids", Effect::Gives(REFERENCES)),
@@ -42,4 +51,36 @@ static CONTAINER: Shape = Shape {
     harmless: &[],
     rest: &FREE,
     lacking: &[],
+};
+
+/// Which tools may be chosen. The SDK types them as any object, so they are read like tools.
+pub(super) static CHOICE: Shape = Shape {
+    members: &[
+        on("type", Effect::Word(&CHOICE_TYPES)),
+        both("tools", Effect::TextGives(HOSTED), &TOOL),
+        within("allowed_tools", &CHOICE),
+        on("server_url", Effect::Gives(MCP)),
+        on("connector_id", Effect::Gives(HOSTED)),
+    ],
+    harmless: &[],
+    rest: &FREE,
+    lacking: &[],
+};
+
+/// Another choice names a hosted tool.
+static CHOICE_TYPES: Words = Words {
+    harmless: &[
+        "function",
+        "custom",
+        "allowed_tools",
+        "local_shell",
+        "apply_patch",
+        "auto",
+        "none",
+        "required",
+        "any",
+        "tool",
+    ],
+    versioned: &[],
+    otherwise: HOSTED,
 };
