@@ -193,6 +193,7 @@ fn start(errand: &Path, call: &Path, root: &Path, more: &[&str]) -> Child {
         program: Path::new(env!("CARGO_BIN_EXE_strongroom-courier")),
         arguments: &arguments,
         user: None,
+        network: spawn::Network::Host,
         inherited: &[theirs.as_fd()],
         keep_environment: &["RUST_LOG", "RUST_BACKTRACE"],
     };
@@ -207,8 +208,14 @@ fn start(errand: &Path, call: &Path, root: &Path, more: &[&str]) -> Child {
 /// Stands in for a process that was waited for.
 fn idle() -> Child {
     let program = Path::new("/bin/true");
-    let child =
-        spawn::Child { program, arguments: &[], user: None, inherited: &[], keep_environment: &[] };
+    let child = spawn::Child {
+        program,
+        arguments: &[],
+        user: None,
+        network: spawn::Network::Host,
+        inherited: &[],
+        keep_environment: &[],
+    };
     child.start().unwrap()
 }
 
