@@ -119,6 +119,13 @@ struct RuleArguments {
 }
 
 impl RuleArguments {
+    fn is_empty(&self) -> bool {
+        self.models.is_empty()
+            && self.features.is_empty()
+            && self.betas.is_empty()
+            && self.expires.is_none()
+    }
+
     fn rules(self) -> CredentialRules {
         CredentialRules {
             models: pick::choice(self.models),
@@ -142,6 +149,11 @@ pub(crate) fn run(arguments: Arguments, desk: &Desk) -> Outcome {
         Verb::Rotate { credential, source, no_test } => rotate(&credential, source, no_test, desk),
         Verb::Delete { credential, confirmation } => delete(&credential, &confirmation, desk),
         Verb::Rules { credential, rules } => {
+            if rules.is_empty() {
+                let what = "no rule is named, and every rule that is not named is lifted";
+                return Err(Failure::argument(what)
+                    .next("name at least one, as --models gpt-4o-mini; --models '*' allows all"));
+            }
             let request = Request::CredentialRules(credential, Box::new(rules.rules()));
             desk.link()?.tell(&request)?;
             done(desk.form, json!({"changed": true}), "rules replaced");

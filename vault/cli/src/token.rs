@@ -100,6 +100,11 @@ fn create(arguments: CreateArguments, desk: &Desk) -> Outcome {
         calls_per_minute: rate,
     };
     let wish = TokenWish { user, label, scope, credential };
+    // Before the token is made: one whose text went nowhere would live on.
+    if let Some(file) = file.as_deref().filter(|file| file.exists()) {
+        return Err(Failure::file(file, "exists; a token is never written over a file")
+            .next("name another file, or move that one away"));
+    }
     let (id, text) = make(&mut desk.link()?, wish)?;
     if let Some(file) = &file {
         save(file, &text, None)?;

@@ -119,7 +119,7 @@ fn a_vault_with_one_flipped_byte_is_refused_or_complete_and_never_less() {
     let (mut appliance, token) = Appliance::stocked();
     let before = appliance.json(&["credential", "list"], b"")["credentials"].clone();
     appliance.stop();
-    // sled rewrites what it cannot read, so every turn begins with the whole directory as it was.
+    // What opens goes on writing, so every turn begins with the whole directory as it was.
     let (vault, kept) = (appliance.data().join("vault"), appliance.scratch().join("kept"));
     restore(&vault, &kept);
     for (name, flips) in [("db", 8), ("manifest", 3), ("keyring", 3), ("seal", 3)] {
@@ -143,6 +143,8 @@ fn a_vault_with_one_flipped_byte_is_refused_or_complete_and_never_less() {
                 // A seal that does not open is told like a wrong passphrase.
                 let told = (5..=8).contains(&code) || (name == "seal" && code == 1);
                 assert!(told, "{name} byte {at}: {code}\n{}", appliance.log());
+                let left = fs::read(&file).expect("a file");
+                assert!(left == damaged, "{name} byte {at}: the evidence was rewritten");
             } else {
                 // A byte that no record needs: all that was there is there.
                 let after = appliance.json(&["credential", "list"], b"");

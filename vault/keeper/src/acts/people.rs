@@ -179,5 +179,6 @@ pub(super) fn taken(what: &str, label: &Label) -> Fault {
 }
 
 pub(super) fn gone(what: &str) -> Fault {
-    fault("SR-PICK-002", format!("the {what} is gone"), "list what there is")
+    let next = format!("see 'strongroom {what} list' for what there is");
+    fault("SR-PICK-002", format!("there is no such {what}"), &next)
 }
