@@ -44,6 +44,17 @@ pub(crate) struct Common {
     pub(crate) demo: bool,
 }
 
+impl Common {
+    /// The words that name this install in another command.
+    fn place(&self) -> String {
+        match &self.dir {
+            Some(dir) => format!("--dir '{}'", dir.display()),
+            None if self.demo => "--demo".to_owned(),
+            None => String::new(),
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Start the whole appliance on this machine, and explain the next step
@@ -107,6 +118,7 @@ impl Cli {
         match dispatch(self.command, &self.common, form) {
             Ok(code) => code,
             Err(failure) => {
+                let failure = failure.at(&self.common.place());
                 out::failure(form, &failure);
                 ExitCode::from(failure.exit)
             }

@@ -94,6 +94,17 @@ impl Failure {
         self
     }
 
+    /// Makes the commands of the next step speak of the same install as the command that failed.
+    pub(crate) fn at(mut self, place: &str) -> Self {
+        if let Some(next) = self.next.as_mut().filter(|_| !place.is_empty()) {
+            for verb in VERBS {
+                *next = next
+                    .replace(&format!("strongroom {verb}"), &format!("strongroom {place} {verb}"));
+            }
+        }
+        self
+    }
+
     /// Ends with another exit code.
     pub(crate) fn exit(mut self, exit: u8) -> Self {
         self.exit = exit;
@@ -117,6 +128,24 @@ impl Failure {
     }
 }
 
+/// The commands that next steps name.
+const VERBS: [&str; 14] = [
+    "up",
+    "init",
+    "unseal",
+    "seal",
+    "status",
+    "doctor",
+    "credential",
+    "provider",
+    "token",
+    "user",
+    "workspace",
+    "audit",
+    "usage",
+    "env",
+];
+
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
         let Fault { code, message, next, exit } = fault;
@@ -131,5 +160,24 @@ impl Display for Failure {
             Some(next) => write!(f, "\n  next: {next}"),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Code, Failure};
+
+    #[test]
+    fn the_next_step_speaks_of_the_same_install() {
+        let failure = || {
+            Failure::new(Code::Link, "x").next("run 'strongroom unseal', then strongroom status")
+        };
+        assert_eq!(
+            failure().at("--demo").next.as_deref(),
+            Some("run 'strongroom --demo unseal', then strongroom --demo status")
+        );
+        assert_eq!(failure().at("").next, failure().next);
+        let placed = Failure::new(Code::Link, "x").next("strongroom --demo up");
+        assert_eq!(placed.at("--demo").next.as_deref(), Some("strongroom --demo up"));
     }
 }
