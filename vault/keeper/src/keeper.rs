@@ -82,7 +82,7 @@ pub struct Keeper {
     pub state: RefCell<State>,
     /// One act at a time, so that what it checked still holds when it is durable.
     pub acts: Mutex<()>,
-    /// Probes under way; an act each, so at most one.
+    /// Probes under way, a few at most.
     pub probes: RefCell<BTreeMap<CallId, (ProbeWaiter, Option<Outcome>)>>,
     gateways: RefCell<Vec<Rc<Outbox>>>,
     courier: RefCell<Option<Rc<Outbox>>>,

@@ -16,7 +16,7 @@ use nix::fcntl::{Flock, FlockArg};
 use strongroom_protocol::operator::{Check, Verdict};
 use strongroom_store::StoreError;
 use strongroom_store::check::{CheckError, check_copy};
-use strongroom_sys::confine::{Report, State as LayerState};
+use strongroom_sys::confine::{Layer, Report, State as LayerState};
 use strongroom_sys::inherited::take_unix_stream;
 use strongroom_sys::peer::Peer;
 use strongroom_sys::socket_directory::SocketDirectory;
@@ -227,6 +227,13 @@ fn checks(report: &Report, network: Check) -> Vec<Check> {
     let mut checks = vec![network];
     for (layer, state) in &report.layers {
         let (verdict, detail, fix) = match state {
+            // The pages are there, and the keys are not moved into them yet: not a protection to report.
+            LayerState::Present if *layer == Layer::SecretMemory => (
+                Verdict::Warn,
+                "offered by the kernel; keys lie in ordinary memory that is wiped when freed"
+                    .to_owned(),
+                Some("keep root, ptrace and swap away from this host".to_owned()),
+            ),
             LayerState::Present => (Verdict::Ok, "in force".to_owned(), None),
             LayerState::Weaker(how) => (
                 Verdict::Warn,

@@ -146,16 +146,6 @@ impl Tickets {
         self.of_one.clear();
         std::mem::take(&mut self.running).into_keys().collect()
     }
-
-    /// How many calls are under way.
-    pub fn len(&self) -> usize {
-        self.running.len()
-    }
-
-    /// Whether none is.
-    pub fn is_empty(&self) -> bool {
-        self.running.is_empty()
-    }
 }
 
 fn leave(of_one: &mut HashMap<UserId, usize>, user: UserId) {
