@@ -5,27 +5,23 @@
 //! Invariant: what is not of our form is neither kept nor logged.
 //! Distrusts: every header and the query.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
 use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::token::check_token;
 
+use crate::request::Lines;
+
 /// The headers in which the providers' SDKs send a key, besides `authorization`.
-pub static KEY_HEADERS: [HeaderName; 3] = [
-    HeaderName::from_static("x-api-key"),
-    HeaderName::from_static("x-goog-api-key"),
-    HeaderName::from_static("api-key"),
-];
+pub const KEY_HEADERS: [&str; 3] = ["x-api-key", "x-goog-api-key", "api-key"];
 
 /// The token of a request.
 ///
 /// # Errors
 /// [`Refusal::TokenMissing`] without any; [`Refusal::TokenForeign`] for two values, or one that is not of our form.
-pub fn token(headers: &HeaderMap, query_key: Option<&str>) -> Result<SecretBytes, Refusal> {
+pub fn token(lines: &Lines<'_>, query_key: Option<&str>) -> Result<SecretBytes, Refusal> {
     let mut found: Option<&[u8]> = None;
-    let bearers =
-        headers.get_all(header::AUTHORIZATION).iter().map(|value| bearer(value.as_bytes()));
-    let keys = KEY_HEADERS.iter().flat_map(|name| headers.get_all(name)).map(HeaderValue::as_bytes);
+    let bearers = lines.all("authorization").map(bearer);
+    let keys = lines.iter().filter(|(name, _)| KEY_HEADERS.contains(name)).map(|(_, value)| value);
     for value in bearers.chain(keys).chain(query_key.map(str::as_bytes)) {
         match found {
             _ if value.is_empty() => {}
@@ -52,22 +48,18 @@ const BEARER: &[u8] = b"Bearer ";
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
     use strongroom_policy::refusal::Refusal;
     use strongroom_protocol::token::write_token;
 
     use super::token;
+    use crate::request::Lines;
 
     fn ours(seed: u8) -> String {
         write_token(&[seed; 32]).expose(|text| String::from_utf8(text.to_vec()).unwrap())
     }
 
-    fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in list {
-            headers.append(*name, value.parse().unwrap());
-        }
-        headers
+    fn headers<'r>(list: &[(&'r str, &'r str)]) -> Lines<'r> {
+        list.iter().map(|(name, value)| (*name, value.as_bytes())).collect()
     }
 
     #[test]
@@ -83,7 +75,7 @@ mod tests {
             let found = token(&headers(&list), None).unwrap();
             assert!(found.expose(|bytes| bytes == ours.as_bytes()), "{:?}", list[0].0);
         }
-        assert!(token(&HeaderMap::new(), Some(&ours)).is_ok());
+        assert!(token(&Lines::default(), Some(&ours)).is_ok());
     }
 
     #[test]
@@ -101,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_foreign_key_is_named_as_such_and_an_absent_one_as_missing() {
-        assert_eq!(token(&HeaderMap::new(), None).unwrap_err(), Refusal::TokenMissing);
+        assert_eq!(token(&Lines::default(), None).unwrap_err(), Refusal::TokenMissing);
         assert_eq!(token(&headers(&[("x-api-key", "")]), None).unwrap_err(), Refusal::TokenMissing);
         assert_eq!(
             token(&headers(&[("authorization", "Bearer")]), None).unwrap_err(),

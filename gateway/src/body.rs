@@ -6,11 +6,7 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, header};
-use http_body::Body as _;
-use http_body_util::BodyExt;
 use strongroom_policy::claims::{Claims, Length};
 use strongroom_policy::dialect::Dialect;
 use strongroom_policy::name::{ModelName, ProviderName};
@@ -26,6 +22,8 @@ use crate::budget::Hold;
 use crate::connection::Visitor;
 use crate::exchange::ONE_WRITE_BYTES;
 use crate::gateway::Gateway;
+use crate::incoming::Incoming;
+use crate::request::Lines;
 use crate::upload::{BODY_IDLE, Source, is_slow};
 
 /// How long a body of unknown length may take to turn out empty, on a path that takes none.
@@ -50,7 +48,7 @@ pub(crate) struct Reading<'a> {
     pub(crate) dialect: Dialect,
     pub(crate) target: &'a Target,
     pub(crate) path_model: Option<ModelName>,
-    pub(crate) headers: &'a HeaderMap,
+    pub(crate) lines: &'a Lines<'a>,
     /// `content-length`.
     pub(crate) announced: Option<u64>,
 }
@@ -67,7 +65,7 @@ impl Reading<'_> {
     ///
     /// # Errors
     /// The refusal to answer with.
-    pub(crate) async fn read(self, kind: BodyKind, body: Body) -> Result<Read, Refused> {
+    pub(crate) async fn read(self, kind: BodyKind, body: Incoming) -> Result<Read, Refused> {
         let mut pull = Pull::new(self, body);
         match kind {
             BodyKind::Empty => pull.empty().await,
@@ -78,15 +76,15 @@ impl Reading<'_> {
     }
 
     fn content_type(&self) -> &str {
-        let value = self.headers.get(header::CONTENT_TYPE);
-        value.and_then(|value| value.to_str().ok()).unwrap_or_default()
+        let value = self.lines.first("content-type");
+        value.and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default()
     }
 }
 
 /// A body being pulled in.
 struct Pull<'a> {
     reading: Reading<'a>,
-    body: Body,
+    body: Incoming,
     kept: Kept,
     hold: Hold,
     received: u64,
@@ -102,7 +100,7 @@ struct Kept {
 }
 
 impl<'a> Pull<'a> {
-    fn new(reading: Reading<'a>, body: Body) -> Self {
+    fn new(reading: Reading<'a>, body: Incoming) -> Self {
         let begun = Instant::now();
         Self {
             reading,
@@ -118,7 +116,7 @@ impl<'a> Pull<'a> {
     async fn empty(&mut self) -> Result<Read, Refused> {
         let empty = match self.reading.announced {
             Some(length) => length == 0,
-            None => self.body.is_end_stream() || self.ends_soon().await?,
+            None => self.body.is_over() || self.ends_soon().await?,
         };
         if !empty {
             return Err(plain(Refusal::BodyInvalid, "this path takes no body"));
@@ -218,29 +216,24 @@ impl<'a> Pull<'a> {
 
     /// The next bytes, once there is room for them; `None` at the end.
     async fn piece(&mut self) -> Result<Option<Bytes>, Refused> {
-        while !self.body.is_end_stream() {
-            let frame = match timeout(BODY_IDLE, self.body.frame()).await {
-                Err(_) => return Err(Refused::plain(Refusal::BodySlow)),
-                Ok(None) => break,
-                Ok(Some(Err(_))) => return Err(Refused::plain(Refusal::Cancelled)),
-                Ok(Some(Ok(frame))) => frame,
-            };
-            // Trailers travel neither way.
-            let Ok(data) = frame.into_data() else { continue };
-            if data.is_empty() {
-                continue;
-            }
-            self.received += u64::try_from(data.len()).unwrap_or(u64::MAX);
-            if is_slow(self.begun.elapsed(), self.received) {
-                return Err(Refused::plain(Refusal::BodySlow));
-            }
-            if self.received > STRANGER_BYTES && self.reading.announced.is_none() {
-                self.identify().await?;
-                self.grow(self.received.next_power_of_two().min(MAX_JSON_BYTES)).await?;
-            }
-            return Ok(Some(data));
+        if self.body.is_over() {
+            return Ok(None);
         }
-        Ok(None)
+        let data = match timeout(BODY_IDLE, self.body.piece()).await {
+            Err(_) => return Err(Refused::plain(Refusal::BodySlow)),
+            Ok(Ok(None)) => return Ok(None),
+            Ok(Err(fault)) => return Err(Refused::plain(fault.into())),
+            Ok(Ok(Some(data))) => data,
+        };
+        self.received += u64::try_from(data.len()).unwrap_or(u64::MAX);
+        if is_slow(self.begun.elapsed(), self.received) {
+            return Err(Refused::plain(Refusal::BodySlow));
+        }
+        if self.received > STRANGER_BYTES && self.reading.announced.is_none() {
+            self.identify().await?;
+            self.grow(self.received.next_power_of_two().min(MAX_JSON_BYTES)).await?;
+        }
+        Ok(Some(data))
     }
 
     /// Asks the keeper once whether this caller may call this provider at all.
@@ -268,7 +261,7 @@ impl<'a> Pull<'a> {
 
     /// What was read, and, when asked for, what still comes.
     fn source(&mut self, more: bool) -> Source {
-        let rest = more.then(|| std::mem::take(&mut self.body));
+        let rest = more.then(|| std::mem::replace(&mut self.body, Incoming::Here(Bytes::new())));
         Source { first: self.kept.take(), rest, hold: std::mem::take(&mut self.hold) }
     }
 }

@@ -6,10 +6,6 @@
 
 use std::sync::Arc;
 
-use axum::extract::Request;
-use axum::response::Response;
-use http::request::Parts;
-use http_body::Body as _;
 use strongroom_policy::dialect::Dialect;
 use strongroom_policy::name::{ModelName, ProviderName};
 use strongroom_policy::refusal::Refusal;
@@ -19,29 +15,42 @@ use strongroom_protocol::SecretBytes;
 use strongroom_protocol::ask::{CallAsk, Refused, Route, Snapshot, VaultState};
 use tokio::time::Instant;
 
-use crate::answer::{Told, respond};
+use crate::answer::{AnswerBody, HeadSink, ReplyBody, Told, respond};
 use crate::authenticate;
 use crate::body::{Read, Reading};
 use crate::connection::{MAX_HEADERS, Visitor};
 use crate::exchange::{BorrowedHead, Exchange};
 use crate::gateway::Gateway;
 use crate::head::{Head, refuse_upgrade, travelling};
+use crate::incoming::Incoming;
 use crate::place::{Place, Prefix, check_authority};
+use crate::request::RequestHead;
 use crate::wording::{self, Stream};
 
-/// Makes one call and answers it, whatever happens, in the route's dialect.
-pub(crate) async fn call(gateway: Arc<Gateway>, prefix: Prefix, request: Request) -> Response {
-    let mut dialect = match prefix {
-        Prefix::BuiltIn(dialect) => dialect,
-        Prefix::Named => Dialect::OpenAi,
-    };
-    match make(&gateway, prefix, request, &mut dialect).await {
-        Ok(response) => response,
-        Err(refused) => {
-            gateway.metrics.refused(refused.refusal);
-            wording::response(dialect, &refused)
-        }
+/// Makes one call: writes the answer's head, whatever happens in the route's dialect, and yields its body.
+pub(crate) async fn call(
+    (gateway, visitor): (&Gateway, &Visitor),
+    prefix: Prefix,
+    head: &RequestHead<'_>,
+    body: Incoming,
+    sink: &mut impl HeadSink,
+) -> ReplyBody {
+    let mut dialect = prefix.dialect();
+    match make((gateway, visitor), (prefix, head), body, &mut dialect, sink).await {
+        Ok(body) => ReplyBody::Provider(Box::new(body)),
+        Err(refused) => refuse(gateway, dialect, &refused, sink),
     }
+}
+
+/// Refuses a call.
+pub(crate) fn refuse(
+    gateway: &Gateway,
+    dialect: Dialect,
+    refused: &Refused,
+    sink: &mut impl HeadSink,
+) -> ReplyBody {
+    gateway.metrics.refused(refused.refusal);
+    ReplyBody::Ours(wording::refuse(dialect, refused, sink))
 }
 
 /// A request whose head was read.
@@ -57,22 +66,20 @@ struct Asked {
 }
 
 async fn make(
-    gateway: &Gateway,
-    prefix: Prefix,
-    request: Request,
+    (gateway, visitor): (&Gateway, &Visitor),
+    (prefix, head): (Prefix, &RequestHead<'_>),
+    body: Incoming,
     dialect: &mut Dialect,
-) -> Result<Response, Refused> {
-    let (parts, body) = request.into_parts();
-    let visitor =
-        parts.extensions.get::<Arc<Visitor>>().ok_or(Refused::plain(Refusal::Internal))?;
-    // Before anything is waited for: a head of a few wire bytes can unpack to very many fields.
-    if parts.headers.len() > MAX_HEADERS {
+    sink: &mut impl HeadSink,
+) -> Result<AnswerBody, Refused> {
+    // Before anything is waited for: an HTTP/2 head of a few wire bytes can unpack to very many fields.
+    if head.lines.count() > MAX_HEADERS {
         return Err(Refused::plain(Refusal::HeadInvalid));
     }
     let snapshot = gateway.keeper.snapshot();
-    let asked = read_head(&snapshot, prefix, &parts, dialect).map_err(Refused::plain)?;
-    let headers = travelling(&parts.headers).map_err(Refused::plain)?;
-    let ahead = if body.is_end_stream() { 0 } else { asked.head.length.unwrap_or(u64::MAX) };
+    let asked = read_head(&snapshot, prefix, head, dialect).map_err(Refused::plain)?;
+    let headers = travelling(&head.lines).map_err(Refused::plain)?;
+    let ahead = if body.is_over() { 0 } else { asked.head.length.unwrap_or(u64::MAX) };
     let _place = visitor.place(&gateway.bodies, ahead).await.map_err(Refused::plain)?;
     let reading = Reading {
         gateway,
@@ -82,7 +89,7 @@ async fn make(
         dialect: asked.dialect,
         target: &asked.target,
         path_model: asked.path_model,
-        headers: &parts.headers,
+        lines: &head.lines,
         announced: asked.head.length,
     };
     let Read { claims, length, source } = reading.read(asked.body, body).await?;
@@ -113,33 +120,33 @@ async fn make(
     let named = |refusal| Refused { call: Some(call), ..Refused::plain(refusal) };
     let head = BorrowedHead { ticket, headers, length };
     let mut exchange = Exchange::begin(lane, &head, source).await.map_err(named)?;
-    let head = exchange.head().await.map_err(named)?;
-    gateway.metrics.answered(&provider, head.status);
-    respond(head, exchange, call, told).map_err(named)
+    let payload = exchange.head().await.map_err(named)?;
+    let (status, body) = respond(&payload, exchange, call, told, sink).map_err(named)?;
+    gateway.metrics.answered(&provider, status.as_u16());
+    Ok(body)
 }
 
 /// Reads all of the head that is said to the keeper.
 fn read_head(
     snapshot: &Snapshot,
     prefix: Prefix,
-    parts: &Parts,
+    request: &RequestHead<'_>,
     dialect: &mut Dialect,
 ) -> Result<Asked, Refusal> {
-    let (uri, headers) = (&parts.uri, &parts.headers);
-    refuse_upgrade(headers)?;
-    let place = Place::read(prefix, uri)?;
+    refuse_upgrade(&request.lines)?;
+    let place = Place::read(prefix, request.target)?;
     *dialect = place.dialect;
     let provider = place.provider_name();
     let route = provider.as_ref().ok().and_then(|name| route(snapshot, name));
     *dialect = route.map_or(place.dialect, |route| route.dialect);
-    let proof = authenticate::token(headers, place.key.as_ref().map(|key| key.as_str()))?;
+    let proof = authenticate::token(&request.lines, place.key.as_ref().map(|key| key.as_str()))?;
     ready(snapshot.state)?;
     let (provider, route) = (provider?, route.ok_or(Refusal::ProviderUnknown)?);
-    let method = Method::parse(parts.method.as_str()).ok_or(Refusal::MethodUnknown)?;
+    let method = Method::parse(request.method).ok_or(Refusal::MethodUnknown)?;
     let target = place.target()?;
     let (body, path_model) = path(route, method, &target)?;
-    check_authority(uri, headers)?;
-    let head = Head::read(route.dialect, parts.version, headers)?;
+    check_authority(request)?;
+    let head = Head::read(route.dialect, request.version, &request.lines)?;
     let dialect = route.dialect;
     Ok(Asked { proof, provider, dialect, method, target, body, path_model, head })
 }

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use serde::Serialize;
 use strongroom_policy::claims::Length;
 use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::ask::Ticket;
-use strongroom_protocol::call::{AnswerHead, FrameHeader, FrameKind, HEADER_BYTES, encode};
+use strongroom_protocol::call::{FrameHeader, FrameKind, HEADER_BYTES, encode};
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::runtime::Handle;
@@ -100,11 +100,11 @@ impl Exchange {
         Ok(exchange)
     }
 
-    /// Waits for the answer's head.
+    /// Waits for the answer's head, and yields its payload.
     ///
     /// # Errors
     /// The courier's refusal, or ours when the lane breaks.
-    pub(crate) async fn head(&mut self) -> Result<AnswerHead, Refusal> {
+    pub(crate) async fn head(&mut self) -> Result<BytesMut, Refusal> {
         let head = std::future::poll_fn(|cx| match &mut self.inbox {
             Some(inbox) => inbox.poll_head(cx),
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
@@ -123,17 +123,21 @@ impl Exchange {
         }
     }
 
-    /// Takes what is readable of the body, and tells the end when it has come.
-    pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<(Bytes, Option<Ending>)> {
+    /// Appends what is readable of the body, and tells the end when it has come.
+    pub(crate) fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        data: &mut BytesMut,
+    ) -> Poll<Option<Ending>> {
         let Some(inbox) = &mut self.inbox else {
-            return Poll::Ready((Bytes::new(), Some(Ending::Broken(Refusal::Internal))));
+            return Poll::Ready(Some(Ending::Broken(Refusal::Internal)));
         };
-        Poll::Ready(match std::task::ready!(inbox.poll_body(cx)) {
-            Ok((data, None)) => (data, None),
-            Ok((data, Some(terminal))) => (data, Some(self.settle(terminal))),
+        Poll::Ready(match std::task::ready!(inbox.poll_body(cx, data)) {
+            Ok(None) => None,
+            Ok(Some(terminal)) => Some(self.settle(terminal)),
             Err(_) => {
                 self.lose();
-                (Bytes::new(), Some(Ending::Broken(Refusal::CourierUnavailable)))
+                Some(Ending::Broken(Refusal::CourierUnavailable))
             }
         })
     }

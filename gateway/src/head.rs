@@ -4,12 +4,15 @@
 //! Invariant: a header that matters comes once; what travels is visible ASCII.
 //! Distrusts: every header.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use http::Version;
+use strongroom_http1::decimal;
 use strongroom_policy::dialect::Dialect;
 use strongroom_policy::name::{BetaName, Label};
 use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::ask::MAX_BETAS;
 use strongroom_protocol::call::MAX_HEADERS;
+
+use crate::request::Lines;
 
 /// What of a request's head is said to the keeper; the headers that travel are read by [`travelling`].
 #[derive(Debug)]
@@ -45,17 +48,17 @@ const TRAVEL: [&str; 15] = [
 const TRAVEL_PREFIXES: [&str; 2] = ["x-stainless-", "x-goog-upload-"];
 
 /// Headers of which a second one could be read in place of the first.
-const ONCE: [HeaderName; 6] = [
-    header::CONTENT_LENGTH,
-    header::CONTENT_TYPE,
-    header::CONTENT_ENCODING,
-    header::TRANSFER_ENCODING,
-    header::USER_AGENT,
+const ONCE: [&str; 6] = [
+    "content-length",
+    "content-type",
+    "content-encoding",
+    "transfer-encoding",
+    "user-agent",
     CHOICE,
 ];
 
-const CHOICE: HeaderName = HeaderName::from_static("x-strongroom-credential");
-const ANTHROPIC_BETA: HeaderName = HeaderName::from_static("anthropic-beta");
+const CHOICE: &str = "x-strongroom-credential";
+const ANTHROPIC_BETA: &str = "anthropic-beta";
 /// Longest value that travels, bytes.
 const MAX_VALUE_BYTES: usize = 4096;
 /// All that travels must fit one frame with room for the ticket.
@@ -65,8 +68,8 @@ const MAX_TRAVELLING_BYTES: usize = 32 * 1024;
 ///
 /// # Errors
 /// [`Refusal::UpgradeUnsupported`].
-pub(crate) fn refuse_upgrade(headers: &HeaderMap) -> Result<(), Refusal> {
-    if headers.contains_key(header::UPGRADE) || headers.contains_key(header::SEC_WEBSOCKET_KEY) {
+pub(crate) fn refuse_upgrade(lines: &Lines<'_>) -> Result<(), Refusal> {
+    if lines.contains("upgrade") || lines.contains("sec-websocket-key") {
         return Err(Refusal::UpgradeUnsupported);
     }
     Ok(())
@@ -80,24 +83,25 @@ impl Head {
     pub(crate) fn read(
         dialect: Dialect,
         version: Version,
-        headers: &HeaderMap,
+        lines: &Lines<'_>,
     ) -> Result<Self, Refusal> {
-        for name in &ONCE {
-            if headers.get_all(name).iter().nth(1).is_some() {
+        for name in ONCE {
+            if lines.all(name).nth(1).is_some() {
                 return Err(Refusal::HeadInvalid);
             }
         }
-        check_framing(version, headers)?;
-        if headers.get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity") {
+        check_framing(version, lines)?;
+        if lines.first("content-encoding").is_some_and(|value| value != b"identity") {
             return Err(Refusal::BodyUnsupported);
         }
-        let length = headers.get(header::CONTENT_LENGTH).map(length).transpose()?;
-        let choice = headers.get(CHOICE).map(|value| {
-            let text = value.to_str().map_err(|_| Refusal::HeadInvalid)?;
+        let length = lines.first("content-length");
+        let length = length.map(|value| decimal(value).ok_or(Refusal::HeadInvalid)).transpose()?;
+        let choice = lines.first(CHOICE).map(|value| {
+            let text = plain(value).ok_or(Refusal::HeadInvalid)?;
             Label::parse(text).map_err(|_| Refusal::HeadInvalid)
         });
         let betas = match dialect {
-            Dialect::Anthropic => betas(headers)?,
+            Dialect::Anthropic => betas(lines)?,
             Dialect::OpenAi | Dialect::Gemini | Dialect::Xai => Vec::new(),
         };
         Ok(Self { choice: choice.transpose()?, betas, length })
@@ -108,14 +112,10 @@ impl Head {
 ///
 /// # Errors
 /// [`Refusal::HeadInvalid`] for a duplicate, too much, or a value that is not visible ASCII.
-pub(crate) fn travelling(headers: &HeaderMap) -> Result<Vec<(&str, &str)>, Refusal> {
-    let mut list: Vec<(&str, &str)> = Vec::with_capacity(headers.len());
+pub(crate) fn travelling<'r>(lines: &Lines<'r>) -> Result<Vec<(&'r str, &'r str)>, Refusal> {
+    let mut list: Vec<(&str, &str)> = Vec::with_capacity(lines.count());
     let mut bytes = 0_usize;
-    for (name, value) in headers {
-        let name = name.as_str();
-        if !travels(name) {
-            continue;
-        }
+    for (name, value) in lines.iter().filter(|(name, _)| travels(name)) {
         let text = plain(value).ok_or(Refusal::HeadInvalid)?;
         bytes += name.len() + text.len();
         let twice = list.iter().any(|(before, _)| *before == name);
@@ -133,33 +133,24 @@ fn travels(name: &str) -> bool {
 }
 
 /// RFC 9110, 5.5, without obs-text and without tabs.
-fn plain(value: &HeaderValue) -> Option<&str> {
-    let text = value.to_str().ok()?;
-    let good = text.len() <= MAX_VALUE_BYTES && text.bytes().all(|b| (0x20..0x7f).contains(&b));
-    good.then_some(text)
+fn plain(value: &[u8]) -> Option<&str> {
+    let good = value.len() <= MAX_VALUE_BYTES && value.iter().all(|b| (0x20..0x7f).contains(b));
+    if good { std::str::from_utf8(value).ok() } else { None }
 }
 
 /// Both framings at once are how requests are smuggled (RFC 9112, 6.1); only `chunked` is read.
-fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
-    let Some(coding) = headers.get(header::TRANSFER_ENCODING) else { return Ok(()) };
+fn check_framing(version: Version, lines: &Lines<'_>) -> Result<(), Refusal> {
+    let Some(coding) = lines.first("transfer-encoding") else { return Ok(()) };
     let good = version == Version::HTTP_11
-        && !headers.contains_key(header::CONTENT_LENGTH)
-        && coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        && !lines.contains("content-length")
+        && coding.eq_ignore_ascii_case(b"chunked");
     if good { Ok(()) } else { Err(Refusal::HeadInvalid) }
 }
 
-/// Digits only: no sign, no list.
-fn length(value: &HeaderValue) -> Result<u64, Refusal> {
-    let text = value.to_str().map_err(|_| Refusal::HeadInvalid)?;
-    let digits = (1..=19).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
-    let number = if digits { text.parse().ok() } else { None };
-    number.ok_or(Refusal::HeadInvalid)
-}
-
 /// A list header: several lines are one list (RFC 9110, 5.3), and the order is kept.
-fn betas(headers: &HeaderMap) -> Result<Vec<BetaName>, Refusal> {
+fn betas(lines: &Lines<'_>) -> Result<Vec<BetaName>, Refusal> {
     let mut list = Vec::new();
-    for line in headers.get_all(ANTHROPIC_BETA) {
+    for line in lines.all(ANTHROPIC_BETA) {
         let line = plain(line).ok_or(Refusal::HeadInvalid)?;
         for text in line.split(',').map(str::trim).filter(|text| !text.is_empty()) {
             let beta = BetaName::parse(text).map_err(|_| Refusal::HeadInvalid)?;
@@ -174,21 +165,18 @@ fn betas(headers: &HeaderMap) -> Result<Vec<BetaName>, Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderValue, Version};
+    use http::Version;
     use strongroom_policy::dialect::Dialect;
     use strongroom_policy::refusal::Refusal;
 
     use super::{Head, TRAVEL, refuse_upgrade, travelling};
+    use crate::request::Lines;
 
-    fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in list {
-            headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
-        }
-        headers
+    fn headers<'r>(list: &[(&'r str, &'r str)]) -> Lines<'r> {
+        list.iter().map(|(name, value)| (*name, value.as_bytes())).collect()
     }
 
-    fn read(list: &[(&'static str, &str)]) -> Result<Head, Refusal> {
+    fn read(list: &[(&str, &str)]) -> Result<Head, Refusal> {
         Head::read(Dialect::Anthropic, Version::HTTP_11, &headers(list))
     }
 

@@ -8,10 +8,10 @@ use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::call::{
-    Abort, AnswerHead, FrameHeader, FrameKind, HEADER_BYTES, MAX_PAYLOAD_BYTES, decode,
+    Abort, FrameHeader, FrameKind, HEADER_BYTES, MAX_PAYLOAD_BYTES, decode,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::OwnedReadHalf;
@@ -22,8 +22,6 @@ const GATHER_BYTES: usize = 128 * 1024;
 const SMALL_READ_BYTES: usize = 16 * 1024;
 /// What a read takes once a small one came back full.
 const LARGE_READ_BYTES: usize = MAX_PAYLOAD_BYTES + HEADER_BYTES;
-/// Below this, copying is cheaper than giving the buffer away and making a new one.
-const COPY_BYTES: usize = 8 * 1024;
 
 /// One lane's incoming direction.
 pub(crate) struct Inbox {
@@ -46,7 +44,8 @@ pub(crate) enum Terminal {
 
 /// The next thing in the buffer.
 enum Next {
-    Answer(AnswerHead),
+    /// The payload of the answer's head.
+    Answer(BytesMut),
     /// So many bytes of a chunk stand in front.
     Data(usize),
     Terminal(Terminal),
@@ -72,17 +71,17 @@ impl Inbox {
         clean
     }
 
-    /// Waits for the answer's head, or for the end of the exchange without one.
+    /// Waits for the payload of the answer's head, or for the end of the exchange without one.
     ///
     /// # Errors
     /// When the lane is broken.
     pub(crate) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<Result<AnswerHead, Terminal>>> {
+    ) -> Poll<io::Result<Result<BytesMut, Terminal>>> {
         loop {
             match self.next()? {
-                Next::Answer(head) => return Poll::Ready(Ok(Ok(head))),
+                Next::Answer(payload) => return Poll::Ready(Ok(Ok(payload))),
                 Next::Terminal(Terminal::Abort(refusal)) => {
                     return Poll::Ready(Ok(Err(Terminal::Abort(refusal))));
                 }
@@ -94,31 +93,33 @@ impl Inbox {
         }
     }
 
-    /// Takes all that is readable now of the answer's body, and never waits for more once it has something.
+    /// Appends to `data` all that is readable now of the answer's body, and never waits for more once there is something.
     ///
     /// # Errors
     /// When the lane is broken.
     pub(crate) fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<(Bytes, Option<Terminal>)>> {
-        let mut data = BytesMut::new();
+        data: &mut BytesMut,
+    ) -> Poll<io::Result<Option<Terminal>>> {
+        let before = data.len();
         loop {
             match self.next()? {
-                Next::Data(length) => self.gather(&mut data, length),
-                Next::Terminal(terminal) => {
-                    return Poll::Ready(Ok((data.freeze(), Some(terminal))));
+                Next::Data(length) => {
+                    data.extend_from_slice(self.buffer.get(..length).unwrap_or_default());
+                    self.buffer.advance(length);
                 }
+                Next::Terminal(terminal) => return Poll::Ready(Ok(Some(terminal))),
                 Next::Answer(_) => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
-                Next::Nothing if data.len() >= GATHER_BYTES => break,
+                Next::Nothing if data.len() - before >= GATHER_BYTES => break,
                 Next::Nothing => match self.poll_fill(cx) {
                     Poll::Ready(filled) => filled?,
-                    Poll::Pending if data.is_empty() => return Poll::Pending,
+                    Poll::Pending if data.len() == before => return Poll::Pending,
                     Poll::Pending => break,
                 },
             }
         }
-        Poll::Ready(Ok((data.freeze(), None)))
+        Poll::Ready(Ok(None))
     }
 
     /// Throws away what still comes of a cancelled exchange, up to its terminal frame.
@@ -134,17 +135,6 @@ impl Inbox {
                 Next::Nothing => std::task::ready!(self.poll_fill(cx))?,
             }
         }
-    }
-
-    fn gather(&mut self, data: &mut BytesMut, length: usize) {
-        if data.is_empty() && length > COPY_BYTES {
-            *data = self.buffer.split_to(length);
-            return;
-        }
-        if let Some(piece) = self.buffer.get(..length) {
-            data.extend_from_slice(piece);
-        }
-        self.buffer.advance(length);
     }
 
     /// Reads one frame's header, or the rest of a chunk, from the buffer.
@@ -168,7 +158,7 @@ impl Inbox {
                     self.buffer.advance(HEADER_BYTES);
                     return Ok(Next::Terminal(Terminal::End));
                 }
-                FrameKind::Answer if !self.head_seen => return self.answer(header.length),
+                FrameKind::Answer if !self.head_seen => return Ok(self.answer(header.length)),
                 FrameKind::Abort => return self.abort(header.length),
                 FrameKind::Chunk
                 | FrameKind::End
@@ -183,14 +173,13 @@ impl Inbox {
         }
     }
 
-    fn answer(&mut self, length: usize) -> io::Result<Next> {
-        let Some(payload) = self.buffer.get(HEADER_BYTES..HEADER_BYTES + length) else {
-            return Ok(Next::Nothing);
-        };
-        let head = decode::<AnswerHead>(payload).map_err(invalid)?;
-        self.buffer.advance(HEADER_BYTES + length);
+    fn answer(&mut self, length: usize) -> Next {
+        if self.buffer.len() < HEADER_BYTES + length {
+            return Next::Nothing;
+        }
+        self.buffer.advance(HEADER_BYTES);
         self.head_seen = true;
-        Ok(Next::Answer(head))
+        Next::Answer(self.buffer.split_to(length))
     }
 
     fn abort(&mut self, length: usize) -> io::Result<Next> {

@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::connection::{Visitor, serve};
 use crate::gateway::Gateway;
+use crate::routes::pages;
 
 /// How long a handshake may take.
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
@@ -37,12 +38,8 @@ pub struct Listener {
 
 impl Listener {
     /// Serves until `stop` turns true, then lets calls under way end.
-    pub async fn serve(
-        self,
-        router: Router,
-        gateway: Arc<Gateway>,
-        mut stop: watch::Receiver<bool>,
-    ) {
+    pub async fn serve(self, gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
+        let pages = pages(Arc::clone(&gateway));
         let places = Arc::new(Semaphore::new(self.max_connections));
         let strangers = Arc::new(Semaphore::new((self.max_connections / 4).max(1)));
         let acceptor = TlsAcceptor::from(self.tls);
@@ -69,7 +66,8 @@ impl Listener {
             };
             let visitor = Visitor::new(stranger);
             let guest = Guest::new(place, &gateway);
-            let welcome = welcome(acceptor.clone(), stream, router.clone(), visitor, stop.clone());
+            let inside = (Arc::clone(&gateway), pages.clone());
+            let welcome = welcome(acceptor.clone(), stream, inside, visitor, stop.clone());
             tokio::spawn(async move {
                 welcome.await;
                 drop(guest);
@@ -107,13 +105,13 @@ fn count(gateway: &Gateway) -> &AtomicU64 {
 async fn welcome(
     acceptor: TlsAcceptor,
     stream: TcpStream,
-    router: Router,
+    inside: (Arc<Gateway>, Router),
     visitor: Arc<Visitor>,
     stop: watch::Receiver<bool>,
 ) {
     drop(stream.set_nodelay(true));
     let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &STALL_MILLISECONDS);
     if let Ok(Ok(stream)) = timeout(HANDSHAKE_WAIT, acceptor.accept(stream)).await {
-        serve(stream, router, visitor, stop).await;
+        serve(stream, inside, visitor, stop).await;
     }
 }

@@ -9,7 +9,7 @@ use std::thread::available_parallelism;
 use strongroom_gateway::settings::Settings;
 use strongroom_gateway::start::{Ended, open, run};
 use strongroom_sys::confine::{Options, Profile, confine};
-use strongroom_sys::process::{harden, keep_environment};
+use strongroom_sys::process::{harden, keep_environment, prefer_batches};
 use tokio::runtime::Builder;
 
 /// `EX_TEMPFAIL`: the supervisor starts the process again.
@@ -41,6 +41,9 @@ fn start() -> anyhow::Result<Ended> {
     let settings = Settings::parse(std::env::args().skip(1))?;
     harden()?;
     keep_environment(&[])?;
+    if let Err(error) = prefer_batches() {
+        tracing::info!(%error, "calls will cost more");
+    }
     let opened = open(&settings)?;
     // Before confinement: afterwards the files that tell it are out of reach.
     let workers = available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));

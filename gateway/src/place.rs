@@ -5,12 +5,13 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, Uri, header};
 use strongroom_policy::dialect::Dialect;
 use strongroom_policy::name::ProviderName;
 use strongroom_policy::refusal::Refusal;
 use strongroom_policy::target::Target;
 use zeroize::Zeroizing;
+
+use crate::request::RequestHead;
 
 /// A request's place.
 pub struct Place<'r> {
@@ -34,13 +35,27 @@ pub enum Prefix {
     Named,
 }
 
+impl Prefix {
+    /// What refusals speak until the provider is known.
+    pub fn dialect(self) -> Dialect {
+        match self {
+            Self::BuiltIn(dialect) => dialect,
+            Self::Named => Dialect::OpenAi,
+        }
+    }
+}
+
 impl<'r> Place<'r> {
     /// Strips the route's prefix, and the token from the query.
     ///
     /// # Errors
     /// [`Refusal::TargetInvalid`] when `key` stands in the query with two values.
-    pub fn read(prefix: Prefix, uri: &'r Uri) -> Result<Self, Refusal> {
-        let full = uri.path().strip_prefix('/').unwrap_or_default();
+    pub fn read(prefix: Prefix, target: &'r str) -> Result<Self, Refusal> {
+        let (full, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let full = full.strip_prefix('/').unwrap_or_default();
         let (provider, dialect, path) = match prefix {
             Prefix::BuiltIn(dialect) => {
                 let (_, path) = split(full);
@@ -52,7 +67,7 @@ impl<'r> Place<'r> {
                 (provider, by_name(provider), path)
             }
         };
-        let (query, key) = match uri.query() {
+        let (query, key) = match query {
             None => (None, None),
             Some(query) => take_key(query)?,
         };
@@ -84,14 +99,14 @@ impl<'r> Place<'r> {
 ///
 /// # Errors
 /// [`Refusal::HeadInvalid`] for none, two, or an absolute target that contradicts `host`.
-pub fn check_authority(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-    let mut hosts = headers.get_all(header::HOST).iter();
+pub fn check_authority(head: &RequestHead<'_>) -> Result<(), Refusal> {
+    let mut hosts = head.lines.all("host");
     let host = hosts.next();
-    let agree = match (uri.authority(), host) {
+    let agree = match (head.authority, host) {
         (_, _) if hosts.next().is_some() => false,
-        (Some(authority), _) if authority.as_str().contains('@') => false,
+        (Some(authority), _) if authority.contains('@') => false,
         // HTTP/2 has `:authority` alone, or both.
-        (Some(authority), Some(host)) => authority.as_str().as_bytes() == host.as_bytes(),
+        (Some(authority), Some(host)) => authority.as_bytes() == host,
         (Some(_), None) => true,
         (None, Some(host)) => !host.is_empty(),
         (None, None) => false,
@@ -132,15 +147,15 @@ fn take_key(query: &str) -> Result<(Query<'_>, Option<Zeroizing<String>>), Refus
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, Uri};
+    use http::Version;
     use strongroom_policy::dialect::Dialect;
     use strongroom_policy::refusal::Refusal;
 
     use super::{Place, Prefix, check_authority};
+    use crate::request::RequestHead;
 
-    fn target(prefix: Prefix, uri: &str) -> Result<String, Refusal> {
-        let uri: Uri = uri.parse().unwrap();
-        Place::read(prefix, &uri)?.target().map(|target| target.as_str().to_owned())
+    fn target(prefix: Prefix, target: &str) -> Result<String, Refusal> {
+        Place::read(prefix, target)?.target().map(|target| target.as_str().to_owned())
     }
 
     #[test]
@@ -160,6 +175,7 @@ mod tests {
             "/openai/v1/%2e%2e/x",
             "/openai/v1/a%2fb",
             "/openai/v1/../x",
+            "/openai/v1/x#y",
         ] {
             let read = target(openai, bad);
             assert!(read.is_err() || read == Ok("/".to_owned()), "{bad} gave {read:?}");
@@ -169,8 +185,7 @@ mod tests {
 
     #[test]
     fn a_provider_is_not_decoded() {
-        let uri: Uri = "/p/%6fpenai/v1/models".parse().unwrap();
-        let place = Place::read(Prefix::Named, &uri).unwrap();
+        let place = Place::read(Prefix::Named, "/p/%6fpenai/v1/models").unwrap();
         assert_eq!(place.provider_name(), Err(Refusal::ProviderUnknown));
     }
 
@@ -185,30 +200,33 @@ mod tests {
             ),
             ("/google/v1beta/models?key=sr_1&key=sr_1", "/v1beta/models"),
         ] {
-            let parsed: Uri = uri.parse().unwrap();
-            let place = Place::read(google, &parsed).unwrap();
+            let place = Place::read(google, uri).unwrap();
             assert_eq!(place.key.as_ref().map(|key| key.as_str()), Some("sr_1"));
             assert_eq!(target(google, uri).unwrap(), rest);
         }
-        let two: Uri = "/google/v1beta/models?key=a&key=b".parse().unwrap();
-        assert_eq!(Place::read(google, &two).map(|_| ()), Err(Refusal::TokenForeign));
+        let two = "/google/v1beta/models?key=a&key=b";
+        assert_eq!(Place::read(google, two).map(|_| ()), Err(Refusal::TokenForeign));
     }
 
     #[test]
     fn an_absolute_target_must_agree_with_the_host() {
-        let check = |uri: &str, hosts: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for host in hosts {
-                headers.append("host", host.parse().unwrap());
-            }
-            check_authority(&uri.parse().unwrap(), &headers)
+        let check = |authority: Option<&str>, hosts: &[&str]| {
+            let lines = hosts.iter().map(|host| ("host", host.as_bytes())).collect();
+            let version = Version::HTTP_11;
+            check_authority(&RequestHead {
+                method: "GET",
+                target: "/v1",
+                authority,
+                version,
+                lines,
+            })
         };
-        assert!(check("/v1", &["gate:8443"]).is_ok());
-        assert!(check("https://gate:8443/v1", &["gate:8443"]).is_ok());
-        assert!(check("https://gate:8443/v1", &[]).is_ok());
-        assert!(check("https://evil/v1", &["gate:8443"]).is_err());
-        assert!(check("https://u@gate/v1", &["u@gate"]).is_err());
-        assert!(check("/v1", &[]).is_err());
-        assert!(check("/v1", &["a", "b"]).is_err());
+        assert!(check(None, &["gate:8443"]).is_ok());
+        assert!(check(Some("gate:8443"), &["gate:8443"]).is_ok());
+        assert!(check(Some("gate:8443"), &[]).is_ok());
+        assert!(check(Some("evil"), &["gate:8443"]).is_err());
+        assert!(check(Some("u@gate"), &["u@gate"]).is_err());
+        assert!(check(None, &[]).is_err());
+        assert!(check(None, &["a", "b"]).is_err());
     }
 }

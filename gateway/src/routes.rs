@@ -9,37 +9,44 @@
 //! | `/p/{provider}/…` | any provider by its name |
 //! | `GET /healthz` | whether calls can be made, and nothing more |
 //!
+//! Calls are recognised by how their path begins and go to [`crate::call`]; everything else is a page, of axum's router.
+//!
 //! Invariant: every route but `/healthz` demands a token; there is no other page.
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, any, get};
+use axum::routing::get;
 use http::StatusCode;
 use strongroom_policy::dialect::Dialect;
 use strongroom_protocol::ask::VaultState;
 
-use crate::call::call;
 use crate::gateway::Gateway;
 use crate::place::Prefix;
 
-/// The table.
-pub fn router(gateway: Arc<Gateway>) -> Router {
-    Router::new()
-        .route("/openai/{*rest}", calls(Prefix::BuiltIn(Dialect::OpenAi)))
-        .route("/anthropic/{*rest}", calls(Prefix::BuiltIn(Dialect::Anthropic)))
-        .route("/google/{*rest}", calls(Prefix::BuiltIn(Dialect::Gemini)))
-        .route("/xai/{*rest}", calls(Prefix::BuiltIn(Dialect::Xai)))
-        .route("/p/{provider}/{*rest}", calls(Prefix::Named))
-        .route("/healthz", get(health))
-        .fallback(nothing)
-        .with_state(gateway)
+/// Which calls a path is for; `None` for a page. The path is taken as it came: `/OPENAI` and `/%6fpenai` are no calls.
+pub fn prefix_of(target: &str) -> Option<Prefix> {
+    let path = target.split('?').next().unwrap_or_default();
+    let (first, rest) = path.strip_prefix('/')?.split_once('/')?;
+    let prefix = match first {
+        "openai" => Prefix::BuiltIn(Dialect::OpenAi),
+        "anthropic" => Prefix::BuiltIn(Dialect::Anthropic),
+        "google" => Prefix::BuiltIn(Dialect::Gemini),
+        "xai" => Prefix::BuiltIn(Dialect::Xai),
+        "p" => {
+            let (provider, rest) = rest.split_once('/')?;
+            return (!provider.is_empty() && !rest.is_empty()).then_some(Prefix::Named);
+        }
+        _ => return None,
+    };
+    (!rest.is_empty()).then_some(prefix)
 }
 
-fn calls(prefix: Prefix) -> MethodRouter<Arc<Gateway>> {
-    any(move |State(gateway): State<Arc<Gateway>>, request: Request| call(gateway, prefix, request))
+/// The pages.
+pub fn pages(gateway: Arc<Gateway>) -> Router {
+    Router::new().route("/healthz", get(health)).fallback(nothing).with_state(gateway)
 }
 
 async fn health(State(gateway): State<Arc<Gateway>>) -> Response {
@@ -54,4 +61,45 @@ async fn health(State(gateway): State<Arc<Gateway>>) -> Response {
 
 async fn nothing() -> Response {
     (StatusCode::NOT_FOUND, "not found\n").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use strongroom_policy::dialect::Dialect;
+
+    use super::{Prefix, prefix_of};
+
+    #[test]
+    fn only_what_is_written_exactly_so_is_a_call() {
+        for (target, prefix) in [
+            ("/openai/v1/models", Prefix::BuiltIn(Dialect::OpenAi)),
+            ("/openai//v1", Prefix::BuiltIn(Dialect::OpenAi)),
+            ("/anthropic/v1/messages?beta=true", Prefix::BuiltIn(Dialect::Anthropic)),
+            ("/google/v1beta/models?key=a/b", Prefix::BuiltIn(Dialect::Gemini)),
+            ("/xai/v1/models", Prefix::BuiltIn(Dialect::Xai)),
+            ("/p/demo-openai/v1/models", Prefix::Named),
+        ] {
+            assert_eq!(prefix_of(target), Some(prefix), "{target}");
+        }
+        for target in [
+            "",
+            "/",
+            "openai/v1",
+            "/openai",
+            "/openai/",
+            "/openai?/v1",
+            "/OPENAI/v1",
+            "/%6fpenai/v1",
+            "/p",
+            "/p/",
+            "/p/openai",
+            "/p/openai/",
+            "/p//v1",
+            "/healthz",
+            "//openai/v1",
+            "*",
+        ] {
+            assert_eq!(prefix_of(target), None, "{target}");
+        }
+    }
 }

@@ -24,8 +24,8 @@ use crate::gateway::{Broken, Gateway};
 use crate::keeper_link::KeeperLink;
 use crate::lanes::Lanes;
 use crate::listener::Listener;
+use crate::metrics;
 use crate::settings::Settings;
-use crate::{metrics, routes};
 
 /// Everything from outside that the process will ever hold, besides callers' connections.
 pub struct Opened {
@@ -116,8 +116,7 @@ pub async fn run(opened: Opened) -> anyhow::Result<Ended> {
         max_connections: opened.max_connections,
     };
     let (stop, stopped) = watch::channel(false);
-    let router = routes::router(Arc::clone(&gateway));
-    let serving = tokio::spawn(listener.serve(router, gateway, stopped));
+    let serving = tokio::spawn(listener.serve(gateway, stopped));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     if let Some(ready) = opened.ready {

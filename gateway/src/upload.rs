@@ -7,9 +7,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::body::Body;
 use bytes::{Buf, Bytes};
-use http_body_util::BodyExt;
 use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::call::{FrameHeader, FrameKind, MAX_PAYLOAD_BYTES};
 use tokio::io::AsyncWriteExt;
@@ -19,6 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::budget::Hold;
 use crate::inbox::Inbox;
+use crate::incoming::Incoming;
 use crate::lanes::{Lane, Pool};
 
 /// Longest pause of a caller that sends a body.
@@ -32,7 +31,7 @@ pub(crate) const STOP_WAIT: Duration = Duration::from_secs(45);
 /// What is sent: bytes that are here, then those that still come.
 pub(crate) struct Source {
     pub(crate) first: Bytes,
-    pub(crate) rest: Option<Body>,
+    pub(crate) rest: Option<Incoming>,
     /// The room that `first` takes up.
     pub(crate) hold: Hold,
 }
@@ -147,17 +146,16 @@ async fn send(
     drop(hold);
     let Some(mut rest) = rest else { return Ok(Sent::Whole) };
     loop {
-        let frame = tokio::select! {
+        let piece = tokio::select! {
             biased;
             _ = &mut *stop => return Ok(Sent::Stopped),
-            frame = timeout(BODY_IDLE, rest.frame()) => frame,
+            piece = timeout(BODY_IDLE, rest.piece()) => piece,
         };
-        let mut data = match frame {
+        let mut data = match piece {
             Err(_) => return Ok(Sent::GivenUp(Refusal::BodySlow)),
-            Ok(None) => return Ok(Sent::Whole),
-            Ok(Some(Err(_))) => return Ok(Sent::GivenUp(Refusal::Cancelled)),
-            // Trailers travel neither way.
-            Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+            Ok(Ok(None)) => return Ok(Sent::Whole),
+            Ok(Err(fault)) => return Ok(Sent::GivenUp(fault.into())),
+            Ok(Ok(Some(data))) => data,
         };
         received = received.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
         if is_slow(begun.elapsed(), received) {

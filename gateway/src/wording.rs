@@ -2,15 +2,15 @@
 //!
 //! Invariant: a refusal says its stable code, and that trying again is no use where it is none.
 
-use axum::body::Body;
-use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
+use http::StatusCode;
 use serde_json::{Value, json};
 use strongroom_policy::dialect::Dialect;
 use strongroom_policy::refusal::{Refusal, Retry};
 use strongroom_policy::target::Target;
 use strongroom_protocol::ask::Refused;
+
+use crate::answer::HeadSink;
 
 /// Which of a dialect's APIs a stream belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,32 +32,28 @@ impl Stream {
     }
 }
 
-/// A refusal as an HTTP answer.
-pub fn response(dialect: Dialect, refused: &Refused) -> Response {
+/// Writes a refusal's head and yields its body.
+pub(crate) fn refuse(dialect: Dialect, refused: &Refused, sink: &mut impl HeadSink) -> Bytes {
     let refusal = refused.refusal;
     let wording = refusal.wording(dialect);
-    let text = body(dialect, refused).to_string();
-    let mut response = Response::new(Body::from(text));
-    *response.status_mut() =
-        StatusCode::from_u16(wording.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert("x-strongroom-refusal", HeaderValue::from_static(refusal.code()));
+    sink.begin(StatusCode::from_u16(wording.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
+    sink.line("content-type", b"application/json");
+    sink.line("x-content-type-options", b"nosniff");
+    sink.line("x-strongroom-refusal", refusal.code().as_bytes());
     if wording.retry == Retry::Never {
-        headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        sink.line("x-should-retry", b"false");
     }
     if let Some(seconds) = refused.retry_after_secs {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        sink.line("retry-after", seconds.to_string().as_bytes());
     }
     if wording.status == 401 {
         // RFC 9110, 15.5.2.
-        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        sink.line("www-authenticate", b"Bearer");
     }
-    if let Some(call) = refused.call.and_then(|call| HeaderValue::try_from(call.to_string()).ok()) {
-        headers.insert("x-strongroom-call", call);
+    if let Some(call) = refused.call {
+        sink.line("x-strongroom-call", call.to_string().as_bytes());
     }
-    response
+    Bytes::from(body(dialect, refused).to_string())
 }
 
 /// The event that tells why a stream breaks off; the body fails after it.
@@ -118,23 +114,29 @@ fn message(refused: &Refused) -> String {
 mod tests {
     use std::fmt::Write;
 
-    use http_body_util::BodyExt;
+    use http::Response;
     use strongroom_policy::dialect::Dialect;
     use strongroom_policy::refusal::Refusal;
     use strongroom_protocol::ask::Refused;
 
-    use super::{Stream, event, response};
+    use super::{Stream, event, refuse};
+    use crate::http2::MapSink;
 
-    #[tokio::test]
-    async fn every_refusal_in_every_dialect_is_the_golden_one() {
+    fn response(dialect: Dialect, refused: &Refused) -> Response<String> {
+        let mut sink = MapSink::default();
+        let body = refuse(dialect, refused, &mut sink);
+        sink.response(String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn every_refusal_in_every_dialect_is_the_golden_one() {
         let mut table = String::new();
         for refusal in Refusal::ALL {
             for dialect in Dialect::ALL {
                 let answer = response(dialect, &Refused::plain(refusal));
                 let retry = answer.headers().get("x-should-retry").map_or("-", |_| "never");
                 write!(table, "{} {} {retry} ", answer.status().as_u16(), dialect.name()).unwrap();
-                let body = answer.into_body().collect().await.unwrap().to_bytes();
-                writeln!(table, "{}", std::str::from_utf8(&body).unwrap()).unwrap();
+                writeln!(table, "{}", answer.body()).unwrap();
             }
         }
         for dialect in Dialect::ALL {
@@ -148,8 +150,8 @@ mod tests {
         assert!(table == golden, "\n{table}\ngateway/golden/refusals.txt differs");
     }
 
-    #[tokio::test]
-    async fn what_exactly_was_refused_and_when_to_try_again_is_said() {
+    #[test]
+    fn what_exactly_was_refused_and_when_to_try_again_is_said() {
         let refused = Refused {
             about: Some("web_search".to_owned()),
             retry_after_secs: Some(7),
@@ -159,7 +161,6 @@ mod tests {
         assert_eq!(answer.headers()["retry-after"], "7");
         assert_eq!(answer.headers()["x-strongroom-refusal"], "SR-RATE-001");
         assert!(!answer.headers().contains_key("x-should-retry"));
-        let body = answer.into_body().collect().await.unwrap().to_bytes();
-        assert!(std::str::from_utf8(&body).unwrap().contains(": web_search [SR-RATE-001]"));
+        assert!(answer.body().contains(": web_search [SR-RATE-001]"));
     }
 }

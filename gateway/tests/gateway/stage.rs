@@ -9,7 +9,7 @@ use strongroom_gateway::gateway::{Broken, Gateway};
 use strongroom_gateway::keeper_link::KeeperLink;
 use strongroom_gateway::lanes::Lanes;
 use strongroom_gateway::listener::Listener;
-use strongroom_gateway::{routes, start};
+use strongroom_gateway::start;
 use strongroom_policy::id::CallId;
 use strongroom_policy::provider::builtin::definitions;
 use strongroom_policy::refusal::Refusal;
@@ -89,8 +89,7 @@ impl Stage {
         let tls = start::tls(&cert, &key).unwrap();
         let (stop, stopped) = watch::channel(false);
         let listener = Listener { socket, tls, max_connections: 64 };
-        let router = routes::router(Arc::clone(&gateway));
-        tokio::spawn(listener.serve(router, Arc::clone(&gateway), stopped));
+        tokio::spawn(listener.serve(Arc::clone(&gateway), stopped));
         Self { gateway, port, seen, broke, stop, roots, state, publish, _scratch: scratch }
     }
 

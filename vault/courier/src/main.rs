@@ -23,6 +23,9 @@ fn main() -> anyhow::Result<ExitCode> {
     process::harden()?;
     process::close_descriptors_except(arguments.ready_fd.as_slice())?;
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    if let Err(error) = process::prefer_batches() {
+        tracing::info!(%error, "calls will cost more");
+    }
     let workers = start::workers(&arguments);
     let opened = start::open(&arguments)?;
     let options =

@@ -9,7 +9,7 @@ use strongroom_keeper::arguments::{Arguments, Wish};
 use strongroom_keeper::start::{check, finish, open, run};
 use strongroom_sys::WipingAllocator;
 use strongroom_sys::confine::{Options, Profile, confine};
-use strongroom_sys::process::{harden, keep_environment};
+use strongroom_sys::process::{harden, keep_environment, prefer_batches};
 use tokio::task::LocalSet;
 
 /// What is freed is wiped: keys, and whatever was derived from them.
@@ -39,6 +39,9 @@ fn main() -> ExitCode {
 fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     harden()?;
     keep_environment(&[])?;
+    if let Err(error) = prefer_batches() {
+        tracing::info!(%error, "calls will cost more");
+    }
     let opened = open(arguments)?;
     let accept_missing = arguments.accept_missing.clone();
     let options = Options { accept_missing, ..Options::default() };

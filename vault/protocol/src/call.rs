@@ -8,7 +8,6 @@
 //!
 //! Invariant: no HTTP between our processes, so there is nothing to smuggle, and a broken answer cannot look finished.
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use strongroom_policy::claims::Length;
 use strongroom_policy::refusal::Refusal;
@@ -20,6 +19,8 @@ use crate::frame::FrameError;
 pub const HEADER_BYTES: usize = 4;
 /// Largest payload: one read of a TLS record and its neighbours.
 pub const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
+/// What most messages fit in.
+const USUAL_BYTES: usize = 1024;
 /// Most headers in one head, either way.
 pub const MAX_HEADERS: usize = 100;
 
@@ -160,7 +161,9 @@ pub struct Abort {
 /// # Errors
 /// When the message is longer than a frame.
 pub fn encode<M: Serialize>(kind: FrameKind, message: &M) -> Result<Vec<u8>, FrameError> {
-    let mut frame = vec![0_u8; HEADER_BYTES];
+    // Room for a usual head: growing step by step costs more than encoding.
+    let mut frame = Vec::with_capacity(USUAL_BYTES);
+    frame.extend_from_slice(&[0; HEADER_BYTES]);
     frame = postcard::to_extend(message, frame).map_err(|_| FrameError::Malformed)?;
     let length = frame.len().saturating_sub(HEADER_BYTES);
     let header = FrameHeader::bytes(kind, length)?;
@@ -170,12 +173,15 @@ pub fn encode<M: Serialize>(kind: FrameKind, message: &M) -> Result<Vec<u8>, Fra
     Ok(frame)
 }
 
-/// Decodes a payload that is a message.
+/// Decodes a payload that is a message; it may borrow from the payload.
 ///
 /// # Errors
 /// When it is none, or does not end with it.
-pub fn decode<M: DeserializeOwned>(payload: &[u8]) -> Result<M, FrameError> {
-    crate::frame::decode(payload)
+pub fn decode<'p, M: Deserialize<'p>>(payload: &'p [u8]) -> Result<M, FrameError> {
+    match postcard::take_from_bytes::<M>(payload) {
+        Ok((message, [])) => Ok(message),
+        Ok(_) | Err(_) => Err(FrameError::Malformed),
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,71 @@
+//! A request body as it comes in, over either version of HTTP.
+//!
+//! Invariant: pieces are never empty; trailers travel neither way.
+//! Distrusts: the caller, in every byte and in its pace.
+
+use bytes::Bytes;
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use strongroom_policy::refusal::Refusal;
+
+use crate::http1::Lent;
+
+/// A body that is coming in.
+pub(crate) enum Incoming {
+    /// All of it came with its head.
+    Here(Bytes),
+    /// Over HTTP/1.1.
+    Http1(Box<Lent>),
+    /// Over HTTP/2.
+    Http2(hyper::body::Incoming),
+}
+
+/// Why no more of a body comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyFault {
+    /// The caller went away.
+    Gone,
+    /// Its framing cannot be read.
+    Malformed,
+}
+
+impl Incoming {
+    /// Whether it is known that nothing more comes.
+    pub(crate) fn is_over(&self) -> bool {
+        match self {
+            Self::Here(bytes) => bytes.is_empty(),
+            Self::Http1(lent) => lent.is_over(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// When no more can come before the end.
+    pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, BodyFault> {
+        match self {
+            Self::Here(bytes) => Ok(Some(std::mem::take(bytes)).filter(|bytes| !bytes.is_empty())),
+            Self::Http1(lent) => lent.piece().await,
+            Self::Http2(body) => loop {
+                match body.frame().await {
+                    None => return Ok(None),
+                    Some(Err(_)) => return Err(BodyFault::Gone),
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(data) if !data.is_empty() => return Ok(Some(data)),
+                        Ok(_) | Err(_) => {}
+                    },
+                }
+            },
+        }
+    }
+}
+
+impl From<BodyFault> for Refusal {
+    fn from(fault: BodyFault) -> Self {
+        match fault {
+            BodyFault::Gone => Self::Cancelled,
+            BodyFault::Malformed => Self::BodyInvalid,
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! A request's head, as HTTP/1.1 and HTTP/2 both bring it.
+//!
+//! Invariant: names are in lower case, values and target as they came; nothing is decoded.
+//! Distrusts: all of it.
+
+use http::Version;
+
+/// A head that was read.
+#[derive(Debug)]
+pub struct RequestHead<'r> {
+    /// As in the request line.
+    pub method: &'r str,
+    /// Path and query, raw.
+    pub target: &'r str,
+    /// Of an absolute target, or HTTP/2's `:authority`.
+    pub authority: Option<&'r str>,
+    /// 1.0, 1.1 or 2.
+    pub version: Version,
+    /// The header lines.
+    pub lines: Lines<'r>,
+}
+
+/// Header lines in their order.
+#[derive(Debug, Default)]
+pub struct Lines<'r>(Vec<(&'r str, &'r [u8])>);
+
+impl<'r> Lines<'r> {
+    /// Takes over lines whose names are in lower case.
+    pub fn new(lines: Vec<(&'r str, &'r [u8])>) -> Self {
+        Self(lines)
+    }
+
+    /// Every line.
+    pub fn iter(&self) -> impl Iterator<Item = (&'r str, &'r [u8])> {
+        self.0.iter().copied()
+    }
+
+    /// The values of every line of this name, in their order.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &'r [u8]> {
+        self.iter().filter(move |(one, _)| *one == name).map(|(_, value)| value)
+    }
+
+    /// The value of the first line of this name.
+    pub fn first(&self, name: &str) -> Option<&'r [u8]> {
+        self.all(name).next()
+    }
+
+    /// Whether there is a line of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.first(name).is_some()
+    }
+
+    /// How many lines there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl<'r> FromIterator<(&'r str, &'r [u8])> for Lines<'r> {
+    fn from_iter<T: IntoIterator<Item = (&'r str, &'r [u8])>>(lines: T) -> Self {
+        Self(lines.into_iter().collect())
+    }
+}
