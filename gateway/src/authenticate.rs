@@ -9,30 +9,47 @@ use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::token::check_token;
 
-use crate::request::Lines;
+/// The values that a request offers as its token, in the places where the providers' SDKs put a key.
+#[derive(Debug, Default)]
+pub struct Offers<'r> {
+    first: Option<&'r [u8]>,
+    /// Whether there were two different ones.
+    two: bool,
+}
 
-/// The headers in which the providers' SDKs send a key, besides `authorization`.
-pub const KEY_HEADERS: [&str; 3] = ["x-api-key", "x-goog-api-key", "api-key"];
+impl<'r> Offers<'r> {
+    /// Takes a header line, if it is one of those places.
+    pub fn take(&mut self, name: &str, value: &'r [u8]) -> bool {
+        match name {
+            "authorization" => self.offer(bearer(value)),
+            "x-api-key" | "x-goog-api-key" | "api-key" => self.offer(value),
+            _ => return false,
+        }
+        true
+    }
 
-/// The token of a request.
-///
-/// # Errors
-/// [`Refusal::TokenMissing`] without any; [`Refusal::TokenForeign`] for two values, or one that is not of our form.
-pub fn token(lines: &Lines<'_>, query_key: Option<&str>) -> Result<SecretBytes, Refusal> {
-    let mut found: Option<&[u8]> = None;
-    let bearers = lines.all("authorization").map(bearer);
-    let keys = lines.iter().filter(|(name, _)| KEY_HEADERS.contains(name)).map(|(_, value)| value);
-    for value in bearers.chain(keys).chain(query_key.map(str::as_bytes)) {
-        match found {
+    fn offer(&mut self, value: &'r [u8]) {
+        match self.first {
             _ if value.is_empty() => {}
-            None => found = Some(value),
-            Some(first) if first == value => {}
-            Some(_) => return Err(Refusal::TokenForeign),
+            None => self.first = Some(value),
+            Some(first) => self.two |= first != value,
         }
     }
-    let token = found.ok_or(Refusal::TokenMissing)?;
-    check_token(token).map_err(|_| Refusal::TokenForeign)?;
-    Ok(SecretBytes::copy_from(token))
+
+    /// The token of the request; `query_key` is what came as `?key=`.
+    ///
+    /// # Errors
+    /// [`Refusal::TokenMissing`] without any; [`Refusal::TokenForeign`] for two values, or one that is not of our form.
+    pub fn token(&self, query_key: Option<&str>) -> Result<SecretBytes, Refusal> {
+        let mut all = Offers { first: self.first, two: self.two };
+        all.offer(query_key.unwrap_or_default().as_bytes());
+        if all.two {
+            return Err(Refusal::TokenForeign);
+        }
+        let token = all.first.ok_or(Refusal::TokenMissing)?;
+        check_token(token).map_err(|_| Refusal::TokenForeign)?;
+        Ok(SecretBytes::copy_from(token))
+    }
 }
 
 /// What follows `Bearer ` (RFC 6750; the scheme's case does not matter). Another scheme is a foreign value whole.
@@ -51,15 +68,18 @@ mod tests {
     use strongroom_policy::refusal::Refusal;
     use strongroom_protocol::token::write_token;
 
-    use super::token;
-    use crate::request::Lines;
+    use super::Offers;
 
     fn ours(seed: u8) -> String {
         write_token(&[seed; 32]).expose(|text| String::from_utf8(text.to_vec()).unwrap())
     }
 
-    fn headers<'r>(list: &[(&'r str, &'r str)]) -> Lines<'r> {
-        list.iter().map(|(name, value)| (*name, value.as_bytes())).collect()
+    fn headers<'r>(list: &[(&'r str, &'r str)]) -> Offers<'r> {
+        let mut offers = Offers::default();
+        for (name, value) in list {
+            assert!(offers.take(name, value.as_bytes()));
+        }
+        offers
     }
 
     #[test]
@@ -72,10 +92,10 @@ mod tests {
             [("x-goog-api-key", ours.as_str())],
             [("api-key", ours.as_str())],
         ] {
-            let found = token(&headers(&list), None).unwrap();
+            let found = headers(&list).token(None).unwrap();
             assert!(found.expose(|bytes| bytes == ours.as_bytes()), "{:?}", list[0].0);
         }
-        assert!(token(&Lines::default(), Some(&ours)).is_ok());
+        assert!(Offers::default().token(Some(&ours)).is_ok());
     }
 
     #[test]
@@ -83,27 +103,27 @@ mod tests {
         let (ours, other) = (ours(1), ours(2));
         let bearer = format!("Bearer {ours}");
         let same = headers(&[("authorization", &bearer), ("x-api-key", &ours), ("api-key", &ours)]);
-        assert!(token(&same, Some(&ours)).is_ok());
+        assert!(same.token(Some(&ours)).is_ok());
         let two = headers(&[("authorization", &bearer), ("x-api-key", &other)]);
-        assert_eq!(token(&two, None).unwrap_err(), Refusal::TokenForeign);
+        assert_eq!(two.token(None).unwrap_err(), Refusal::TokenForeign);
         let twice = headers(&[("x-api-key", &ours), ("x-api-key", "sk-ant-real")]);
-        assert_eq!(token(&twice, None).unwrap_err(), Refusal::TokenForeign);
-        assert_eq!(token(&same, Some(&other)).unwrap_err(), Refusal::TokenForeign);
+        assert_eq!(twice.token(None).unwrap_err(), Refusal::TokenForeign);
+        assert_eq!(same.token(Some(&other)).unwrap_err(), Refusal::TokenForeign);
     }
 
     #[test]
     fn a_foreign_key_is_named_as_such_and_an_absent_one_as_missing() {
-        assert_eq!(token(&Lines::default(), None).unwrap_err(), Refusal::TokenMissing);
-        assert_eq!(token(&headers(&[("x-api-key", "")]), None).unwrap_err(), Refusal::TokenMissing);
+        assert_eq!(Offers::default().token(None).unwrap_err(), Refusal::TokenMissing);
+        assert_eq!(headers(&[("x-api-key", "")]).token(None).unwrap_err(), Refusal::TokenMissing);
         assert_eq!(
-            token(&headers(&[("authorization", "Bearer")]), None).unwrap_err(),
+            headers(&[("authorization", "Bearer")]).token(None).unwrap_err(),
             Refusal::TokenMissing
         );
         for foreign in ["Bearer sk-proj-1", "Basic dXNlcjpwYXNz", "sr_short"] {
             let list = headers(&[("authorization", foreign)]);
-            assert_eq!(token(&list, None).unwrap_err(), Refusal::TokenForeign, "{foreign}");
+            assert_eq!(list.token(None).unwrap_err(), Refusal::TokenForeign, "{foreign}");
         }
         let bare = ours(1);
-        assert!(token(&headers(&[("authorization", &bare)]), None).is_ok());
+        assert!(headers(&[("authorization", &bare)]).token(None).is_ok());
     }
 }

@@ -23,7 +23,6 @@ use crate::connection::Visitor;
 use crate::exchange::ONE_WRITE_BYTES;
 use crate::gateway::Gateway;
 use crate::incoming::Incoming;
-use crate::request::Lines;
 use crate::upload::{BODY_IDLE, Source, is_slow};
 
 /// How long a body of unknown length may take to turn out empty, on a path that takes none.
@@ -48,7 +47,7 @@ pub(crate) struct Reading<'a> {
     pub(crate) dialect: Dialect,
     pub(crate) target: &'a Target,
     pub(crate) path_model: Option<ModelName>,
-    pub(crate) lines: &'a Lines<'a>,
+    pub(crate) content_type: &'a str,
     /// `content-length`.
     pub(crate) announced: Option<u64>,
 }
@@ -73,11 +72,6 @@ impl Reading<'_> {
             BodyKind::Multipart => pull.form().await,
             BodyKind::Opaque => pull.opaque().await,
         }
-    }
-
-    fn content_type(&self) -> &str {
-        let value = self.lines.first("content-type");
-        value.and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default()
     }
 }
 
@@ -135,7 +129,7 @@ impl<'a> Pull<'a> {
     }
 
     async fn json(&mut self) -> Result<Read, Refused> {
-        check_json_type(self.reading.content_type()).map_err(|error| refused(&error))?;
+        check_json_type(self.reading.content_type).map_err(|error| refused(&error))?;
         if self.reading.announced.is_some_and(|length| length > MAX_JSON_BYTES) {
             return Err(Refused::plain(Refusal::BodyTooLarge));
         }
@@ -160,7 +154,7 @@ impl<'a> Pull<'a> {
     }
 
     async fn form(&mut self) -> Result<Read, Refused> {
-        let boundary = boundary_of(self.reading.content_type()).map_err(|error| refused(&error))?;
+        let boundary = boundary_of(self.reading.content_type).map_err(|error| refused(&error))?;
         self.make_room(OPENING_ROOM_BYTES).await?;
         let mut scanner = multipart::Scanner::new(&boundary);
         while let Some(piece) = self.piece().await? {

@@ -16,12 +16,11 @@ use strongroom_protocol::ask::{CallAsk, Refused, Route, Snapshot, VaultState};
 use tokio::time::Instant;
 
 use crate::answer::{AnswerBody, HeadSink, ReplyBody, Told, respond};
-use crate::authenticate;
 use crate::body::{Read, Reading};
 use crate::connection::{MAX_HEADERS, Visitor};
 use crate::exchange::{BorrowedHead, Exchange};
 use crate::gateway::Gateway;
-use crate::head::{Head, refuse_upgrade, travelling};
+use crate::head::{Gathered, Head};
 use crate::incoming::Incoming;
 use crate::place::{Place, Prefix, check_authority};
 use crate::request::RequestHead;
@@ -53,6 +52,11 @@ pub(crate) fn refuse(
     ReplyBody::Ours(wording::refuse(dialect, refused, sink))
 }
 
+/// Refuses a call whose answer did not come.
+pub(crate) fn give_up(gateway: &Gateway, prefix: Prefix, sink: &mut impl HeadSink) -> ReplyBody {
+    refuse(gateway, prefix.dialect(), &Refused::plain(Refusal::ProviderTimeout), sink)
+}
+
 /// A request whose head was read.
 struct Asked {
     proof: SecretBytes,
@@ -77,8 +81,8 @@ async fn make(
         return Err(Refused::plain(Refusal::HeadInvalid));
     }
     let snapshot = gateway.keeper.snapshot();
-    let asked = read_head(&snapshot, prefix, head, dialect).map_err(Refused::plain)?;
-    let headers = travelling(&head.lines).map_err(Refused::plain)?;
+    let gathered = Gathered::of(&head.lines);
+    let asked = read_head(&snapshot, prefix, (head, &gathered), dialect).map_err(Refused::plain)?;
     let ahead = if body.is_over() { 0 } else { asked.head.length.unwrap_or(u64::MAX) };
     let _place = visitor.place(&gateway.bodies, ahead).await.map_err(Refused::plain)?;
     let reading = Reading {
@@ -89,7 +93,7 @@ async fn make(
         dialect: asked.dialect,
         target: &asked.target,
         path_model: asked.path_model,
-        lines: &head.lines,
+        content_type: gathered.content_type.unwrap_or_default(),
         announced: asked.head.length,
     };
     let Read { claims, length, source } = reading.read(asked.body, body).await?;
@@ -118,7 +122,7 @@ async fn make(
     visitor.is_known();
 
     let named = |refusal| Refused { call: Some(call), ..Refused::plain(refusal) };
-    let head = BorrowedHead { ticket, headers, length };
+    let head = BorrowedHead { ticket, headers: gathered.into_travelling(), length };
     let mut exchange = Exchange::begin(lane, &head, source).await.map_err(named)?;
     let payload = exchange.head().await.map_err(named)?;
     let (status, body) = respond(&payload, exchange, call, told, sink).map_err(named)?;
@@ -130,23 +134,23 @@ async fn make(
 fn read_head(
     snapshot: &Snapshot,
     prefix: Prefix,
-    request: &RequestHead<'_>,
+    (request, gathered): (&RequestHead<'_>, &Gathered<'_>),
     dialect: &mut Dialect,
 ) -> Result<Asked, Refusal> {
-    refuse_upgrade(&request.lines)?;
+    gathered.refuse_upgrade()?;
     let place = Place::read(prefix, request.target)?;
     *dialect = place.dialect;
     let provider = place.provider_name();
     let route = provider.as_ref().ok().and_then(|name| route(snapshot, name));
     *dialect = route.map_or(place.dialect, |route| route.dialect);
-    let proof = authenticate::token(&request.lines, place.key.as_ref().map(|key| key.as_str()))?;
+    let proof = gathered.offers.token(place.key.as_ref().map(|key| key.as_str()))?;
     ready(snapshot.state)?;
     let (provider, route) = (provider?, route.ok_or(Refusal::ProviderUnknown)?);
     let method = Method::parse(request.method).ok_or(Refusal::MethodUnknown)?;
     let target = place.target()?;
     let (body, path_model) = path(route, method, &target)?;
-    check_authority(request)?;
-    let head = Head::read(route.dialect, request.version, &request.lines)?;
+    check_authority(request.authority, gathered.host)?;
+    let head = gathered.read(route.dialect, request.version)?;
     let dialect = route.dialect;
     Ok(Asked { proof, provider, dialect, method, target, body, path_model, head })
 }

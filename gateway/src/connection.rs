@@ -27,6 +27,8 @@ pub(crate) type Stream = TlsStream<TcpStream>;
 pub(crate) const FIRST_HEAD_WAIT: Duration = Duration::from_secs(10);
 /// How long a connection rests between requests.
 pub(crate) const IDLE_WAIT: Duration = Duration::from_secs(75);
+/// Longest wait for an answer's head, with a body of any size before it: against a courier that hangs.
+pub(crate) const ANSWER_WAIT: Duration = Duration::from_hours(2);
 /// Most header lines, of either version.
 pub(crate) const MAX_HEADERS: usize = 100;
 /// Requests under way on one HTTP/2 connection before the keeper has identified a caller on it.

@@ -3,7 +3,7 @@
 //! Invariant: after the first frame the lane goes back only with both terminal frames passed, else it is closed.
 //! Invariant: a caller that goes away cancels the exchange at once; whoever drops this value is such a caller.
 //!
-//! The courier's deadlines end a silent exchange; the backstop here is only against a courier that hangs.
+//! The courier's deadlines end a silent exchange; that of the connection is only against a courier that hangs.
 
 use std::io;
 use std::sync::Arc;
@@ -33,8 +33,6 @@ const WRITE_WAIT: Duration = Duration::from_secs(5);
 /// How long a cancelled exchange may take to end: the courier needs milliseconds, but a burst of cancels on a busy
 /// machine must not cost lanes, which nobody can open again.
 const CANCEL_WAIT: Duration = Duration::from_secs(10);
-/// Longest wait for an answer's head, with a body of any size before it.
-const ANSWER_WAIT: Duration = Duration::from_hours(2);
 
 /// [`strongroom_protocol::call::CallHead`] with borrowed headers: the same encoding, without copies.
 #[derive(Serialize)]
@@ -109,17 +107,16 @@ impl Exchange {
             Some(inbox) => inbox.poll_head(cx),
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         });
-        match timeout(ANSWER_WAIT, head).await {
-            Ok(Ok(Ok(head))) => Ok(head),
-            Ok(Ok(Err(terminal))) => match self.settle(terminal) {
+        match head.await {
+            Ok(Ok(head)) => Ok(head),
+            Ok(Err(terminal)) => match self.settle(terminal) {
                 Ending::Broken(refusal) => Err(refusal),
                 Ending::Complete => Err(Refusal::Internal),
             },
-            Ok(Err(_)) => {
+            Err(_) => {
                 self.lose();
                 Err(Refusal::CourierUnavailable)
             }
-            Err(_) => Err(Refusal::ProviderTimeout),
         }
     }
 

@@ -12,9 +12,32 @@ use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::ask::MAX_BETAS;
 use strongroom_protocol::call::MAX_HEADERS;
 
+use crate::authenticate::Offers;
 use crate::request::Lines;
 
-/// What of a request's head is said to the keeper; the headers that travel are read by [`travelling`].
+/// The lines of a head that mean something here, gathered in one pass and not judged yet.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered<'r> {
+    /// What is offered as a token.
+    pub(crate) offers: Offers<'r>,
+    /// `host`.
+    pub(crate) host: Option<&'r [u8]>,
+    /// `content-type`.
+    pub(crate) content_type: Option<&'r str>,
+    upgrade: bool,
+    /// `content-length`, `transfer-encoding`, `content-encoding`, `x-strongroom-credential`.
+    length: Option<&'r [u8]>,
+    coding: Option<&'r [u8]>,
+    encoding: Option<&'r [u8]>,
+    choice: Option<&'r [u8]>,
+    betas: Vec<&'r [u8]>,
+    travelling: Vec<(&'r str, &'r str)>,
+    travelling_bytes: usize,
+    /// A second line where only one may stand, a value that is not plain, or too much of it.
+    malformed: bool,
+}
+
+/// What of a request's head is said to the keeper.
 #[derive(Debug)]
 pub(crate) struct Head {
     /// `x-strongroom-credential`.
@@ -47,84 +70,126 @@ const TRAVEL: [&str; 15] = [
 /// Headers that travel by the beginning of their name.
 const TRAVEL_PREFIXES: [&str; 2] = ["x-stainless-", "x-goog-upload-"];
 
-/// Headers of which a second one could be read in place of the first.
-const ONCE: [&str; 6] = [
-    "content-length",
-    "content-type",
-    "content-encoding",
-    "transfer-encoding",
-    "user-agent",
-    CHOICE,
-];
-
-const CHOICE: &str = "x-strongroom-credential";
-const ANTHROPIC_BETA: &str = "anthropic-beta";
 /// Longest value that travels, bytes.
 const MAX_VALUE_BYTES: usize = 4096;
 /// All that travels must fit one frame with room for the ticket.
 const MAX_TRAVELLING_BYTES: usize = 32 * 1024;
 
-/// Refuses protocol upgrades: clients fall back to plain HTTP only on 426, so this comes before all else.
-///
-/// # Errors
-/// [`Refusal::UpgradeUnsupported`].
-pub(crate) fn refuse_upgrade(lines: &Lines<'_>) -> Result<(), Refusal> {
-    if lines.contains("upgrade") || lines.contains("sec-websocket-key") {
-        return Err(Refusal::UpgradeUnsupported);
+impl<'r> Gathered<'r> {
+    /// Gathers the lines of a head.
+    pub(crate) fn of(lines: &Lines<'r>) -> Self {
+        let mut gathered =
+            Self { travelling: Vec::with_capacity(lines.count()), ..Self::default() };
+        for (name, value) in lines.iter() {
+            gathered.take(name, value);
+        }
+        gathered
     }
-    Ok(())
-}
 
-impl Head {
-    /// Reads a head.
+    fn take(&mut self, name: &'r str, value: &'r [u8]) {
+        if self.offers.take(name, value) {
+            return;
+        }
+        let slot = match name {
+            "upgrade" | "sec-websocket-key" => {
+                self.upgrade = true;
+                return;
+            }
+            "anthropic-beta" => {
+                self.betas.push(value);
+                return;
+            }
+            "host" => &mut self.host,
+            "content-length" => &mut self.length,
+            "transfer-encoding" => &mut self.coding,
+            "content-encoding" => &mut self.encoding,
+            "x-strongroom-credential" => &mut self.choice,
+            _ => return self.take_travelling(name, value),
+        };
+        // A second one could be read in place of the first.
+        self.malformed |= slot.replace(value).is_some();
+    }
+
+    /// Those that travel, in their order: no duplicate, nothing that is not visible ASCII, not too much.
+    fn take_travelling(&mut self, name: &'r str, value: &'r [u8]) {
+        if !travels(name) {
+            return;
+        }
+        let twice = self.travelling.iter().any(|(before, _)| *before == name);
+        let full = self.travelling.len() == MAX_HEADERS;
+        self.travelling_bytes += name.len() + value.len();
+        match plain(value) {
+            Some(text) if !twice && !full && self.travelling_bytes <= MAX_TRAVELLING_BYTES => {
+                self.travelling.push((name, text));
+                if name == "content-type" {
+                    self.content_type = Some(text);
+                }
+            }
+            Some(_) | None => self.malformed = true,
+        }
+    }
+
+    /// Refuses protocol upgrades: clients fall back to plain HTTP only on 426, so this comes before all else.
+    ///
+    /// # Errors
+    /// [`Refusal::UpgradeUnsupported`].
+    pub(crate) fn refuse_upgrade(&self) -> Result<(), Refusal> {
+        if self.upgrade { Err(Refusal::UpgradeUnsupported) } else { Ok(()) }
+    }
+
+    /// Reads what is said to the keeper.
     ///
     /// # Errors
     /// [`Refusal::HeadInvalid`] for duplicates and malformed values, [`Refusal::BodyUnsupported`] for an encoding.
-    pub(crate) fn read(
-        dialect: Dialect,
-        version: Version,
-        lines: &Lines<'_>,
-    ) -> Result<Self, Refusal> {
-        for name in ONCE {
-            if lines.all(name).nth(1).is_some() {
-                return Err(Refusal::HeadInvalid);
-            }
+    pub(crate) fn read(&self, dialect: Dialect, version: Version) -> Result<Head, Refusal> {
+        if self.malformed {
+            return Err(Refusal::HeadInvalid);
         }
-        check_framing(version, lines)?;
-        if lines.first("content-encoding").is_some_and(|value| value != b"identity") {
+        self.check_framing(version)?;
+        if self.encoding.is_some_and(|value| value != b"identity") {
             return Err(Refusal::BodyUnsupported);
         }
-        let length = lines.first("content-length");
-        let length = length.map(|value| decimal(value).ok_or(Refusal::HeadInvalid)).transpose()?;
-        let choice = lines.first(CHOICE).map(|value| {
+        let length = self.length.map(|value| decimal(value).ok_or(Refusal::HeadInvalid));
+        let choice = self.choice.map(|value| {
             let text = plain(value).ok_or(Refusal::HeadInvalid)?;
             Label::parse(text).map_err(|_| Refusal::HeadInvalid)
         });
         let betas = match dialect {
-            Dialect::Anthropic => betas(lines)?,
+            Dialect::Anthropic => self.read_betas()?,
             Dialect::OpenAi | Dialect::Gemini | Dialect::Xai => Vec::new(),
         };
-        Ok(Self { choice: choice.transpose()?, betas, length })
+        Ok(Head { choice: choice.transpose()?, betas, length: length.transpose()? })
     }
-}
 
-/// The headers that travel, in their order.
-///
-/// # Errors
-/// [`Refusal::HeadInvalid`] for a duplicate, too much, or a value that is not visible ASCII.
-pub(crate) fn travelling<'r>(lines: &Lines<'r>) -> Result<Vec<(&'r str, &'r str)>, Refusal> {
-    let mut list: Vec<(&str, &str)> = Vec::with_capacity(lines.count());
-    let mut bytes = 0_usize;
-    for (name, value) in lines.iter().filter(|(name, _)| travels(name)) {
-        let text = plain(value).ok_or(Refusal::HeadInvalid)?;
-        bytes += name.len() + text.len();
-        let twice = list.iter().any(|(before, _)| *before == name);
-        if twice || list.len() == MAX_HEADERS || bytes > MAX_TRAVELLING_BYTES {
-            return Err(Refusal::HeadInvalid);
-        }
-        list.push((name, text));
+    /// The headers that travel, in their order.
+    pub(crate) fn into_travelling(self) -> Vec<(&'r str, &'r str)> {
+        self.travelling
     }
-    Ok(list)
+
+    /// Both framings at once are how requests are smuggled (RFC 9112, 6.1); only `chunked` is read.
+    fn check_framing(&self, version: Version) -> Result<(), Refusal> {
+        let Some(coding) = self.coding else { return Ok(()) };
+        let good = version == Version::HTTP_11
+            && self.length.is_none()
+            && coding.eq_ignore_ascii_case(b"chunked");
+        if good { Ok(()) } else { Err(Refusal::HeadInvalid) }
+    }
+
+    /// A list header: several lines are one list (RFC 9110, 5.3), and the order is kept.
+    fn read_betas(&self) -> Result<Vec<BetaName>, Refusal> {
+        let mut list = Vec::new();
+        for line in &self.betas {
+            let line = plain(line).ok_or(Refusal::HeadInvalid)?;
+            for text in line.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+                let beta = BetaName::parse(text).map_err(|_| Refusal::HeadInvalid)?;
+                if list.len() == MAX_BETAS {
+                    return Err(Refusal::HeadInvalid);
+                }
+                list.push(beta);
+            }
+        }
+        Ok(list)
+    }
 }
 
 fn travels(name: &str) -> bool {
@@ -138,38 +203,13 @@ fn plain(value: &[u8]) -> Option<&str> {
     if good { std::str::from_utf8(value).ok() } else { None }
 }
 
-/// Both framings at once are how requests are smuggled (RFC 9112, 6.1); only `chunked` is read.
-fn check_framing(version: Version, lines: &Lines<'_>) -> Result<(), Refusal> {
-    let Some(coding) = lines.first("transfer-encoding") else { return Ok(()) };
-    let good = version == Version::HTTP_11
-        && !lines.contains("content-length")
-        && coding.eq_ignore_ascii_case(b"chunked");
-    if good { Ok(()) } else { Err(Refusal::HeadInvalid) }
-}
-
-/// A list header: several lines are one list (RFC 9110, 5.3), and the order is kept.
-fn betas(lines: &Lines<'_>) -> Result<Vec<BetaName>, Refusal> {
-    let mut list = Vec::new();
-    for line in lines.all(ANTHROPIC_BETA) {
-        let line = plain(line).ok_or(Refusal::HeadInvalid)?;
-        for text in line.split(',').map(str::trim).filter(|text| !text.is_empty()) {
-            let beta = BetaName::parse(text).map_err(|_| Refusal::HeadInvalid)?;
-            if list.len() == MAX_BETAS {
-                return Err(Refusal::HeadInvalid);
-            }
-            list.push(beta);
-        }
-    }
-    Ok(list)
-}
-
 #[cfg(test)]
 mod tests {
     use http::Version;
     use strongroom_policy::dialect::Dialect;
     use strongroom_policy::refusal::Refusal;
 
-    use super::{Head, TRAVEL, refuse_upgrade, travelling};
+    use super::{Gathered, Head, TRAVEL};
     use crate::request::Lines;
 
     fn headers<'r>(list: &[(&'r str, &'r str)]) -> Lines<'r> {
@@ -177,7 +217,7 @@ mod tests {
     }
 
     fn read(list: &[(&str, &str)]) -> Result<Head, Refusal> {
-        Head::read(Dialect::Anthropic, Version::HTTP_11, &headers(list))
+        Gathered::of(&headers(list)).read(Dialect::Anthropic, Version::HTTP_11)
     }
 
     #[test]
@@ -214,7 +254,7 @@ mod tests {
             ("trailer", "x"),
             ("expect", "100-continue"),
         ]);
-        assert_eq!(travelling(&sent).unwrap(), []);
+        assert_eq!(Gathered::of(&sent).into_travelling(), []);
     }
 
     #[test]
@@ -225,7 +265,7 @@ mod tests {
             ("anthropic-version", "2023-06-01"),
             ("x-goog-upload-command", "start"),
         ];
-        assert_eq!(travelling(&headers(&list)).unwrap(), list);
+        assert_eq!(Gathered::of(&headers(&list)).into_travelling(), list);
     }
 
     #[test]
@@ -236,11 +276,7 @@ mod tests {
             [("accept", "a\u{ff}"), ("x-app", "cli")],
             [("accept", "a\tb"), ("x-app", "cli")],
         ] {
-            assert!(
-                travelling(&headers(&list)) == Err(Refusal::HeadInvalid)
-                    || read(&list).err() == Some(Refusal::HeadInvalid),
-                "{list:?}"
-            );
+            assert_eq!(read(&list).unwrap_err(), Refusal::HeadInvalid, "{list:?}");
         }
     }
 
@@ -275,7 +311,9 @@ mod tests {
     #[test]
     fn an_upgrade_is_refused() {
         let upgrade = headers(&[("connection", "upgrade"), ("upgrade", "websocket")]);
-        assert_eq!(refuse_upgrade(&upgrade), Err(Refusal::UpgradeUnsupported));
-        assert!(refuse_upgrade(&headers(&[("connection", "keep-alive")])).is_ok());
+        let refused = Gathered::of(&upgrade).refuse_upgrade();
+        assert_eq!(refused, Err(Refusal::UpgradeUnsupported));
+        let plain = headers(&[("connection", "keep-alive")]);
+        assert!(Gathered::of(&plain).refuse_upgrade().is_ok());
     }
 }

@@ -37,8 +37,8 @@ use self::patience::Patience;
 use self::reader::{NoHead, Reader};
 use self::writer::{Delimited, Writer, Written};
 use crate::answer::{HeadSink, ReplyBody};
-use crate::call::{call, refuse};
-use crate::connection::{FIRST_HEAD_WAIT, IDLE_WAIT, Stream, Visitor};
+use crate::call::{call, give_up, refuse};
+use crate::connection::{ANSWER_WAIT, FIRST_HEAD_WAIT, IDLE_WAIT, Stream, Visitor};
 use crate::gateway::Gateway;
 use crate::incoming::{BodyFault, Incoming};
 use crate::place::Prefix;
@@ -190,14 +190,15 @@ impl Connection<'_> {
         let Ok((body, mut invited)) = self.lend(framing, expects) else {
             return self.turn_down(StatusCode::BAD_REQUEST).await;
         };
+        self.patience.set(ANSWER_WAIT);
         let (sink, half) = self.writer.halves();
         let inside = (self.gateway, self.visitor);
-        let reply = {
+        let made = {
             let mut making = std::pin::pin!(call(inside, prefix, request.head, body, sink));
             loop {
                 tokio::select! {
                     biased;
-                    reply = &mut making => break reply,
+                    reply = &mut making => break Some(reply),
                     // Dropping the call cancels it.
                     () = self.side.peer_leaves() => return After::Cut,
                     () = heard(&mut invited) => {
@@ -205,9 +206,11 @@ impl Connection<'_> {
                             return After::Cut;
                         }
                     }
+                    () = self.patience.over() => break None,
                 }
             }
         };
+        let reply = made.unwrap_or_else(|| give_up(self.gateway, prefix, &mut self.writer.head));
         self.reply(reply, request).await
     }
 

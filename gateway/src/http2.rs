@@ -17,10 +17,11 @@ use hyper::server::conn::http2;
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::answer::{HeadSink, ReplyBody};
-use crate::call::call;
-use crate::connection::{FIRST_HEAD_WAIT, IDLE_WAIT, Stream, Visitor};
+use crate::call::{call, give_up};
+use crate::connection::{ANSWER_WAIT, FIRST_HEAD_WAIT, IDLE_WAIT, Stream, Visitor};
 use crate::gateway::Gateway;
 use crate::incoming::Incoming;
 use crate::place::Prefix;
@@ -107,7 +108,12 @@ impl Door {
         };
         let mut sink = MapSink::default();
         let here = (&*self.gateway, &*self.visitor);
-        match call(here, prefix, &head, Incoming::Http2(body), &mut sink).await {
+        let making = call(here, prefix, &head, Incoming::Http2(body), &mut sink);
+        let reply = match timeout(ANSWER_WAIT, making).await {
+            Ok(reply) => reply,
+            Err(_) => give_up(&self.gateway, prefix, &mut sink),
+        };
+        match reply {
             ReplyBody::Ours(text) => sink.response(Body::from(text)),
             ReplyBody::Provider(body) => {
                 if let Some(length) = body.length() {

@@ -35,21 +35,6 @@ impl<'r> Lines<'r> {
         self.0.iter().copied()
     }
 
-    /// The values of every line of this name, in their order.
-    pub fn all(&self, name: &str) -> impl Iterator<Item = &'r [u8]> {
-        self.iter().filter(move |(one, _)| *one == name).map(|(_, value)| value)
-    }
-
-    /// The value of the first line of this name.
-    pub fn first(&self, name: &str) -> Option<&'r [u8]> {
-        self.all(name).next()
-    }
-
-    /// Whether there is a line of this name.
-    pub fn contains(&self, name: &str) -> bool {
-        self.first(name).is_some()
-    }
-
     /// How many lines there are.
     pub fn count(&self) -> usize {
         self.0.len()

@@ -56,14 +56,56 @@ pub(super) fn parse(head: &[u8]) -> Result<Announced<'_>, StatusCode> {
     let version = if version == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
     let lines: Lines<'_> = request.headers.iter().map(|line| (line.name, line.value)).collect();
     let (authority, target) = split_target(target).ok_or(StatusCode::BAD_REQUEST)?;
-    let closes = |option: &[u8]| option.trim_ascii().eq_ignore_ascii_case(b"close");
-    let close = version == Version::HTTP_10
-        || lines.all("connection").any(|value| value.split(|byte| *byte == b',').any(closes));
-    let expects = version == Version::HTTP_11
-        && lines.first("expect").is_some_and(|it| it.eq_ignore_ascii_case(b"100-continue"));
-    let framing = framing(version, &lines);
+    let connection = ConnectionLines::of(&lines);
+    let close = version == Version::HTTP_10 || connection.close;
+    let expects = version == Version::HTTP_11 && connection.expects;
+    let framing = connection.framing(version);
     let head = RequestHead { method, target, authority, version, lines };
     Ok(Announced { head, framing, close, expects })
+}
+
+/// The lines that are about the connection, gathered in one pass.
+#[derive(Default)]
+struct ConnectionLines<'r> {
+    coding: Option<&'r [u8]>,
+    length: Option<&'r [u8]>,
+    /// A second coding or length.
+    twice: bool,
+    close: bool,
+    expects: bool,
+}
+
+impl<'r> ConnectionLines<'r> {
+    fn of(lines: &Lines<'r>) -> Self {
+        let closes = |option: &[u8]| option.trim_ascii().eq_ignore_ascii_case(b"close");
+        let mut found = Self::default();
+        for (name, value) in lines.iter() {
+            match name {
+                "transfer-encoding" => found.twice |= found.coding.replace(value).is_some(),
+                "content-length" => found.twice |= found.length.replace(value).is_some(),
+                "connection" => found.close |= value.split(|byte| *byte == b',').any(closes),
+                "expect" => found.expects |= value.eq_ignore_ascii_case(b"100-continue"),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// RFC 9112, 6.3, without what it only tolerates: one length or one `chunked`, and never both.
+    fn framing(&self, version: Version) -> Option<Framing> {
+        match (self.coding, self.length) {
+            _ if self.twice => None,
+            (None, None) => Some(Framing::Empty),
+            (None, Some(length)) => match decimal(length)? {
+                0 => Some(Framing::Empty),
+                length => Some(Framing::Length(length)),
+            },
+            (Some(coding), None) => (version == Version::HTTP_11
+                && coding.eq_ignore_ascii_case(b"chunked"))
+            .then_some(Framing::Chunked),
+            (Some(_), Some(_)) => None,
+        }
+    }
 }
 
 /// The authority of an absolute target, and path with query (RFC 9112, 3.2). The other forms are for proxies.
@@ -78,26 +120,6 @@ fn split_target(target: &str) -> Option<(Option<&str>, &str)> {
     let slash = rest.find('/').filter(|slash| *slash > 0)?;
     let (authority, target) = rest.split_at_checked(slash)?;
     Some((Some(authority), target))
-}
-
-/// RFC 9112, 6.3, without what it only tolerates: one length or one `chunked`, and never both.
-fn framing(version: Version, lines: &Lines<'_>) -> Option<Framing> {
-    let mut codings = lines.all("transfer-encoding");
-    let mut lengths = lines.all("content-length");
-    let found = match (codings.next(), lengths.next()) {
-        (None, None) => Framing::Empty,
-        (None, Some(length)) => match decimal(length)? {
-            0 => Framing::Empty,
-            length => Framing::Length(length),
-        },
-        (Some(coding), None)
-            if version == Version::HTTP_11 && coding.eq_ignore_ascii_case(b"chunked") =>
-        {
-            Framing::Chunked
-        }
-        (Some(_), _) => return None,
-    };
-    (codings.next().is_none() && lengths.next().is_none()).then_some(found)
 }
 
 #[cfg(test)]

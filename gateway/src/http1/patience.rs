@@ -1,13 +1,16 @@
 //! One timer for a connection: deadlines move with every request, and hardly ever pass.
 //!
-//! Invariant: never fires before the deadline that was set last. Moving a deadline back costs no timer operation: the
-//! timer fires at the older one, looks, and sleeps on.
+//! Invariant: never fires before the deadline that was set last. Moving a deadline costs no timer operation: the timer is
+//! set for [`STEP`] at most, fires, looks, and sleeps on; only a deadline before that moves it.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::time::{Duration, Instant, Sleep, sleep_until};
+
+/// How far ahead the timer is set.
+const STEP: Duration = Duration::from_secs(30);
 
 /// The timer.
 pub(super) struct Patience {
@@ -17,8 +20,8 @@ pub(super) struct Patience {
 
 impl Patience {
     pub(super) fn new(wait: Duration) -> Self {
-        let deadline = Instant::now() + wait;
-        Self { timer: Box::pin(sleep_until(deadline)), deadline }
+        let now = Instant::now();
+        Self { timer: Box::pin(sleep_until(now + wait.min(STEP))), deadline: now + wait }
     }
 
     /// Waits so long from now on.
@@ -33,11 +36,17 @@ impl Patience {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             std::task::ready!(self.timer.as_mut().poll(cx));
-            if Instant::now() >= self.deadline {
+            let now = Instant::now();
+            if now >= self.deadline {
                 return Poll::Ready(());
             }
-            self.timer.as_mut().reset(self.deadline);
+            self.timer.as_mut().reset(self.deadline.min(now + STEP));
         }
+    }
+
+    /// Waits until the deadline has passed.
+    pub(super) async fn over(&mut self) {
+        std::future::poll_fn(|cx| self.poll(cx)).await;
     }
 }
 
@@ -47,7 +56,7 @@ mod tests {
 
     async fn fires_after(patience: &mut Patience) -> Duration {
         let begun = Instant::now();
-        std::future::poll_fn(|cx| patience.poll(cx)).await;
+        patience.over().await;
         begun.elapsed()
     }
 

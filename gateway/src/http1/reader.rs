@@ -17,7 +17,7 @@ use crate::incoming::BodyFault;
 
 /// Largest head.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
-/// What a peer may send ahead of the answer to what it sent before.
+/// What a peer may send ahead of the answer to what it sent before: some ten pipelined calls.
 const MAX_AHEAD_BYTES: usize = 16 * 1024;
 /// What a read asks for.
 const READ_BYTES: usize = 8 * 1024;
@@ -111,12 +111,15 @@ impl Reader {
         }
     }
 
-    /// Waits for the peer to leave. What it sends meanwhile stays for later; beyond the bound it is not read.
+    /// Waits for the peer to leave, or to send beyond the bound: behind bytes that are not read its leaving would not be
+    /// seen, and its call would go on for nobody. What it sends within the bound stays for later.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while !self.ended && self.buffer.len() < MAX_AHEAD_BYTES {
-            let _ = std::task::ready!(self.poll_fill(cx));
+        while self.buffer.len() < MAX_AHEAD_BYTES {
+            if std::task::ready!(self.poll_fill(cx)).is_err() {
+                break;
+            }
         }
-        if self.ended { Poll::Ready(()) } else { Poll::Pending }
+        Poll::Ready(())
     }
 
     /// Whether all that came was used.

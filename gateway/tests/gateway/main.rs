@@ -4,6 +4,7 @@
 mod calls;
 mod endings;
 mod hostile;
+mod http1;
 mod measure;
 mod process;
 mod stage;

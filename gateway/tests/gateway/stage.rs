@@ -367,6 +367,10 @@ impl Courier {
                 )
                 .await
             }
+            "too-much" => {
+                let head = head(200, "application/json", Some(2));
+                self.write(&[head, chunk(b"{}more"), end()]).await
+            }
             // Streams until it is cancelled.
             "endless" => {
                 self.write(&[head(200, "text/event-stream", None), event(0)]).await?;
