@@ -28,6 +28,8 @@ use crate::upload::{Meeting, STOP_WAIT, Source, upload};
 
 /// Bodies up to this size go out with the head in one write; they fit the socket's buffer, so nobody waits.
 pub(crate) const ONE_WRITE_BYTES: usize = 60 * 1024;
+/// Copying less than this costs less than a further slice to the kernel.
+const COPIED_BYTES: usize = 8 * 1024;
 /// How long one such write may take.
 const WRITE_WAIT: Duration = Duration::from_secs(5);
 /// How long a cancelled exchange may take to end: the courier needs milliseconds, but a burst of cancels on a busy
@@ -218,6 +220,11 @@ async fn write_opening(
     }
     let end = frame(FrameKind::BodyEnd, 0)?;
     let end: &[u8] = if whole { &end } else { &end[HEADER_BYTES..] };
+    if body.len() <= COPIED_BYTES {
+        opening.extend_from_slice(&body);
+        opening.extend_from_slice(end);
+        return writer.write_all(&opening).await;
+    }
     let mut all = Bytes::from(opening).chain(body).chain(end);
     writer.write_all_buf(&mut all).await
 }
