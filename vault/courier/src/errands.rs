@@ -25,11 +25,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use self::inbox::Inbox;
 pub(crate) use self::report::Report;
+use crate::timer::Timer;
+use crate::wiped::wipe_all;
 
 /// Most redemptions that wait for the keeper.
 pub const MAX_WAITING: usize = 1024;
@@ -108,12 +109,16 @@ impl Link {
     ///
     /// # Errors
     /// The keeper's refusal, or ours when it does not answer.
-    pub(crate) async fn redeem(&self, ticket: Ticket) -> Result<Assignment, Refusal> {
+    pub(crate) async fn redeem(
+        &self,
+        timer: &mut Timer,
+        ticket: Ticket,
+    ) -> Result<Assignment, Refusal> {
         let (waiter, answer) = oneshot::channel();
         self.wait_for(ticket, waiter)?;
         let _forget = Forget { link: self, ticket };
         self.push(&FromCourier::Redeem(ticket), Room::Bounded)?;
-        match timeout(REDEEM_TIMEOUT, answer).await {
+        match timer.limit(REDEEM_TIMEOUT, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Refusal::CourierUnavailable),
             Err(_) => Err(Refusal::TicketUnknown),
@@ -185,13 +190,15 @@ impl Link {
     }
 
     async fn speak(&self, mut writing: OwnedWriteHalf) -> LinkLost {
+        let mut timer = Timer::new();
+        let mut frames = Zeroizing::<Vec<u8>>::default();
         loop {
             self.filled.notified().await;
             // Lets the lanes that are ready say what they have, so that it goes out in one write.
             tokio::task::yield_now().await;
-            let frames = std::mem::take(&mut *lock(&self.outbox));
-            match timeout(WRITE_TIMEOUT, writing.write_all(&frames)).await {
-                Ok(Ok(())) => {}
+            std::mem::swap(&mut frames, &mut *lock(&self.outbox));
+            match timer.limit(WRITE_TIMEOUT, writing.write_all(&frames)).await {
+                Ok(Ok(())) => wipe_all(&mut frames),
                 Ok(Err(error)) => return error.into(),
                 Err(_) => return LinkLost::Stalled,
             }

@@ -9,10 +9,13 @@
 
 mod listed;
 
+use std::borrow::Cow;
+
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use strongroom_policy::destination::Injection;
-use zeroize::Zeroizing;
+
+use crate::wiped::WipedVec;
 
 /// Largest head that is written, bytes.
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -35,7 +38,7 @@ pub struct Request<'a> {
     /// Headers that go with the credential.
     pub fixed: &'a [(String, String)],
     /// The caller's headers, in their order; those that are not listed are dropped.
-    pub headers: &'a [(String, Vec<u8>)],
+    pub headers: &'a [(&'a str, Cow<'a, [u8]>)],
     /// Keys the replacement of the caller's idempotency key, so that one subject cannot hit another's answer.
     pub subject: &'a [u8],
     /// How long the body is.
@@ -79,13 +82,14 @@ pub enum Unwritable {
     TooLarge,
 }
 
-/// Writes the head, empty line included.
+/// Writes the head, empty line included, into a buffer that it empties first and that the caller wipes.
 ///
 /// # Errors
 /// When a part could be read as more than it is; nothing is then to be sent.
-pub fn write_head(request: &Request<'_>) -> Result<Zeroizing<Vec<u8>>, Unwritable> {
+pub(crate) fn write_head(request: &Request<'_>, into: &mut WipedVec) -> Result<(), Unwritable> {
     check(request)?;
-    let mut out = Head { bytes: Zeroizing::new(Vec::with_capacity(longest(request)?)) };
+    into.begin(longest(request)?);
+    let mut out = Head { bytes: into };
     out.push(&[
         request.method.as_bytes(),
         b" ",
@@ -116,11 +120,10 @@ pub fn write_head(request: &Request<'_>) -> Result<Zeroizing<Vec<u8>>, Unwritabl
         BodyLength::Known(bytes) => out.line("content-length", bytes.to_string().as_bytes())?,
         BodyLength::Chunked => out.line("transfer-encoding", b"chunked")?,
     }
-    out.push(&[b"\r\n"])?;
-    Ok(out.bytes)
+    out.push(&[b"\r\n"])
 }
 
-fn write_callers(request: &Request<'_>, out: &mut Head) -> Result<(), Unwritable> {
+fn write_callers(request: &Request<'_>, out: &mut Head<'_>) -> Result<(), Unwritable> {
     let mut singles = [false; listed::SINGLE.len()];
     for (name, value) in request.headers {
         let Some(name) = listed::passing_name(name) else { continue };
@@ -222,11 +225,11 @@ fn longest(request: &Request<'_>) -> Result<usize, Unwritable> {
     if total > MAX_HEAD_BYTES { Err(Unwritable::TooLarge) } else { Ok(total) }
 }
 
-struct Head {
-    bytes: Zeroizing<Vec<u8>>,
+struct Head<'a> {
+    bytes: &'a mut WipedVec,
 }
 
-impl Head {
+impl Head<'_> {
     fn line(&mut self, name: &str, value: &[u8]) -> Result<(), Unwritable> {
         self.push(&[name.as_bytes(), b": ", value, b"\r\n"])
     }

@@ -8,9 +8,10 @@ use strongroom_protocol::errand::ToCourier;
 use strongroom_protocol::frame::{MAX_ERRAND_BYTES, PREFIX_BYTES, decode, split_first};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::OwnedReadHalf;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::LinkLost;
+use crate::wiped::wipe;
 
 pub(super) struct Inbox {
     half: OwnedReadHalf,
@@ -36,7 +37,7 @@ impl Inbox {
             if let Some((body, used)) = split_first(unread, MAX_ERRAND_BYTES)? {
                 let message = decode(body)?;
                 let read = self.start + used;
-                self.buffer[self.start..read].zeroize();
+                wipe(&mut self.buffer[self.start..read]);
                 self.start = read;
                 return Ok(message);
             }
@@ -52,7 +53,7 @@ impl Inbox {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             let kept = self.end - self.start;
-            self.buffer[kept..self.end].zeroize();
+            wipe(&mut self.buffer[kept..self.end]);
             (self.start, self.end) = (0, kept);
         }
     }
