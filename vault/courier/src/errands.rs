@@ -11,6 +11,7 @@ mod inbox;
 mod report;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -245,11 +246,13 @@ impl Link {
         if waiting.by_ticket.len() >= MAX_WAITING {
             return Err(Refusal::Busy);
         }
-        if waiting.by_ticket.contains_key(&ticket) {
-            return Err(Refusal::TicketUnknown);
+        match waiting.by_ticket.entry(ticket) {
+            Entry::Occupied(_) => Err(Refusal::TicketUnknown),
+            Entry::Vacant(place) => {
+                place.insert(waiter);
+                Ok(())
+            }
         }
-        waiting.by_ticket.insert(ticket, waiter);
-        Ok(())
     }
 
     fn push<M: Serialize>(&self, message: &M, room: Room) -> Result<(), Refusal> {

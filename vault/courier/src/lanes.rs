@@ -26,8 +26,9 @@ pub(crate) use self::heads::{Opening, Reply};
 pub(crate) use self::phase::Phase;
 pub(crate) use self::reader::{FrameReader, Incoming};
 pub(crate) use self::writer::FrameWriter;
-use crate::relay::{self, Courier, Scratch};
+use crate::relay::{self, Courier};
 use crate::timer::Timer;
+use crate::wiped::ReadBuffer;
 
 /// Most lanes: the gateway opens a fixed number at its start, far below.
 pub const MAX_LANES: usize = 4096;
@@ -37,7 +38,8 @@ pub(crate) struct Lane<R, W> {
     pub(crate) reader: FrameReader<R>,
     pub(crate) writer: FrameWriter<W>,
     pub(crate) timer: Timer,
-    pub(crate) scratch: Scratch,
+    /// For what the provider sends; empty.
+    pub(crate) answer: ReadBuffer,
 }
 
 /// Why a lane is closed.
@@ -131,7 +133,7 @@ async fn run(courier: &Courier, mut stream: UnixStream) {
         reader: FrameReader::new(reading),
         writer: FrameWriter::new(writing),
         timer: Timer::new(),
-        scratch: Scratch::default(),
+        answer: ReadBuffer::default(),
     };
     loop {
         let fault = match lane.reader.next().await {

@@ -33,7 +33,7 @@ use tokio::io::{AsyncRead, AsyncWrite, WriteHalf};
 use self::answer::Answer;
 use self::connect::{Age, Connected};
 use self::order::Order;
-pub(crate) use self::scratch::Scratch;
+use self::scratch::Blanks;
 use self::source::{NoHead, Source};
 use self::upload::{Unsent, Upload};
 use crate::answer::Head;
@@ -49,6 +49,7 @@ use crate::wiped::WipedVec;
 pub struct Courier {
     link: Arc<Link>,
     pool: Pool,
+    blanks: Blanks,
     tls: Tls,
     resolver: Resolver,
 }
@@ -59,7 +60,7 @@ pub const MAX_REDIRECTS: u32 = 3;
 impl Courier {
     /// Brings the parts together.
     pub fn new(link: Arc<Link>, tls: Tls, resolver: Resolver) -> Arc<Self> {
-        Arc::new(Self { link, pool: Pool::default(), tls, resolver })
+        Arc::new(Self { link, pool: Pool::default(), blanks: Blanks::default(), tls, resolver })
     }
 
     /// Hears the keeper until the link is lost.
@@ -149,17 +150,17 @@ async fn run<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     order.check_key()?;
     let Met { mut source, writing, made_for, head, reuse } =
         ask(courier, &mut order, &mut upload, lane, report).await?;
-    let mut scrubber = order.scrubber(lane.scratch.blank.take().unwrap_or_default())?;
+    let mut scrubber = order.scrubber(courier.blanks.take())?;
     // From here on nothing can need the key again.
     order.forget_key();
     let answer = Answer::new(&order, &head, &mut scrubber);
     let passed = answer.relay(&order, &mut source, lane, report, &mut scrubber).await?;
-    lane.scratch.blank = Some(scrubber.forget());
+    courier.blanks.put(scrubber.forget());
     // Its values lie in the buffer that is wiped next.
     drop(head);
     let (reading, mut buffer) = source.into_parts();
     buffer.wipe();
-    lane.scratch.answer = buffer;
+    lane.answer = buffer;
     if let (Reuse::Possible, Reuse::Possible, Some(reading)) = (passed, reuse, reading) {
         courier.pool.put(Connection { reading, writing, made_for }, Instant::now());
     }
@@ -191,7 +192,6 @@ async fn ask<R: AsyncRead + Unpin, W>(
     report: &mut Report,
 ) -> Result<Met, Stop> {
     let (mut age, mut redirects) = (Age::Any, 0);
-    let mut request = std::mem::take(&mut lane.scratch.request);
     loop {
         let connected = tokio::select! {
             biased;
@@ -200,12 +200,12 @@ async fn ask<R: AsyncRead + Unpin, W>(
         };
         let Connected { connection, reused } = connected;
         let Connection { reading, mut writing, made_for } = connection;
-        order.write_head(&mut request)?;
-        let mut source = Source::new(reading, std::mem::take(&mut lane.scratch.answer));
+        let mut request = order.write_head()?;
+        let mut source = Source::new(reading, std::mem::take(&mut lane.answer));
         let both = (&mut source, &mut writing);
         let met = meet(order, &mut request, upload, lane, both, report).await;
         // Whether or not it went out.
-        request.wipe();
+        drop(request);
         let (head, reuse) = match met {
             Ok(met) => met,
             Err(Unmet::Silent) if reused && upload.can_be_sent_again() => {
@@ -216,7 +216,6 @@ async fn ask<R: AsyncRead + Unpin, W>(
             Err(Unmet::Stop(stop)) => return Err(stop),
         };
         if !matches!(head.status, 301 | 302 | 303 | 307 | 308) {
-            lane.scratch.request = request;
             return Ok(Met { source, writing, made_for, head, reuse });
         }
         let next = head.location.as_ref().and_then(|location| order.origin().target_of(location));

@@ -82,14 +82,14 @@ pub enum Unwritable {
     TooLarge,
 }
 
-/// Writes the head, empty line included, into a buffer that it empties first and that the caller wipes.
+/// Writes the head, empty line included, in a buffer that is wiped.
 ///
 /// # Errors
 /// When a part could be read as more than it is; nothing is then to be sent.
-pub(crate) fn write_head(request: &Request<'_>, into: &mut WipedVec) -> Result<(), Unwritable> {
+pub(crate) fn write_head(request: &Request<'_>) -> Result<WipedVec, Unwritable> {
     check(request)?;
-    into.begin(longest(request)?);
-    let mut out = Head { bytes: into };
+    let mut out = Head { bytes: WipedVec::default() };
+    out.bytes.begin(longest(request)?);
     out.push(&[
         request.method.as_bytes(),
         b" ",
@@ -120,10 +120,11 @@ pub(crate) fn write_head(request: &Request<'_>, into: &mut WipedVec) -> Result<(
         BodyLength::Known(bytes) => out.line("content-length", bytes.to_string().as_bytes())?,
         BodyLength::Chunked => out.line("transfer-encoding", b"chunked")?,
     }
-    out.push(&[b"\r\n"])
+    out.push(&[b"\r\n"])?;
+    Ok(out.bytes)
 }
 
-fn write_callers(request: &Request<'_>, out: &mut Head<'_>) -> Result<(), Unwritable> {
+fn write_callers(request: &Request<'_>, out: &mut Head) -> Result<(), Unwritable> {
     let mut singles = [false; listed::SINGLE.len()];
     for (name, value) in request.headers {
         let Some(name) = listed::passing_name(name) else { continue };
@@ -225,11 +226,11 @@ fn longest(request: &Request<'_>) -> Result<usize, Unwritable> {
     if total > MAX_HEAD_BYTES { Err(Unwritable::TooLarge) } else { Ok(total) }
 }
 
-struct Head<'a> {
-    bytes: &'a mut WipedVec,
+struct Head {
+    bytes: WipedVec,
 }
 
-impl Head<'_> {
+impl Head {
     fn line(&mut self, name: &str, value: &[u8]) -> Result<(), Unwritable> {
         self.push(&[name.as_bytes(), b": ", value, b"\r\n"])
     }

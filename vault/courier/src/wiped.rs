@@ -77,33 +77,59 @@ impl DerefMut for WipedVec {
 #[derive(Default)]
 pub(crate) struct ReadBuffer {
     pub(crate) bytes: BytesMut,
-    /// Whether the allocation is the first one, of `READ_BYTES`.
-    small: bool,
+    memory: Memory,
+}
+
+/// What lies behind a `ReadBuffer`.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Memory {
+    /// None, or more than a call usually needs.
+    #[default]
+    Other,
+    /// `READ_BYTES`, written from the beginning to the end of what is there.
+    Written,
+    /// The same, begun anew once it was full.
+    WrittenTwice,
 }
 
 impl ReadBuffer {
     /// Makes room for `more` bytes.
     pub(crate) fn make_room(&mut self, more: usize) {
         if self.bytes.capacity() == 0 && more <= READ_BYTES {
-            *self = Self { bytes: BytesMut::with_capacity(READ_BYTES), small: true };
-        } else if !self.bytes.try_reclaim(more) {
-            self.bytes.reserve(more);
-            self.small = false;
+            let bytes = BytesMut::with_capacity(READ_BYTES);
+            *self = Self { bytes, memory: Memory::Written };
+        } else if self.bytes.capacity() - self.bytes.len() < more {
+            self.memory = match self.memory {
+                Memory::Written | Memory::WrittenTwice if self.bytes.try_reclaim(more) => {
+                    Memory::WrittenTwice
+                }
+                Memory::Written | Memory::WrittenTwice | Memory::Other => {
+                    self.bytes.reserve(more);
+                    Memory::Other
+                }
+            };
         }
     }
 
-    /// Empties it, what nobody took included, and overwrites all of its memory; gives it back when it grew or when a part is
-    /// still in use.
+    /// Empties it, what nobody took included, and overwrites what was written; gives the memory back when it grew or when a part
+    /// is still in use.
     pub(crate) fn wipe(&mut self) {
+        let end = self.bytes.as_ptr().addr() + self.bytes.len();
         self.bytes.clear();
         // Asked for all of its memory, it starts at the beginning again.
-        if self.small && self.bytes.try_reclaim(READ_BYTES) && self.bytes.capacity() == READ_BYTES {
-            let memory = self.bytes.spare_capacity_mut();
-            memory.fill(MaybeUninit::new(0));
-            std::hint::black_box(memory);
-        } else {
+        if self.memory == Memory::Other
+            || !self.bytes.try_reclaim(READ_BYTES)
+            || self.bytes.capacity() != READ_BYTES
+        {
             *self = Self::default();
+            return;
         }
+        let start = self.bytes.as_ptr().addr();
+        let written = if self.memory == Memory::Written { end - start } else { READ_BYTES };
+        let memory = self.bytes.spare_capacity_mut();
+        memory[..written].fill(MaybeUninit::new(0));
+        std::hint::black_box(memory);
+        self.memory = Memory::Written;
     }
 
     /// The same for what was taken; the rest stays.
@@ -111,7 +137,7 @@ impl ReadBuffer {
         if self.bytes.is_empty() {
             self.wipe();
         } else {
-            *self = Self { bytes: BytesMut::from(&self.bytes[..]), small: false };
+            *self = Self { bytes: BytesMut::from(&self.bytes[..]), memory: Memory::Other };
         }
     }
 }
@@ -169,12 +195,15 @@ pub(crate) mod tests {
         let mut buffer = ReadBuffer::default();
         buffer.make_room(1);
         let at = buffer.bytes.as_ptr();
-        for length in [50, READ_BYTES, 2000] {
-            drop(read(&mut buffer, length, 0));
+        for lengths in [&[50][..], &[READ_BYTES], &[20], &[2000, 3000], &[3000, 500, 100], &[4000]]
+        {
+            for &length in lengths {
+                drop(read(&mut buffer, length, 0));
+            }
             assert!(memory_at(at, READ_BYTES).contains(&7));
             buffer.wipe();
             assert_eq!((buffer.bytes.as_ptr(), buffer.bytes.capacity()), (at, READ_BYTES));
-            assert!(!memory_at(at, READ_BYTES).contains(&7), "{length}");
+            assert!(!memory_at(at, READ_BYTES).contains(&7), "{lengths:?}");
         }
     }
 

@@ -53,7 +53,7 @@ impl<'h> Order<'h> {
     }
 
     /// The head of the request, in a buffer that is wiped.
-    pub(super) fn write_head(&self, head: &mut WipedVec) -> Result<(), Refusal> {
+    pub(super) fn write_head(&self) -> Result<WipedVec, Refusal> {
         let destination = &self.errand.destination;
         let written = self.with_key(|key| {
             self.errand.idempotency_tag.expose(|subject| {
@@ -69,7 +69,7 @@ impl<'h> Order<'h> {
                     subject,
                     body: self.body_length(),
                 };
-                write_head(&request, head)
+                write_head(&request)
             })
         })?;
         written.map_err(|error| {

@@ -15,10 +15,11 @@ use strongroom_protocol::errand::MAX_PROBED_BYTES;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 
-use super::{Courier, Scratch, perform};
+use super::{Courier, perform};
 use crate::errands::Assignment;
 use crate::lanes::{FrameReader, FrameWriter, Lane, Opening, Phase};
 use crate::timer::Timer;
+use crate::wiped::ReadBuffer;
 
 /// Most probes at once: people at terminals.
 pub(super) const MAX_PROBES: usize = 16;
@@ -50,7 +51,7 @@ async fn ask(courier: &Courier, assignment: Assignment) -> Vec<u8> {
         reader: FrameReader::in_phase(NoBody { told: false }, Phase::Sending),
         writer: FrameWriter::new(Excerpt::default()),
         timer: Timer::new(),
-        scratch: Scratch::default(),
+        answer: ReadBuffer::default(),
     };
     let asked = timeout(LONGEST_PROBE, perform(courier, &mut lane, assignment, opening)).await;
     tracing::debug!(?asked, "a probe has ended");

@@ -243,7 +243,7 @@ impl<W: AsyncWrite + Unpin> Out<'_, W> {
         };
         let parts = [self.head, size.as_bytes(), piece, end];
         let written = timer.limit(self.stall, write_all(self.sink, parts)).await;
-        self.head.wipe();
+        *self.head = WipedVec::default();
         match written {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Unsent::Provider),
