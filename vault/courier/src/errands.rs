@@ -7,6 +7,7 @@
 //!
 //! Trusts: the keeper.
 
+mod errand;
 mod inbox;
 mod report;
 
@@ -20,7 +21,7 @@ use serde::Serialize;
 use strongroom_policy::id::CallId;
 use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::ask::Ticket;
-use strongroom_protocol::errand::{Errand, FromCourier, Probed, Recall, ToCourier};
+use strongroom_protocol::errand::{FromCourier, Probed, Recall};
 use strongroom_protocol::frame::{FrameError, MAX_ERRAND_BYTES, encode_into};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -28,6 +29,8 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{Notify, oneshot};
 use zeroize::Zeroizing;
 
+pub(crate) use self::errand::Errand;
+use self::errand::Message;
 use self::inbox::Inbox;
 pub(crate) use self::report::Report;
 use crate::timer::Timer;
@@ -165,7 +168,7 @@ impl Link {
     ) -> LinkLost {
         loop {
             match inbox.next().await {
-                Ok(ToCourier::Errand { ticket, errand }) => {
+                Ok(Message::Errand { ticket, errand }) => {
                     let assignment = self.assign(errand);
                     let waiter = lock(&self.waiting).by_ticket.remove(&ticket);
                     // Nobody waits any more: dropping the assignment reports it.
@@ -173,18 +176,18 @@ impl Link {
                         drop(waiter.send(assignment));
                     }
                 }
-                Ok(ToCourier::Refused { ticket, refusal }) => {
+                Ok(Message::Refused { ticket, refusal }) => {
                     let waiter = lock(&self.waiting).by_ticket.remove(&ticket);
                     if let Some(waiter) = waiter {
                         drop(waiter.send(Err(refusal)));
                     }
                 }
-                Ok(ToCourier::Probe(errand)) => {
+                Ok(Message::Probe(errand)) => {
                     if let Ok(assignment) = self.assign(errand) {
                         run_probe(assignment);
                     }
                 }
-                Ok(ToCourier::Recall(recall)) => self.recall(&recall, Refusal::Recalled),
+                Ok(Message::Recall(recall)) => self.recall(&recall, Refusal::Recalled),
                 Err(lost) => return lost,
             }
         }

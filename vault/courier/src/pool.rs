@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ pub struct Purpose<'a> {
     /// Of that credential.
     pub version: u64,
     /// Host, port, TLS name, authorities and all else that is bound to the credential.
-    pub destination: &'a Destination,
+    pub destination: &'a Arc<Destination>,
 }
 
 /// A connection, its two directions, and what it was made for.
@@ -50,7 +50,7 @@ pub struct Connection {
 pub struct MadeFor {
     credential: CredentialId,
     version: u64,
-    destination: Destination,
+    destination: Arc<Destination>,
 }
 
 /// The idle connections.
@@ -85,13 +85,14 @@ impl Connection {
 impl MadeFor {
     fn new(purpose: &Purpose<'_>) -> Self {
         let Purpose { credential, version, destination } = *purpose;
-        Self { credential, version, destination: destination.clone() }
+        Self { credential, version, destination: Arc::clone(destination) }
     }
 
     fn serves(&self, purpose: &Purpose<'_>) -> bool {
         let Purpose { credential, version, destination } = purpose;
         self.credential == *credential
             && self.version == *version
+            // Mostly the same allocation, which `Arc` looks for first.
             && self.destination == **destination
     }
 
@@ -216,8 +217,8 @@ mod tests {
     use crate::tls::Tls;
     use crate::tls::tests::{Server, ServerStream};
 
-    fn destination() -> Destination {
-        Destination {
+    fn destination() -> Arc<Destination> {
+        Arc::new(Destination {
             host: HostName::parse("api.example.com").unwrap(),
             port: 443,
             tls_name: HostName::parse("api.example.com").unwrap(),
@@ -226,10 +227,10 @@ mod tests {
             base_path: String::new(),
             injection: Injection::Bearer,
             fixed_headers: Vec::new(),
-        }
+        })
     }
 
-    fn purpose(destination: &Destination, credential: u8) -> Purpose<'_> {
+    fn purpose(destination: &Arc<Destination>, credential: u8) -> Purpose<'_> {
         let credential = CredentialId::from_random([credential; 16]);
         Purpose { credential, version: 1, destination }
     }
@@ -264,7 +265,7 @@ mod tests {
         ];
         for (which, change) in changes.iter().enumerate() {
             let mut changed = destination();
-            change(&mut changed);
+            change(Arc::make_mut(&mut changed));
             assert!(!made_for.serves(&purpose(&changed, 1)), "{which}");
         }
     }
@@ -284,7 +285,8 @@ mod tests {
         let mut taken = pool.take(&one, now).unwrap();
         hear(&mut taken.reading, &mut second_peer, b"still the second").await;
         assert_eq!(pool.len(), 1);
-        let elsewhere = Destination { port: 8443, ..destination() };
+        let mut elsewhere = destination();
+        Arc::make_mut(&mut elsewhere).port = 8443;
         assert!(pool.take(&Purpose { destination: &elsewhere, ..one }, now).is_none());
         assert!(pool.is_empty(), "nobody else could use it");
     }

@@ -13,9 +13,10 @@ use strongroom_policy::refusal::Refusal;
 use strongroom_policy::route::{BodyKind, Method};
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::call::MAX_HEADERS;
-use strongroom_protocol::errand::{Deadlines, Errand};
+use strongroom_protocol::errand::Deadlines;
 
 use super::origin::Origin;
+use crate::errands::Errand;
 use crate::lanes::Opening;
 use crate::pool::Purpose;
 use crate::request::{BodyLength, Request, write_head};

@@ -15,10 +15,10 @@ use strongroom_policy::name::ModelName;
 use strongroom_policy::refusal::Refusal;
 use strongroom_policy::route::BodyKind;
 use strongroom_protocol::body::{BodyError, boundary_of, check_json_type, json, multipart};
-use strongroom_protocol::errand::Errand;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::order::Order;
+use crate::errands::Errand;
 use crate::lanes::{FrameReader, Incoming, Stop};
 use crate::request::BodyLength;
 use crate::timer::Timer;
