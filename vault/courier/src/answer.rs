@@ -11,6 +11,7 @@ mod body;
 mod listed;
 
 use std::borrow::Cow;
+use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
 
@@ -180,9 +181,11 @@ fn check_lines(head: &[u8]) -> Result<(), Broken> {
 
 /// `None` for an interim answer.
 fn parse(head: &Bytes, asked: Asked) -> Result<Option<Head>, Broken> {
-    let mut lines = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut response = httparse::Response::new(&mut lines);
-    match response.parse(head) {
+    // The room for lines is 4 KiB; clearing it would take longer than parsing.
+    let mut lines = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut response = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    match parser.parse_response_with_uninit_headers(&mut response, head, &mut lines) {
         Ok(httparse::Status::Complete(length)) if length == head.len() => {}
         Err(httparse::Error::TooManyHeaders) => return Err(Broken::TooLarge),
         Ok(_) | Err(_) => return Err(Broken::Malformed),

@@ -7,10 +7,12 @@
 //!
 //! Trusts: the keeper.
 
+mod errand;
 mod inbox;
 mod report;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,17 +21,20 @@ use serde::Serialize;
 use strongroom_policy::id::CallId;
 use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::ask::Ticket;
-use strongroom_protocol::errand::{Errand, FromCourier, Probed, Recall, ToCourier};
+use strongroom_protocol::errand::{FromCourier, Probed, Recall};
 use strongroom_protocol::frame::{FrameError, MAX_ERRAND_BYTES, encode_into};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+pub(crate) use self::errand::Errand;
+use self::errand::Message;
 use self::inbox::Inbox;
 pub(crate) use self::report::Report;
+use crate::timer::Timer;
+use crate::wiped::wipe_all;
 
 /// Most redemptions that wait for the keeper.
 pub const MAX_WAITING: usize = 1024;
@@ -108,12 +113,16 @@ impl Link {
     ///
     /// # Errors
     /// The keeper's refusal, or ours when it does not answer.
-    pub(crate) async fn redeem(&self, ticket: Ticket) -> Result<Assignment, Refusal> {
+    pub(crate) async fn redeem(
+        &self,
+        timer: &mut Timer,
+        ticket: Ticket,
+    ) -> Result<Assignment, Refusal> {
         let (waiter, answer) = oneshot::channel();
         self.wait_for(ticket, waiter)?;
         let _forget = Forget { link: self, ticket };
         self.push(&FromCourier::Redeem(ticket), Room::Bounded)?;
-        match timeout(REDEEM_TIMEOUT, answer).await {
+        match timer.limit(REDEEM_TIMEOUT, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Refusal::CourierUnavailable),
             Err(_) => Err(Refusal::TicketUnknown),
@@ -159,7 +168,7 @@ impl Link {
     ) -> LinkLost {
         loop {
             match inbox.next().await {
-                Ok(ToCourier::Errand { ticket, errand }) => {
+                Ok(Message::Errand { ticket, errand }) => {
                     let assignment = self.assign(errand);
                     let waiter = lock(&self.waiting).by_ticket.remove(&ticket);
                     // Nobody waits any more: dropping the assignment reports it.
@@ -167,31 +176,33 @@ impl Link {
                         drop(waiter.send(assignment));
                     }
                 }
-                Ok(ToCourier::Refused { ticket, refusal }) => {
+                Ok(Message::Refused { ticket, refusal }) => {
                     let waiter = lock(&self.waiting).by_ticket.remove(&ticket);
                     if let Some(waiter) = waiter {
                         drop(waiter.send(Err(refusal)));
                     }
                 }
-                Ok(ToCourier::Probe(errand)) => {
+                Ok(Message::Probe(errand)) => {
                     if let Ok(assignment) = self.assign(errand) {
                         run_probe(assignment);
                     }
                 }
-                Ok(ToCourier::Recall(recall)) => self.recall(&recall, Refusal::Recalled),
+                Ok(Message::Recall(recall)) => self.recall(&recall, Refusal::Recalled),
                 Err(lost) => return lost,
             }
         }
     }
 
     async fn speak(&self, mut writing: OwnedWriteHalf) -> LinkLost {
+        let mut timer = Timer::new();
+        let mut frames = Zeroizing::<Vec<u8>>::default();
         loop {
             self.filled.notified().await;
             // Lets the lanes that are ready say what they have, so that it goes out in one write.
             tokio::task::yield_now().await;
-            let frames = std::mem::take(&mut *lock(&self.outbox));
-            match timeout(WRITE_TIMEOUT, writing.write_all(&frames)).await {
-                Ok(Ok(())) => {}
+            std::mem::swap(&mut frames, &mut *lock(&self.outbox));
+            match timer.limit(WRITE_TIMEOUT, writing.write_all(&frames)).await {
+                Ok(Ok(())) => wipe_all(&mut frames),
                 Ok(Err(error)) => return error.into(),
                 Err(_) => return LinkLost::Stalled,
             }
@@ -238,11 +249,13 @@ impl Link {
         if waiting.by_ticket.len() >= MAX_WAITING {
             return Err(Refusal::Busy);
         }
-        if waiting.by_ticket.contains_key(&ticket) {
-            return Err(Refusal::TicketUnknown);
+        match waiting.by_ticket.entry(ticket) {
+            Entry::Occupied(_) => Err(Refusal::TicketUnknown),
+            Entry::Vacant(place) => {
+                place.insert(waiter);
+                Ok(())
+            }
         }
-        waiting.by_ticket.insert(ticket, waiter);
-        Ok(())
     }
 
     fn push<M: Serialize>(&self, message: &M, room: Room) -> Result<(), Refusal> {

@@ -7,6 +7,7 @@
 //! Trusts: the kernel's word on who connected.
 //! Distrusts: every byte of the gateway, which talks to the network.
 
+mod heads;
 mod phase;
 mod reader;
 mod writer;
@@ -15,24 +16,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use strongroom_policy::refusal::Refusal;
-use strongroom_protocol::call::{CallHead, FrameKind, decode};
+use strongroom_protocol::call::FrameKind;
 use strongroom_protocol::frame::FrameError;
 use strongroom_sys::peer::peer;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
+pub(crate) use self::heads::{Opening, Reply};
 pub(crate) use self::phase::Phase;
 pub(crate) use self::reader::{FrameReader, Incoming};
 pub(crate) use self::writer::FrameWriter;
 use crate::relay::{self, Courier};
+use crate::timer::Timer;
+use crate::wiped::ReadBuffer;
 
 /// Most lanes: the gateway opens a fixed number at its start, far below.
 pub const MAX_LANES: usize = 4096;
 
-/// One connection of the gateway, its two directions.
+/// One connection of the gateway, its two directions, and what its calls use one after the other.
 pub(crate) struct Lane<R, W> {
     pub(crate) reader: FrameReader<R>,
     pub(crate) writer: FrameWriter<W>,
+    pub(crate) timer: Timer,
+    /// For what the provider sends; empty.
+    pub(crate) answer: ReadBuffer,
 }
 
 /// Why a lane is closed.
@@ -122,19 +129,22 @@ pub async fn serve(courier: Arc<Courier>, listener: UnixListener, gateway_uid: u
 /// Runs exchanges until the lane closes.
 async fn run(courier: &Courier, mut stream: UnixStream) {
     let (reading, writing) = stream.split();
-    let mut lane = Lane { reader: FrameReader::new(reading), writer: FrameWriter::new(writing) };
+    let mut lane = Lane {
+        reader: FrameReader::new(reading),
+        writer: FrameWriter::new(writing),
+        timer: Timer::new(),
+        answer: ReadBuffer::default(),
+    };
     loop {
         let fault = match lane.reader.next().await {
-            Ok(Incoming::Head(payload)) => match decode::<CallHead>(&payload) {
-                Ok(head) => match relay::exchange(courier, &mut lane, head).await {
-                    Ok(()) => {
-                        lane.reader.rest();
-                        lane.writer.rest();
-                        continue;
-                    }
-                    Err(fault) => fault,
-                },
-                Err(error) => error.into(),
+            Ok(Incoming::Head(payload)) => match relay::exchange(courier, &mut lane, payload).await
+            {
+                Ok(()) => {
+                    lane.reader.rest();
+                    lane.writer.rest();
+                    continue;
+                }
+                Err(fault) => fault,
             },
             // A cancel that crossed with the end of the exchange before.
             Ok(Incoming::Cancel) => continue,

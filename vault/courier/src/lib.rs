@@ -17,4 +17,6 @@ pub mod request;
 pub mod resolve;
 pub mod scrub;
 pub mod start;
+mod timer;
 pub mod tls;
+mod wiped;

@@ -1,21 +1,21 @@
 //! Idle connections to providers, the last one used first.
 //!
 //! Invariant: a connection serves one credential at one destination for its life: whatever a provider's desync leaves in it
-//! cannot reach another tenant.
+//! cannot reach another tenant. It knows what it was made for, and that is compared whole, not by a digest.
 //! Invariant: a connection that ended, or speaks unasked, is dropped before a request is written to it.
 //! Invariant: the number of idle connections is bounded, per key and in total, and so is their age.
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
 use strongroom_policy::destination::Destination;
-use tokio::io::{AsyncRead, ReadBuf};
+use strongroom_policy::id::CredentialId;
+use tokio::io::{AsyncRead, ReadBuf, ReadHalf, WriteHalf};
 
-use crate::tls::{TlsStream, digest_authorities};
+use crate::tls::TlsStream;
 
 /// Idle connections kept for one key: fewer than calls run at once would mean a handshake for each of the rest.
 pub const MAX_IDLE_PER_KEY: usize = 256;
@@ -24,9 +24,34 @@ pub const MAX_IDLE: usize = 1024;
 /// Providers close idle connections after a minute or more; half of that never races them.
 pub const IDLE_EXPIRY: Duration = Duration::from_secs(30);
 
-/// What a connection was made for: destination, TLS name, authorities, credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct PoolKey([u8; 32]);
+/// What a connection is wanted for.
+#[derive(Debug, Clone, Copy)]
+pub struct Purpose<'a> {
+    /// Whose key goes over it.
+    pub credential: CredentialId,
+    /// Of that credential.
+    pub version: u64,
+    /// Host, port, TLS name, authorities and all else that is bound to the credential.
+    pub destination: &'a Arc<Destination>,
+}
+
+/// A connection, its two directions, and what it was made for.
+pub struct Connection {
+    /// From the provider.
+    pub reading: ReadHalf<TlsStream>,
+    /// To the provider.
+    pub writing: WriteHalf<TlsStream>,
+    /// Never changes.
+    pub made_for: Box<MadeFor>,
+}
+
+/// What a connection was made for, for good.
+#[derive(Debug)]
+pub struct MadeFor {
+    credential: CredentialId,
+    version: u64,
+    destination: Arc<Destination>,
+}
 
 /// The idle connections.
 #[derive(Default)]
@@ -37,51 +62,65 @@ pub struct Pool {
 #[derive(Default)]
 struct Shelves {
     /// Per key, the longest idle first; no list is empty.
-    by_key: HashMap<PoolKey, Vec<Idle>>,
+    by_key: HashMap<Key, Vec<Idle>>,
     total: usize,
 }
 
+/// Finds connections; each is compared with the whole purpose before it is taken.
+type Key = (CredentialId, u64);
+
 struct Idle {
-    stream: TlsStream,
+    connection: Connection,
     since: Instant,
 }
 
-impl PoolKey {
-    /// Derives the key of a connection that `credential` uses at `destination`.
-    pub fn derive(destination: &Destination, credential: &[u8]) -> Self {
-        let mut digest = Sha256::new();
-        let host: &str = destination.host.as_ref();
-        let tls_name: &str = destination.tls_name.as_ref();
-        for part in
-            [host.as_bytes(), &destination.port.to_be_bytes(), tls_name.as_bytes(), credential]
-        {
-            digest.update((part.len() as u64).to_be_bytes());
-            digest.update(part);
-        }
-        if !destination.extra_authorities.is_empty() {
-            digest.update(digest_authorities(&destination.extra_authorities));
-        }
-        Self(digest.finalize().into())
+impl Connection {
+    /// Takes a new connection over.
+    pub fn new(stream: TlsStream, purpose: &Purpose<'_>) -> Self {
+        let (reading, writing) = tokio::io::split(stream);
+        Self { reading, writing, made_for: Box::new(MadeFor::new(purpose)) }
+    }
+}
+
+impl MadeFor {
+    fn new(purpose: &Purpose<'_>) -> Self {
+        let Purpose { credential, version, destination } = *purpose;
+        Self { credential, version, destination: Arc::clone(destination) }
+    }
+
+    fn serves(&self, purpose: &Purpose<'_>) -> bool {
+        let Purpose { credential, version, destination } = purpose;
+        self.credential == *credential
+            && self.version == *version
+            // Mostly the same allocation, which `Arc` looks for first.
+            && self.destination == **destination
+    }
+
+    fn key(&self) -> Key {
+        (self.credential, self.version)
     }
 }
 
 impl Pool {
-    /// The live connection that was used last for `key`.
-    pub fn take(&self, key: &PoolKey, now: Instant) -> Option<TlsStream> {
+    /// The live connection that was used last for this purpose.
+    pub fn take(&self, purpose: &Purpose<'_>, now: Instant) -> Option<Connection> {
         loop {
             // The lock is not held while the connection is looked at, which is a system call.
-            let mut idle = self.lock().pop(key)?;
-            if now.saturating_duration_since(idle.since) < IDLE_EXPIRY && is_quiet(&mut idle.stream)
+            let mut idle = self.lock().pop((purpose.credential, purpose.version))?;
+            // A credential's destination is frozen with its version: a connection to another one is of no use to anyone.
+            if now.saturating_duration_since(idle.since) < IDLE_EXPIRY
+                && idle.connection.made_for.serves(purpose)
+                && is_quiet(&mut idle.connection.reading)
             {
-                return Some(idle.stream);
+                return Some(idle.connection);
             }
         }
     }
 
     /// Keeps a connection whose last answer ended cleanly, with nothing after it. Over a bound the longest idle one goes.
-    pub fn put(&self, key: PoolKey, stream: TlsStream, now: Instant) {
+    pub fn put(&self, connection: Connection, now: Instant) {
         // Dropped after the lock: closing is a system call.
-        let _displaced = self.lock().push(key, Idle { stream, since: now });
+        let _displaced = self.lock().push(Idle { connection, since: now });
     }
 
     /// Drops what has been idle for too long; to be called every few seconds.
@@ -106,17 +145,18 @@ impl Pool {
 }
 
 impl Shelves {
-    fn pop(&mut self, key: &PoolKey) -> Option<Idle> {
-        let shelf = self.by_key.get_mut(key)?;
+    fn pop(&mut self, key: Key) -> Option<Idle> {
+        let shelf = self.by_key.get_mut(&key)?;
         let idle = shelf.pop()?;
         if shelf.is_empty() {
-            self.by_key.remove(key);
+            self.by_key.remove(&key);
         }
         self.total -= 1;
         Some(idle)
     }
 
-    fn push(&mut self, key: PoolKey, idle: Idle) -> Option<Idle> {
+    fn push(&mut self, idle: Idle) -> Option<Idle> {
+        let key = idle.connection.made_for.key();
         let full_shelf = self.by_key.get(&key).is_some_and(|shelf| shelf.len() >= MAX_IDLE_PER_KEY);
         let displaced = if full_shelf {
             self.remove_oldest(key)
@@ -130,12 +170,12 @@ impl Shelves {
         displaced
     }
 
-    fn longest_idle_key(&self) -> Option<PoolKey> {
+    fn longest_idle_key(&self) -> Option<Key> {
         let first = |shelf: &Vec<Idle>| shelf.first().map(|idle| idle.since);
         self.by_key.iter().min_by_key(|(_, shelf)| first(shelf)).map(|(key, _)| *key)
     }
 
-    fn remove_oldest(&mut self, key: PoolKey) -> Option<Idle> {
+    fn remove_oldest(&mut self, key: Key) -> Option<Idle> {
         let shelf = self.by_key.get_mut(&key)?;
         let oldest = (!shelf.is_empty()).then(|| shelf.remove(0))?;
         if shelf.is_empty() {
@@ -159,10 +199,10 @@ impl Shelves {
 }
 
 /// Whether the peer has neither ended the connection nor said anything. TLS 1.3 tickets are taken in on the way.
-fn is_quiet(stream: &mut TlsStream) -> bool {
+fn is_quiet(reading: &mut ReadHalf<TlsStream>) -> bool {
     let mut byte = [0; 1];
     let mut unasked = ReadBuf::new(&mut byte);
-    let looked = Pin::new(stream).poll_read(&mut Context::from_waker(Waker::noop()), &mut unasked);
+    let looked = Pin::new(reading).poll_read(&mut Context::from_waker(Waker::noop()), &mut unasked);
     matches!(looked, Poll::Pending)
 }
 
@@ -177,8 +217,8 @@ mod tests {
     use crate::tls::Tls;
     use crate::tls::tests::{Server, ServerStream};
 
-    fn destination() -> Destination {
-        Destination {
+    fn destination() -> Arc<Destination> {
+        Arc::new(Destination {
             host: HostName::parse("api.example.com").unwrap(),
             port: 443,
             tls_name: HostName::parse("api.example.com").unwrap(),
@@ -187,7 +227,12 @@ mod tests {
             base_path: String::new(),
             injection: Injection::Bearer,
             fixed_headers: Vec::new(),
-        }
+        })
+    }
+
+    fn purpose(destination: &Arc<Destination>, credential: u8) -> Purpose<'_> {
+        let credential = CredentialId::from_random([credential; 16]);
+        Purpose { credential, version: 1, destination }
     }
 
     async fn pair(server: &Server, tls: &Tls) -> (TlsStream, ServerStream) {
@@ -195,7 +240,7 @@ mod tests {
         (ours.unwrap(), theirs.unwrap())
     }
 
-    async fn hear(ours: &mut TlsStream, theirs: &mut ServerStream, word: &[u8]) {
+    async fn hear(ours: &mut (impl AsyncRead + Unpin), theirs: &mut ServerStream, word: &[u8]) {
         theirs.write_all(word).await.unwrap();
         theirs.flush().await.unwrap();
         let mut heard = vec![0; word.len()];
@@ -204,49 +249,53 @@ mod tests {
     }
 
     #[test]
-    fn every_part_of_a_destination_and_the_credential_make_another_key() {
+    fn another_part_of_a_destination_or_another_credential_is_another_purpose() {
         let plain = destination();
-        let other = |change: fn(&mut Destination)| {
-            let mut changed = destination();
-            change(&mut changed);
-            PoolKey::derive(&changed, b"one")
-        };
-        let keys = [
-            PoolKey::derive(&plain, b"one"),
-            PoolKey::derive(&plain, b"two"),
-            other(|to| to.host = HostName::parse("b.example.com").unwrap()),
-            other(|to| to.port = 8443),
-            other(|to| to.tls_name = HostName::parse("b.example.com").unwrap()),
-            other(|to| to.extra_authorities = vec![b"ca".to_vec()]),
-            other(|to| to.extra_authorities = vec![b"c".to_vec(), b"a".to_vec()]),
+        let made_for = MadeFor::new(&purpose(&plain, 1));
+        assert!(made_for.serves(&purpose(&destination(), 1)));
+        assert!(!made_for.serves(&purpose(&plain, 2)));
+        assert!(!made_for.serves(&Purpose { version: 2, ..purpose(&plain, 1) }));
+        let changes: [fn(&mut Destination); 6] = [
+            |to| to.host = HostName::parse("b.example.com").unwrap(),
+            |to| to.port = 8443,
+            |to| to.tls_name = HostName::parse("b.example.com").unwrap(),
+            |to| to.extra_authorities = vec![b"ca".to_vec()],
+            |to| to.reach = Reach::Private,
+            |to| to.base_path = "/base".to_owned(),
         ];
-        let distinct: std::collections::HashSet<_> = keys.iter().collect();
-        assert_eq!(distinct.len(), keys.len());
-        assert_eq!(PoolKey::derive(&plain, b"one"), keys[0]);
+        for (which, change) in changes.iter().enumerate() {
+            let mut changed = destination();
+            change(Arc::make_mut(&mut changed));
+            assert!(!made_for.serves(&purpose(&changed, 1)), "{which}");
+        }
     }
 
     #[tokio::test]
-    async fn the_last_used_connection_comes_first_and_only_for_its_key() {
+    async fn the_last_used_connection_comes_first_and_only_for_its_purpose() {
         let (server, tls, pool) =
             (Server::start(&[], &[&TLS13]).await, Tls::new().unwrap(), Pool::default());
-        let (key, other) =
-            (PoolKey::derive(&destination(), b"one"), PoolKey::derive(&destination(), b"two"));
+        let to = destination();
+        let (one, two) = (purpose(&to, 1), purpose(&to, 2));
         let now = Instant::now();
         let ((first, _first_peer), (second, mut second_peer)) =
             (pair(&server, &tls).await, pair(&server, &tls).await);
-        pool.put(key, first, now);
-        pool.put(key, second, now);
-        assert!(pool.take(&other, now).is_none());
-        let mut taken = pool.take(&key, now).unwrap();
-        hear(&mut taken, &mut second_peer, b"still the second").await;
+        pool.put(Connection::new(first, &one), now);
+        pool.put(Connection::new(second, &one), now);
+        assert!(pool.take(&two, now).is_none());
+        let mut taken = pool.take(&one, now).unwrap();
+        hear(&mut taken.reading, &mut second_peer, b"still the second").await;
         assert_eq!(pool.len(), 1);
+        let mut elsewhere = destination();
+        Arc::make_mut(&mut elsewhere).port = 8443;
+        assert!(pool.take(&Purpose { destination: &elsewhere, ..one }, now).is_none());
+        assert!(pool.is_empty(), "nobody else could use it");
     }
 
     #[tokio::test]
     async fn a_connection_that_ended_or_speaks_unasked_is_not_reused() {
         let (server, tls, pool) =
             (Server::start(&[], &[&TLS13]).await, Tls::new().unwrap(), Pool::default());
-        let key = PoolKey::derive(&destination(), b"one");
+        let to = destination();
         let now = Instant::now();
         for unasked in [&b"HTTP/1.1 200 OK\r\n"[..], b""] {
             let (mut ours, mut theirs) = pair(&server, &tls).await;
@@ -257,8 +306,8 @@ mod tests {
                 theirs.shutdown().await.unwrap();
             }
             ours.get_ref().0.readable().await.unwrap();
-            pool.put(key, ours, now);
-            assert!(pool.take(&key, now).is_none(), "{unasked:?}");
+            pool.put(Connection::new(ours, &purpose(&to, 1)), now);
+            assert!(pool.take(&purpose(&to, 1), now).is_none(), "{unasked:?}");
             assert!(pool.is_empty());
         }
     }
@@ -267,15 +316,15 @@ mod tests {
     async fn idle_connections_expire_and_are_swept() {
         let (server, tls, pool) =
             (Server::start(&[], &[&TLS13]).await, Tls::new().unwrap(), Pool::default());
-        let key = PoolKey::derive(&destination(), b"one");
+        let to = destination();
         let now = Instant::now();
         let (old, _old_peer) = pair(&server, &tls).await;
         let (young, _young_peer) = pair(&server, &tls).await;
-        pool.put(key, old, now);
-        pool.put(key, young, now + IDLE_EXPIRY / 2);
+        pool.put(Connection::new(old, &purpose(&to, 1)), now);
+        pool.put(Connection::new(young, &purpose(&to, 1)), now + IDLE_EXPIRY / 2);
         pool.sweep(now + IDLE_EXPIRY);
         assert_eq!(pool.len(), 1);
-        assert!(pool.take(&key, now + IDLE_EXPIRY * 2).is_none());
+        assert!(pool.take(&purpose(&to, 1), now + IDLE_EXPIRY * 2).is_none());
         assert!(pool.is_empty());
     }
 
@@ -283,12 +332,12 @@ mod tests {
     async fn one_keys_shelf_is_bounded_and_the_longest_idle_goes() {
         let (server, tls, pool) =
             (Server::start(&[], &[&TLS13]).await, Tls::new().unwrap(), Pool::default());
-        let key = PoolKey::derive(&destination(), b"one");
+        let to = destination();
         let now = Instant::now();
         let mut peers = Vec::new();
         for _ in 0..=MAX_IDLE_PER_KEY {
             let (ours, theirs) = pair(&server, &tls).await;
-            pool.put(key, ours, now);
+            pool.put(Connection::new(ours, &purpose(&to, 1)), now);
             peers.push(theirs);
         }
         assert_eq!(pool.len(), MAX_IDLE_PER_KEY);

@@ -9,8 +9,8 @@
 //! HTTP client assumes (RFC 9110, 9.2.2; RFC 9112, 9.3.1); `POST` is no exception, since without this a call would fail
 //! whenever it meets the provider's own idle time-out. A fresh connection is never tried again.
 //!
-//! The key is lent to the buffer of a request's head, which is wiped once it is written. It is kept until the answer's head
-//! only where a second attempt or a redirect of a `GET` may need it; the scrubber's forms of it live until the call ends.
+//! The key is lent to the buffer of a request's head, which is wiped once it is written. It is kept until the answer's head,
+//! from which on the scrubber needs its forms; these are wiped when the call ends.
 
 mod answer;
 mod connect;
@@ -18,36 +18,38 @@ mod order;
 mod origin;
 mod probe;
 mod rewrite;
+mod scratch;
 mod source;
 mod upload;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use strongroom_policy::refusal::Refusal;
 use strongroom_policy::route::Method;
-use strongroom_protocol::call::CallHead;
 use tokio::io::{AsyncRead, AsyncWrite, WriteHalf};
-use tokio::time::timeout;
-use zeroize::Zeroizing;
 
 use self::answer::Answer;
 use self::connect::{Age, Connected};
 use self::order::Order;
+use self::scratch::Blanks;
 use self::source::{NoHead, Source};
 use self::upload::{Unsent, Upload};
 use crate::answer::Head;
 use crate::errands::{Assignment, Link, LinkLost, Report};
-use crate::lanes::{Lane, LaneFault, Stop};
-use crate::pool::Pool;
+use crate::lanes::{Lane, LaneFault, Opening, Stop};
+use crate::pool::{Connection, MadeFor, Pool};
 use crate::resolve::Resolver;
-use crate::scrub::Scrubber;
+use crate::scrub::{self, Blank, Scrubber};
 use crate::tls::{Tls, TlsStream};
+use crate::wiped::WipedVec;
 
 /// What all calls share.
 pub struct Courier {
     link: Arc<Link>,
     pool: Pool,
+    blanks: Blanks,
     tls: Tls,
     resolver: Resolver,
 }
@@ -58,7 +60,7 @@ pub const MAX_REDIRECTS: u32 = 3;
 impl Courier {
     /// Brings the parts together.
     pub fn new(link: Arc<Link>, tls: Tls, resolver: Resolver) -> Arc<Self> {
-        Arc::new(Self { link, pool: Pool::default(), tls, resolver })
+        Arc::new(Self { link, pool: Pool::default(), blanks: Blanks::default(), tls, resolver })
     }
 
     /// Hears the keeper until the link is lost.
@@ -91,15 +93,16 @@ impl Courier {
 pub(crate) async fn exchange<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     courier: &Courier,
     lane: &mut Lane<R, W>,
-    head: CallHead,
+    opening: Bytes,
 ) -> Result<(), LaneFault> {
+    let opening = Opening::parse(&opening)?;
     let redeemed = tokio::select! {
         biased;
-        redeemed = courier.link.redeem(head.ticket) => redeemed.map_err(Stop::Refused),
+        redeemed = courier.link.redeem(&mut lane.timer, opening.ticket) => redeemed.map_err(Stop::Refused),
         stop = lane.reader.watch() => Err(stop),
     };
     let ended = match redeemed {
-        Ok(assignment) => perform(courier, lane, assignment, head).await,
+        Ok(assignment) => perform(courier, lane, assignment, opening).await,
         Err(stop) => Err(stop),
     };
     match ended {
@@ -108,8 +111,8 @@ pub(crate) async fn exchange<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         Err(Stop::Cancelled) => lane.writer.abort(Refusal::Cancelled),
         Err(Stop::Refused(refusal)) => lane.writer.abort(refusal),
     }
-    lane.writer.flush(FAREWELL).await?;
-    lane.reader.settle(SETTLE).await
+    lane.writer.flush(&mut lane.timer, FAREWELL).await?;
+    lane.reader.settle(&mut lane.timer, SETTLE).await
 }
 
 /// Runs an errand and reports it.
@@ -117,13 +120,13 @@ async fn perform<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     courier: &Courier,
     lane: &mut Lane<R, W>,
     assignment: Assignment,
-    head: CallHead,
+    opening: Opening<'_>,
 ) -> Result<(), Stop> {
     let Assignment { errand, recall, mut report } = assignment;
     let ended = tokio::select! {
         biased;
         Ok(reason) = recall => Err(Stop::Refused(reason)),
-        ended = run(courier, Order::new(errand, head), lane, &mut report) => ended,
+        ended = run(courier, Order::new(errand, opening), lane, &mut report) => ended,
     };
     match &ended {
         Ok(()) => report.complete(),
@@ -138,23 +141,28 @@ async fn perform<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
 
 async fn run<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     courier: &Courier,
-    order: Result<Order, Refusal>,
+    order: Result<Order<'_>, Refusal>,
     lane: &mut Lane<R, W>,
     report: &mut Report,
 ) -> Result<(), Stop> {
     let mut order = order?;
     let mut upload = Upload::new(&order)?;
-    let mut scrubber = order.scrubber()?;
-    let Met { mut source, sink, head, reuse } =
+    order.check_key()?;
+    let Met { mut source, writing, made_for, head, reuse } =
         ask(courier, &mut order, &mut upload, lane, report).await?;
+    let mut scrubber = order.scrubber(courier.blanks.take())?;
     // From here on nothing can need the key again.
     order.forget_key();
     let answer = Answer::new(&order, &head, &mut scrubber);
-    if answer.relay(&order, &mut source, lane, report, &mut scrubber).await? == Reuse::Possible
-        && reuse == Reuse::Possible
-        && let Some(half) = source.into_reusable()
-    {
-        courier.pool.put(order.pool_key(), half.unsplit(sink), Instant::now());
+    let passed = answer.relay(&order, &mut source, lane, report, &mut scrubber).await?;
+    courier.blanks.put(scrubber.forget());
+    // Its values lie in the buffer that is wiped next.
+    drop(head);
+    let (reading, mut buffer) = source.into_parts();
+    buffer.wipe();
+    lane.answer = buffer;
+    if let (Reuse::Possible, Reuse::Possible, Some(reading)) = (passed, reuse, reading) {
+        courier.pool.put(Connection { reading, writing, made_for }, Instant::now());
     }
     Ok(())
 }
@@ -169,7 +177,8 @@ enum Reuse {
 /// A connection on which an answer began.
 struct Met {
     source: Source,
-    sink: WriteHalf<TlsStream>,
+    writing: WriteHalf<TlsStream>,
+    made_for: Box<MadeFor>,
     head: Head,
     reuse: Reuse,
 }
@@ -177,7 +186,7 @@ struct Met {
 /// Sends the request until an answer that the caller may see begins.
 async fn ask<R: AsyncRead + Unpin, W>(
     courier: &Courier,
-    order: &mut Order,
+    order: &mut Order<'_>,
     upload: &mut Upload,
     lane: &mut Lane<R, W>,
     report: &mut Report,
@@ -189,15 +198,14 @@ async fn ask<R: AsyncRead + Unpin, W>(
             connected = connect::connect(courier, order, age) => connected?,
             stop = lane.reader.watch() => return Err(stop),
         };
-        let Connected { stream, reused } = connected;
-        let request = order.write_head()?;
-        if !reused && order.method() != Method::Get {
-            // There is no second attempt.
-            order.forget_key();
-        }
-        let (half, mut sink) = tokio::io::split(stream);
-        let mut source = Source::new(half);
-        let met = meet(order, request, upload, lane, (&mut source, &mut sink), report).await;
+        let Connected { connection, reused } = connected;
+        let Connection { reading, mut writing, made_for } = connection;
+        let mut request = order.write_head()?;
+        let mut source = Source::new(reading, std::mem::take(&mut lane.answer));
+        let both = (&mut source, &mut writing);
+        let met = meet(order, &mut request, upload, lane, both, report).await;
+        // Whether or not it went out.
+        drop(request);
         let (head, reuse) = match met {
             Ok(met) => met,
             Err(Unmet::Silent) if reused && upload.can_be_sent_again() => {
@@ -208,7 +216,7 @@ async fn ask<R: AsyncRead + Unpin, W>(
             Err(Unmet::Stop(stop)) => return Err(stop),
         };
         if !matches!(head.status, 301 | 302 | 303 | 307 | 308) {
-            return Ok(Met { source, sink, head, reuse });
+            return Ok(Met { source, writing, made_for, head, reuse });
         }
         let next = head.location.as_ref().and_then(|location| order.origin().target_of(location));
         match next {
@@ -236,16 +244,16 @@ impl<S: Into<Stop>> From<S> for Unmet {
 
 /// Sends the request on one connection and reads the answer's head, both at once.
 async fn meet<R: AsyncRead + Unpin, W>(
-    order: &Order,
-    request: Zeroizing<Vec<u8>>,
+    order: &Order<'_>,
+    request: &mut WipedVec,
     upload: &mut Upload,
     lane: &mut Lane<R, W>,
     (source, sink): (&mut Source, &mut WriteHalf<TlsStream>),
     report: &mut Report,
 ) -> Result<(Head, Reuse), Unmet> {
     let deadlines = order.deadlines();
-    let (reader, sent_bytes) = (&mut lane.reader, &mut report.sent_bytes);
-    let send = upload.send(reader, sink, request, deadlines.body_idle, sent_bytes);
+    let Lane { reader, timer, .. } = lane;
+    let send = upload.send((&mut *reader, &mut *timer), sink, request, &mut report.sent_bytes);
     let sent = tokio::select! {
         biased;
         sent = send => sent,
@@ -262,12 +270,12 @@ async fn meet<R: AsyncRead + Unpin, W>(
     };
     tokio::select! {
         biased;
-        head = timeout(patience, source.head()) => match head {
+        head = timer.limit(patience, source.head()) => match head {
             Ok(head) => head.map(|head| (head, reuse)).map_err(unmet),
             Err(_) if reuse == Reuse::Never => Err(Unmet::Silent),
             Err(_) => Err(Refusal::ProviderTimeout.into()),
         },
-        stop = lane.reader.discard() => Err(stop.into()),
+        stop = reader.discard() => Err(stop.into()),
     }
 }
 
@@ -278,10 +286,15 @@ fn unmet(no_head: NoHead) -> Unmet {
     }
 }
 
-impl Order {
+impl Order<'_> {
+    /// A key whose echoes could not be masked is not sent.
+    fn check_key(&self) -> Result<(), Refusal> {
+        self.with_key(scrub::check)?.map_err(|_| Refusal::Internal)
+    }
+
     /// What masks echoes of this order's key.
-    fn scrubber(&self) -> Result<Scrubber, Refusal> {
-        self.with_key(Scrubber::new).and_then(|made| made.map_err(|_| Refusal::Internal))
+    fn scrubber(&self, blank: Blank) -> Result<Scrubber, Refusal> {
+        self.with_key(|key| blank.learn(key))?.map_err(|_| Refusal::Internal)
     }
 }
 

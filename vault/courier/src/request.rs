@@ -9,10 +9,13 @@
 
 mod listed;
 
+use std::borrow::Cow;
+
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use strongroom_policy::destination::Injection;
-use zeroize::Zeroizing;
+
+use crate::wiped::WipedVec;
 
 /// Largest head that is written, bytes.
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -35,7 +38,7 @@ pub struct Request<'a> {
     /// Headers that go with the credential.
     pub fixed: &'a [(String, String)],
     /// The caller's headers, in their order; those that are not listed are dropped.
-    pub headers: &'a [(String, Vec<u8>)],
+    pub headers: &'a [(&'a str, Cow<'a, [u8]>)],
     /// Keys the replacement of the caller's idempotency key, so that one subject cannot hit another's answer.
     pub subject: &'a [u8],
     /// How long the body is.
@@ -79,13 +82,14 @@ pub enum Unwritable {
     TooLarge,
 }
 
-/// Writes the head, empty line included.
+/// Writes the head, empty line included, in a buffer that is wiped.
 ///
 /// # Errors
 /// When a part could be read as more than it is; nothing is then to be sent.
-pub fn write_head(request: &Request<'_>) -> Result<Zeroizing<Vec<u8>>, Unwritable> {
+pub(crate) fn write_head(request: &Request<'_>) -> Result<WipedVec, Unwritable> {
     check(request)?;
-    let mut out = Head { bytes: Zeroizing::new(Vec::with_capacity(longest(request)?)) };
+    let mut out = Head { bytes: WipedVec::default() };
+    out.bytes.begin(longest(request)?);
     out.push(&[
         request.method.as_bytes(),
         b" ",
@@ -223,7 +227,7 @@ fn longest(request: &Request<'_>) -> Result<usize, Unwritable> {
 }
 
 struct Head {
-    bytes: Zeroizing<Vec<u8>>,
+    bytes: WipedVec,
 }
 
 impl Head {

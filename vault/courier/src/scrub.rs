@@ -5,8 +5,8 @@
 //! Invariant: each byte of a hit becomes one `*`, so lengths hold and no framing changes.
 //! Invariant: the released bytes are the same for every way of cutting the text into chunks.
 //!
-//! Needles are made anew for each call (about two microseconds) and dropped with it, so nothing derived from a key outlives
-//! the call. They live in `Zeroizing` buffers; held-back text and joined chunks rely on the allocator, which wipes on free.
+//! Needles are made anew for each call (about a microsecond) and wiped with it, so nothing derived from a key outlives the call;
+//! only their memory does. Held-back text and joined chunks rely on the allocator, which wipes on free.
 //!
 //! Trusts: the secret to be the one that was injected.
 //! Distrusts: every byte that the provider sends.
@@ -24,6 +24,10 @@ use self::needles::Needles;
 pub const MIN_SECRET_BYTES: usize = 16;
 /// Longest secret, so that what is held back has a bound (128 KiB at most).
 pub const MAX_SECRET_BYTES: usize = 16 * 1024;
+
+/// A scrubber without a secret, between two calls: memory only.
+#[derive(Default)]
+pub struct Blank(Needles);
 
 /// The stream state of one answer body.
 pub struct Scrubber {
@@ -49,28 +53,54 @@ pub enum Unscrubbable {
     Control,
 }
 
-impl Scrubber {
+/// Whether echoes of a secret can be masked; one that fails here must not be sent.
+///
+/// # Errors
+/// When it is too short, too long, or not fit for a header.
+pub fn check(secret: &[u8]) -> Result<(), Unscrubbable> {
+    if !(MIN_SECRET_BYTES..=MAX_SECRET_BYTES).contains(&secret.len()) {
+        return Err(Unscrubbable::Length);
+    }
+    if secret.iter().any(u8::is_ascii_control) {
+        return Err(Unscrubbable::Control);
+    }
+    Ok(())
+}
+
+impl Blank {
     /// Derives the needles of every encoding in which providers were seen to echo keys.
     ///
     /// # Errors
-    /// When the secret is too short, too long, or not fit for a header.
-    pub fn new(secret: &[u8]) -> Result<Self, Unscrubbable> {
-        if !(MIN_SECRET_BYTES..=MAX_SECRET_BYTES).contains(&secret.len()) {
-            return Err(Unscrubbable::Length);
-        }
-        if secret.iter().any(u8::is_ascii_control) {
-            return Err(Unscrubbable::Control);
-        }
-        let needles = Needles::new(encodings::encodings(secret));
-        let alphabet = Alphabet::covering(secret);
-        Ok(Self {
+    /// See [`check`].
+    pub fn learn(self, secret: &[u8]) -> Result<Scrubber, Unscrubbable> {
+        check(secret)?;
+        let Self(mut needles) = self;
+        needles.derive(secret);
+        Ok(Scrubber {
             needles,
-            alphabet,
+            alphabet: Alphabet::covering(secret),
             cap: held_cap(secret.len()),
             held: Vec::new(),
             masked: 0,
             hits: 0,
         })
+    }
+}
+
+impl Scrubber {
+    /// A scrubber of its own for one secret.
+    ///
+    /// # Errors
+    /// See [`check`].
+    pub fn new(secret: &[u8]) -> Result<Self, Unscrubbable> {
+        Blank::default().learn(secret)
+    }
+
+    /// Wipes all that was derived from the secret.
+    pub fn forget(self) -> Blank {
+        let Self { mut needles, .. } = self;
+        needles.wipe();
+        Blank(needles)
     }
 
     /// Takes the next bytes of the body and answers those that no later byte can turn into part of a hit.

@@ -131,7 +131,7 @@ impl Tls {
 }
 
 /// Tells sets of authorities apart.
-pub(crate) fn digest_authorities(authorities: &[Vec<u8>]) -> [u8; 32] {
+fn digest_authorities(authorities: &[Vec<u8>]) -> [u8; 32] {
     let mut digest = Sha256::new();
     for authority in authorities {
         digest.update((authority.len() as u64).to_be_bytes());

@@ -4,13 +4,14 @@
 
 use std::io;
 
-use strongroom_protocol::errand::ToCourier;
-use strongroom_protocol::frame::{MAX_ERRAND_BYTES, PREFIX_BYTES, decode, split_first};
+use strongroom_protocol::frame::{MAX_ERRAND_BYTES, PREFIX_BYTES, split_first};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::OwnedReadHalf;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::LinkLost;
+use super::errand::{Message, Reader};
+use crate::wiped::wipe;
 
 pub(super) struct Inbox {
     half: OwnedReadHalf,
@@ -18,25 +19,26 @@ pub(super) struct Inbox {
     /// Where unread bytes begin and end.
     start: usize,
     end: usize,
+    reader: Reader,
 }
 
 impl Inbox {
     pub(super) fn new(half: OwnedReadHalf) -> Self {
         let buffer = Zeroizing::new(vec![0; PREFIX_BYTES + MAX_ERRAND_BYTES]);
-        Self { half, buffer, start: 0, end: 0 }
+        Self { half, buffer, start: 0, end: 0, reader: Reader::default() }
     }
 
     /// The next message.
     ///
     /// # Errors
     /// When the keeper is gone or says what is none.
-    pub(super) async fn next(&mut self) -> Result<ToCourier, LinkLost> {
+    pub(super) async fn next(&mut self) -> Result<Message, LinkLost> {
         loop {
             let unread = &self.buffer[self.start..self.end];
             if let Some((body, used)) = split_first(unread, MAX_ERRAND_BYTES)? {
-                let message = decode(body)?;
+                let message = self.reader.read(body)?;
                 let read = self.start + used;
-                self.buffer[self.start..read].zeroize();
+                wipe(&mut self.buffer[self.start..read]);
                 self.start = read;
                 return Ok(message);
             }
@@ -52,7 +54,7 @@ impl Inbox {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             let kept = self.end - self.start;
-            self.buffer[kept..self.end].zeroize();
+            wipe(&mut self.buffer[kept..self.end]);
             (self.start, self.end) = (0, kept);
         }
     }

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use strongroom_policy::dialect::Dialect;
 use strongroom_policy::id::CallId;
 use strongroom_policy::refusal::Refusal;
-use strongroom_protocol::errand::{Ending, Errand, FromCourier, Outcome};
+use strongroom_protocol::errand::{Ending, FromCourier, Outcome};
 use strongroom_protocol::usage::{Told, Usage};
 
-use super::{Link, Room, lock};
+use super::{Errand, Link, Room, lock};
 use crate::meter::{self, Completeness, Layout, Meter};
 
 /// What becomes of one call.

@@ -6,18 +6,19 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use strongroom_protocol::call::{FrameHeader, FrameKind, HEADER_BYTES, MAX_PAYLOAD_BYTES};
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::time::timeout;
 
 use super::phase::{Act, Phase, act};
 use super::{LaneFault, Stop};
+use crate::timer::Timer;
+use crate::wiped::{READ_BYTES, ReadBuffer};
 
 /// Reads frames.
 pub(crate) struct FrameReader<R> {
     half: R,
-    buffer: BytesMut,
+    buffer: ReadBuffer,
     phase: Phase,
 }
 
@@ -41,7 +42,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     /// Starts in the midst of an exchange.
     pub(crate) fn in_phase(half: R, phase: Phase) -> Self {
-        Self { half, buffer: BytesMut::new(), phase }
+        Self { half, buffer: ReadBuffer::default(), phase }
     }
 
     /// The next frame.
@@ -71,8 +72,12 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 
     /// After our terminal frame: reads to the gateway's.
-    pub(crate) async fn settle(&mut self, patience: Duration) -> Result<(), LaneFault> {
-        let ended = timeout(patience, async {
+    pub(crate) async fn settle(
+        &mut self,
+        timer: &mut Timer,
+        patience: Duration,
+    ) -> Result<(), LaneFault> {
+        let ended = timer.limit(patience, async {
             while self.phase == Phase::Sending {
                 self.next().await?;
             }
@@ -81,27 +86,26 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         ended.await.unwrap_or(Err(LaneFault::Stalled))
     }
 
-    /// Between exchanges: what the last one left in memory is given back, and so wiped.
+    /// Between exchanges: what the last one left in memory is wiped.
     pub(crate) fn rest(&mut self) {
         self.phase = Phase::Idle;
-        if self.buffer.is_empty() {
-            self.buffer = BytesMut::new();
-        }
+        // A cancel that crossed with our last frame may be there already.
+        self.buffer.wipe_taken();
     }
 
     async fn watch_buffered(&mut self) -> Result<Stop, LaneFault> {
         let (mut phase, mut at) = (self.phase, 0);
         loop {
-            while let Some((kind, end)) = peek(&self.buffer, at)? {
+            while let Some((kind, end)) = peek(&self.buffer.bytes, at)? {
                 let (act, next) = turn(phase, kind)?;
                 (phase, at) = (next, end);
                 if act == Act::Stop {
-                    self.buffer.advance(at);
+                    self.buffer.bytes.advance(at);
                     self.phase = next;
                     return Ok(Stop::Cancelled);
                 }
             }
-            if self.buffer.len() >= MAX_WATCHED_BYTES {
+            if self.buffer.bytes.len() >= MAX_WATCHED_BYTES {
                 return std::future::pending().await;
             }
             self.fill().await?;
@@ -118,10 +122,10 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 
     fn take_buffered(&mut self) -> Result<Option<Incoming>, LaneFault> {
-        let Some((kind, end)) = peek(&self.buffer, 0)? else { return Ok(None) };
+        let Some((kind, end)) = peek(&self.buffer.bytes, 0)? else { return Ok(None) };
         let (act, next) = turn(self.phase, kind)?;
-        self.buffer.advance(HEADER_BYTES);
-        let payload = self.buffer.split_to(end - HEADER_BYTES).freeze();
+        self.buffer.bytes.advance(HEADER_BYTES);
+        let payload = self.buffer.bytes.split_to(end - HEADER_BYTES).freeze();
         self.phase = next;
         Ok(Some(match act {
             Act::Begin => Incoming::Head(payload),
@@ -132,16 +136,17 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 
     async fn fill(&mut self) -> Result<(), LaneFault> {
-        let announced = match self.buffer.first_chunk::<HEADER_BYTES>() {
+        let buffer = &self.buffer.bytes;
+        let announced = match buffer.first_chunk::<HEADER_BYTES>() {
             Some(header) => FrameHeader::parse(*header)?.length + HEADER_BYTES,
             None => HEADER_BYTES,
         };
-        let room = self.buffer.capacity() - self.buffer.len();
-        if self.buffer.len() + room < announced || room < LEAST_ROOM_BYTES {
-            let missing = announced.saturating_sub(self.buffer.len());
-            self.buffer.reserve(missing.max(READ_BYTES));
+        let room = buffer.capacity() - buffer.len();
+        if buffer.len() + room < announced || room < LEAST_ROOM_BYTES {
+            let missing = announced.saturating_sub(buffer.len());
+            self.buffer.make_room(missing.max(READ_BYTES));
         }
-        match self.half.read_buf(&mut self.buffer).await? {
+        match self.half.read_buf(&mut self.buffer.bytes).await? {
             0 => Err(LaneFault::Closed),
             _ => Ok(()),
         }
@@ -162,8 +167,6 @@ fn turn(phase: Phase, kind: FrameKind) -> Result<(Act, Phase), LaneFault> {
     act(phase, kind).ok_or(LaneFault::OutOfTurn { phase, kind })
 }
 
-/// What one read asks for: most calls fit, and giving the buffer back wipes it, which costs by its size.
-const READ_BYTES: usize = 4 * 1024;
 /// Less room than this is not worth a read.
 const LEAST_ROOM_BYTES: usize = 1024;
 /// How far ahead of the body a cancel is looked for.
@@ -172,8 +175,10 @@ const MAX_WATCHED_BYTES: usize = 2 * MAX_PAYLOAD_BYTES;
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncWriteExt;
+    use tokio::time::timeout;
 
     use super::*;
+    use crate::wiped::tests::memory_at;
 
     fn frame(kind: FrameKind, payload: &[u8]) -> Vec<u8> {
         let mut frame = FrameHeader::bytes(kind, payload.len()).unwrap().to_vec();
@@ -195,6 +200,28 @@ mod tests {
         assert_eq!(reader.next().await.unwrap(), Incoming::Head(Bytes::from_static(b"head")));
         assert!(matches!(reader.watch().await, Stop::Cancelled));
         assert_eq!(reader.next().await.unwrap(), Incoming::Head(Bytes::from_static(b"next")));
+    }
+
+    #[tokio::test]
+    async fn nothing_of_an_exchange_is_left_after_it() {
+        let (mut theirs, ours) = tokio::io::duplex(64 * 1024);
+        let mut reader = FrameReader::new(ours);
+        let all = [
+            frame(FrameKind::Head, &[7; 100]),
+            frame(FrameKind::Body, &[7; 500]),
+            frame(FrameKind::BodyEnd, b""),
+        ];
+        for _ in 0..3 {
+            theirs.write_all(&all.concat()).await.unwrap();
+            let head = reader.next().await.unwrap();
+            let Incoming::Head(head) = head else { panic!("{head:?}") };
+            let at = head.as_ptr();
+            drop(head);
+            while reader.next().await.unwrap() != Incoming::BodyEnd {}
+            assert_eq!(memory_at(at, 100), [7; 100]);
+            reader.rest();
+            assert_eq!(memory_at(at, 600), [0; 600], "kept and wiped");
+        }
     }
 
     #[tokio::test]

@@ -5,37 +5,38 @@
 //!
 //! Distrusts: the provider.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use strongroom_policy::refusal::Refusal;
-use strongroom_protocol::call::{AnswerHead, MAX_HEADERS};
+use strongroom_protocol::call::MAX_HEADERS;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
 
 use super::Reuse;
 use super::order::Order;
-use super::origin::Origin;
 use super::rewrite::Rewriter;
 use super::source::{Ended, Source};
 use crate::answer::{Body, Broken, Framing, Head, KeepAlive, Media, Progress};
 use crate::errands::Report;
-use crate::lanes::{FrameWriter, Lane, Stop};
+use crate::lanes::{FrameWriter, Lane, Reply, Stop};
 use crate::meter::Layout;
 use crate::scrub::Scrubber;
+use crate::timer::Timer;
 
 /// One answer, from its head on.
-pub(super) struct Answer {
-    head: AnswerHead,
+pub(super) struct Answer<'h> {
+    head: Reply<'h>,
     body: Body,
     media: Media,
     keep_alive: KeepAlive,
     rewriter: Option<Rewriter>,
 }
 
-impl Answer {
+impl<'h> Answer<'h> {
     /// Cleans the head.
-    pub(super) fn new(order: &Order, head: &Head, scrubber: &mut Scrubber) -> Self {
+    pub(super) fn new(order: &Order<'_>, head: &'h Head, scrubber: &mut Scrubber) -> Self {
         let rewriter = (head.media == Media::Json && hands_out_urls(order))
-            .then(|| Rewriter::new(order.origin()));
+            .then(|| Rewriter::new(&order.origin()));
         let length = match head.framing {
             // These have none, and no length either.
             Framing::Empty if matches!(head.status, 204 | 304) => None,
@@ -43,9 +44,9 @@ impl Answer {
             Framing::Length(length) if rewriter.is_none() => Some(length),
             Framing::Length(_) | Framing::Chunked | Framing::UntilClose => None,
         };
-        let headers = clean_headers(head, order.origin(), scrubber);
+        let headers = clean_headers(head, order, scrubber);
         Self {
-            head: AnswerHead { status: head.status, headers, length },
+            head: Reply { status: head.status, headers, length },
             body: Body::new(head.framing),
             media: head.media,
             keep_alive: head.keep_alive,
@@ -56,7 +57,7 @@ impl Answer {
     /// Passes it on; tells whether the connection may serve another call.
     pub(super) async fn relay<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         mut self,
-        order: &Order,
+        order: &Order<'_>,
         source: &mut Source,
         lane: &mut Lane<R, W>,
         report: &mut Report,
@@ -69,9 +70,10 @@ impl Answer {
         };
         report.answered(self.head.status, layout);
         report.scrubbed = scrubber.hits();
-        let Lane { reader, writer } = lane;
+        let Lane { reader, writer, timer, .. } = lane;
         writer.answer(&self.head).map_err(|_| Refusal::ProviderBroken)?;
-        let mut passing = Passing { rewriter: self.rewriter.take(), scrubber, report, writer };
+        let mut passing =
+            Passing { rewriter: self.rewriter.take(), scrubber, report, writer, timer };
         tokio::select! {
             biased;
             passed = passing.pass_all(order, &mut self.body, source) => passed?,
@@ -90,18 +92,19 @@ struct Passing<'a, W> {
     rewriter: Option<Rewriter>,
     report: &'a mut Report,
     writer: &'a mut FrameWriter<W>,
+    timer: &'a mut Timer,
 }
 
 impl<W: AsyncWrite + Unpin> Passing<'_, W> {
     async fn pass_all(
         &mut self,
-        order: &Order,
+        order: &Order<'_>,
         body: &mut Body,
         source: &mut Source,
     ) -> Result<(), Stop> {
         let idle = order.deadlines().idle;
         loop {
-            let decoded = match body.decode(&mut source.buffer) {
+            let decoded = match body.decode(&mut source.buffer.bytes) {
                 Ok(decoded) => decoded,
                 Err(error) => return Err(self.break_off(order, error)),
             };
@@ -110,10 +113,10 @@ impl<W: AsyncWrite + Unpin> Passing<'_, W> {
             if decoded.progress == Progress::Over {
                 self.release();
                 self.writer.end();
-                return Ok(self.writer.flush(idle).await?);
+                return Ok(self.writer.flush(self.timer, idle).await?);
             }
-            self.writer.flush(idle).await?;
-            match timeout(idle, source.fill()).await {
+            self.writer.flush(self.timer, idle).await?;
+            match self.timer.limit(idle, source.fill()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(Ended::Cleanly)) => {
                     // Ends a body that lasts as long as the connection, and cuts any other.
@@ -155,7 +158,7 @@ impl<W: AsyncWrite + Unpin> Passing<'_, W> {
         }
     }
 
-    fn break_off(&mut self, order: &Order, error: Broken) -> Stop {
+    fn break_off(&mut self, order: &Order<'_>, error: Broken) -> Stop {
         tracing::info!(call = %order.errand().call, %error, "an answer broke off");
         self.release();
         Refusal::ProviderBroken.into()
@@ -163,26 +166,34 @@ impl<W: AsyncWrite + Unpin> Passing<'_, W> {
 }
 
 /// Objects whose JSON holds URLs that SDKs follow.
-fn hands_out_urls(order: &Order) -> bool {
+fn hands_out_urls(order: &Order<'_>) -> bool {
     order.errand().target.segments().any(|segment| matches!(segment, "batches" | "files"))
 }
 
-fn clean_headers(head: &Head, origin: &Origin, scrubber: &mut Scrubber) -> Vec<(String, String)> {
+fn clean_headers<'h>(
+    head: &'h Head,
+    order: &Order<'_>,
+    scrubber: &mut Scrubber,
+) -> Vec<(Cow<'h, str>, Cow<'h, str>)> {
     let mut clean = Vec::with_capacity(head.headers.len().min(MAX_HEADERS));
-    let mut text = |value: &[u8]| match scrubber.scrub_header_value(value) {
-        Some(masked) => String::from_utf8_lossy(&masked).into_owned(),
-        None => String::from_utf8_lossy(value).into_owned(),
-    };
     for (name, value) in &head.headers {
-        clean.push((text(name.as_bytes()), text(value)));
+        clean.push((text(scrubber, name.as_bytes()), text(scrubber, value)));
     }
     // Absolute URLs of the destination go out as ours, others not at all.
     let urls = [("location", &head.location), ("x-goog-upload-url", &head.upload_url)];
     for (name, url) in urls {
-        if let Some(url) = url.as_ref().and_then(|url| origin.public_url(url)) {
-            clean.push((name.to_owned(), text(url.as_bytes())));
+        if let Some(url) = url.as_ref().and_then(|url| order.origin().public_url(url)) {
+            clean.push((name.into(), text(scrubber, url.as_bytes()).into_owned().into()));
         }
     }
     clean.truncate(MAX_HEADERS);
     clean
+}
+
+/// A name or value without echoes.
+fn text<'v>(scrubber: &mut Scrubber, value: &'v [u8]) -> Cow<'v, str> {
+    match scrubber.scrub_header_value(value) {
+        Some(masked) => String::from_utf8_lossy(&masked).into_owned().into(),
+        None => String::from_utf8_lossy(value),
+    }
 }

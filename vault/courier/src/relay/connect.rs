@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::Courier;
 use super::order::Order;
+use crate::pool::Connection;
 use crate::resolve::{CONNECT_TIMEOUT, Unreachable, dial};
 use crate::tls::{TlsStream, Untrusted};
 
@@ -23,27 +24,27 @@ pub(super) enum Age {
 }
 
 pub(super) struct Connected {
-    pub(super) stream: TlsStream,
+    pub(super) connection: Connection,
     /// Whether it was idle in the pool.
     pub(super) reused: bool,
 }
 
 pub(super) async fn connect(
     courier: &Courier,
-    order: &Order,
+    order: &Order<'_>,
     age: Age,
 ) -> Result<Connected, Refusal> {
     if age == Age::Any
-        && let Some(stream) = courier.pool.take(&order.pool_key(), Instant::now())
+        && let Some(connection) = courier.pool.take(&order.purpose(), Instant::now())
     {
-        return Ok(Connected { stream, reused: true });
+        return Ok(Connected { connection, reused: true });
     }
     let dialled = timeout(order.deadlines().connect, dial_and_prove(courier, order)).await;
     let stream = dialled.unwrap_or(Err(Refusal::ProviderUnreachable))?;
-    Ok(Connected { stream, reused: false })
+    Ok(Connected { connection: Connection::new(stream, &order.purpose()), reused: false })
 }
 
-async fn dial_and_prove(courier: &Courier, order: &Order) -> Result<TlsStream, Refusal> {
+async fn dial_and_prove(courier: &Courier, order: &Order<'_>) -> Result<TlsStream, Refusal> {
     let to = order.destination();
     let host: &str = to.host.as_ref();
     let addresses = courier.resolver.addresses(host, to.port, to.reach).await.map_err(|error| {

@@ -4,67 +4,63 @@
 //!
 //! Trusts: the errand. Distrusts: the caller's headers.
 
+use std::borrow::Cow;
+
+use strongroom_policy::claims::Length;
 use strongroom_policy::destination::Destination;
 use strongroom_policy::dialect::Dialect;
 use strongroom_policy::refusal::Refusal;
 use strongroom_policy::route::{BodyKind, Method};
 use strongroom_protocol::SecretBytes;
-use strongroom_protocol::call::{CallHead, MAX_HEADERS};
-use strongroom_protocol::errand::{Deadlines, Errand};
-use zeroize::Zeroizing;
+use strongroom_protocol::call::MAX_HEADERS;
+use strongroom_protocol::errand::Deadlines;
 
 use super::origin::Origin;
-use crate::pool::PoolKey;
+use crate::errands::Errand;
+use crate::lanes::Opening;
+use crate::pool::Purpose;
 use crate::request::{BodyLength, Request, write_head};
-use strongroom_policy::claims::Length;
+use crate::wiped::WipedVec;
 
-pub(super) struct Order {
+pub(super) struct Order<'h> {
     errand: Box<Errand>,
     key: Option<SecretBytes>,
-    headers: Vec<(String, Vec<u8>)>,
-    /// Path and query in origin form, base path included; a redirect within the origin changes it.
-    target: String,
-    pool_key: PoolKey,
-    origin: Origin,
+    headers: Vec<(&'h str, Cow<'h, [u8]>)>,
+    /// Path and query in origin form, when the errand's target alone is not it: there is a base path, or a redirect within the
+    /// origin was followed.
+    target: Option<String>,
 }
 
-impl Order {
+impl<'h> Order<'h> {
     /// Brings the two together.
-    pub(super) fn new(mut errand: Box<Errand>, head: CallHead) -> Result<Self, Refusal> {
+    pub(super) fn new(mut errand: Box<Errand>, head: Opening<'h>) -> Result<Self, Refusal> {
         if head.length != errand.length || head.headers.len() > MAX_HEADERS {
             return Err(Refusal::BodyMismatch);
         }
-        let mut headers: Vec<(String, Vec<u8>)> = head
-            .headers
-            .into_iter()
+        let mut headers = Vec::with_capacity(head.headers.len() + 1);
+        for (name, value) in head.headers {
             // Beta values are policy: those that were judged go out, not those that the gateway names.
-            .filter(|(name, _)| !name.eq_ignore_ascii_case(ANTHROPIC_BETA))
-            .map(|(name, value)| (name, value.into_bytes()))
-            .collect();
-        if !errand.betas.is_empty() {
-            headers.push((ANTHROPIC_BETA.to_owned(), join_betas(&errand)));
+            if !name.eq_ignore_ascii_case(ANTHROPIC_BETA) {
+                headers.push((name, Cow::Borrowed(value.as_bytes())));
+            }
         }
-        let version = errand.credential_version.to_be_bytes();
-        let credential = [&errand.credential.bytes()[..], &version].concat();
+        if !errand.betas.is_empty() {
+            headers.push((ANTHROPIC_BETA, Cow::Owned(join_betas(&errand))));
+        }
+        let base = &errand.destination.base_path;
+        let target = (!base.is_empty()).then(|| format!("{base}{}", errand.target.as_str()));
         let key = std::mem::replace(&mut errand.secret, SecretBytes::copy_from(b""));
-        Ok(Self {
-            key: Some(key),
-            target: format!("{}{}", errand.destination.base_path, errand.target.as_str()),
-            pool_key: PoolKey::derive(&errand.destination, &credential),
-            origin: Origin::new(&errand.destination, &errand.public_prefix),
-            headers,
-            errand,
-        })
+        Ok(Self { key: Some(key), headers, target, errand })
     }
 
     /// The head of the request, in a buffer that is wiped.
-    pub(super) fn write_head(&self) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+    pub(super) fn write_head(&self) -> Result<WipedVec, Refusal> {
         let destination = &self.errand.destination;
         let written = self.with_key(|key| {
             self.errand.idempotency_tag.expose(|subject| {
-                write_head(&Request {
+                let request = Request {
                     method: self.errand.method.name(),
-                    target: &self.target,
+                    target: self.target.as_deref().unwrap_or(self.errand.target.as_str()),
                     host: destination.host.as_ref(),
                     port: destination.port,
                     injection: &destination.injection,
@@ -73,7 +69,8 @@ impl Order {
                     headers: &self.headers,
                     subject,
                     body: self.body_length(),
-                })
+                };
+                write_head(&request)
             })
         })?;
         written.map_err(|error| {
@@ -94,7 +91,7 @@ impl Order {
 
     /// Follows a redirect within the origin.
     pub(super) fn go_to(&mut self, target: String) {
-        self.target = target;
+        self.target = Some(target);
     }
 
     /// How the body's length is told to the provider.
@@ -121,7 +118,7 @@ impl Order {
             .headers
             .iter()
             .filter(|(name, _)| name.eq_ignore_ascii_case("content-type"))
-            .map(|(_, value)| value);
+            .map(|(_, value)| &**value);
         match (found.next(), found.next()) {
             (Some(value), None) => std::str::from_utf8(value).ok(),
             (_, _) => None,
@@ -148,12 +145,15 @@ impl Order {
         self.errand.deadlines
     }
 
-    pub(super) fn pool_key(&self) -> PoolKey {
-        self.pool_key
+    /// What its connection is for.
+    pub(super) fn purpose(&self) -> Purpose<'_> {
+        let Errand { credential, credential_version: version, destination, .. } = &*self.errand;
+        Purpose { credential: *credential, version: *version, destination }
     }
 
-    pub(super) fn origin(&self) -> &Origin {
-        &self.origin
+    /// The destination's own URLs; few answers have any.
+    pub(super) fn origin(&self) -> Origin {
+        Origin::new(&self.errand.destination, &self.errand.public_prefix)
     }
 }
 

@@ -10,14 +10,16 @@ use std::time::Duration;
 use strongroom_policy::dialect::Dialect;
 use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::ask::Ticket;
-use strongroom_protocol::call::{CallHead, FrameHeader, FrameKind, HEADER_BYTES};
+use strongroom_protocol::call::{FrameHeader, FrameKind, HEADER_BYTES};
 use strongroom_protocol::errand::MAX_PROBED_BYTES;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 
 use super::{Courier, perform};
 use crate::errands::Assignment;
-use crate::lanes::{FrameReader, FrameWriter, Lane, Phase};
+use crate::lanes::{FrameReader, FrameWriter, Lane, Opening, Phase};
+use crate::timer::Timer;
+use crate::wiped::ReadBuffer;
 
 /// Most probes at once: people at terminals.
 pub(super) const MAX_PROBES: usize = 16;
@@ -35,27 +37,26 @@ pub(super) async fn run(courier: &Courier, mut assignment: Assignment, has_room:
 }
 
 async fn ask(courier: &Courier, assignment: Assignment) -> Vec<u8> {
-    let mut headers = vec![
-        ("accept".to_owned(), "application/json".to_owned()),
-        ("user-agent".to_owned(), "strongroom".to_owned()),
-    ];
+    let mut headers = vec![("accept", "application/json"), ("user-agent", "strongroom")];
     match assignment.errand.dialect {
         // Anthropic answers nothing without it.
         Dialect::Anthropic => {
-            headers.push(("anthropic-version".to_owned(), "2023-06-01".to_owned()));
+            headers.push(("anthropic-version", "2023-06-01"));
         }
         Dialect::OpenAi | Dialect::Gemini | Dialect::Xai => {}
     }
-    let head = CallHead { ticket: Ticket([0; 16]), headers, length: assignment.errand.length };
+    let opening = Opening { ticket: Ticket([0; 16]), headers, length: assignment.errand.length };
     // A request that is complete, to a caller that never leaves.
     let mut lane = Lane {
         reader: FrameReader::in_phase(NoBody { told: false }, Phase::Sending),
         writer: FrameWriter::new(Excerpt::default()),
+        timer: Timer::new(),
+        answer: ReadBuffer::default(),
     };
-    let asked = timeout(LONGEST_PROBE, perform(courier, &mut lane, assignment, head)).await;
+    let asked = timeout(LONGEST_PROBE, perform(courier, &mut lane, assignment, opening)).await;
     tracing::debug!(?asked, "a probe has ended");
     // What was queued when the answer broke off.
-    drop(lane.writer.flush(LONGEST_PROBE).await);
+    drop(lane.writer.flush(&mut lane.timer, LONGEST_PROBE).await);
     lane.writer.into_half().bytes
 }
 

@@ -10,16 +10,16 @@ use std::io;
 use std::pin::pin;
 use std::task::Poll;
 
-use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, ReadHalf};
 
 use crate::answer::{Asked, Head, Reader};
 use crate::tls::TlsStream;
+use crate::wiped::{READ_BYTES, ReadBuffer};
 
 pub(super) struct Source {
     half: ReadHalf<TlsStream>,
     /// Decrypted and not yet decoded.
-    pub(super) buffer: BytesMut,
+    pub(super) buffer: ReadBuffer,
     head: Reader,
     ended: Option<Ended>,
     spoke: bool,
@@ -44,20 +44,16 @@ pub(super) enum NoHead {
 }
 
 impl Source {
-    pub(super) fn new(half: ReadHalf<TlsStream>) -> Self {
-        Self {
-            half,
-            buffer: BytesMut::new(),
-            head: Reader::new(Asked::Body),
-            ended: None,
-            spoke: false,
-        }
+    pub(super) fn new(half: ReadHalf<TlsStream>, mut buffer: ReadBuffer) -> Self {
+        // Nothing that another connection said is ever taken for this one's.
+        buffer.bytes.clear();
+        Self { half, buffer, head: Reader::new(Asked::Body), ended: None, spoke: false }
     }
 
     /// Reads the answer's head; can be abandoned and begun again.
     pub(super) async fn head(&mut self) -> Result<Head, NoHead> {
         loop {
-            match self.head.read(&mut self.buffer) {
+            match self.head.read(&mut self.buffer.bytes) {
                 Ok(Some(head)) => return Ok(head),
                 Ok(None) => {}
                 Err(error) => {
@@ -79,15 +75,14 @@ impl Source {
         if let Some(ended) = self.ended {
             return Err(ended);
         }
-        let before = self.buffer.len();
+        let before = self.buffer.bytes.len();
         let Self { half, buffer, ended, .. } = self;
         poll_fn(|cx| {
-            while buffer.len() < MAX_GATHERED_BYTES && ended.is_none() {
-                if buffer.capacity() - buffer.len() < LEAST_ROOM_BYTES {
-                    let length = buffer.len().clamp(READ_BYTES, MAX_GATHERED_BYTES);
-                    buffer.reserve(length);
+            while buffer.bytes.len() < MAX_GATHERED_BYTES && ended.is_none() {
+                if buffer.bytes.capacity() - buffer.bytes.len() < LEAST_ROOM_BYTES {
+                    buffer.make_room(buffer.bytes.len().clamp(READ_BYTES, MAX_GATHERED_BYTES));
                 }
-                match pin!(half.read_buf(buffer)).poll(cx) {
+                match pin!(half.read_buf(&mut buffer.bytes)).poll(cx) {
                     Poll::Ready(Ok(0)) => *ended = Some(Ended::Cleanly),
                     Poll::Ready(Ok(_)) => {}
                     Poll::Ready(Err(error)) => {
@@ -96,7 +91,7 @@ impl Source {
                         }
                         *ended = Some(Ended::Broken);
                     }
-                    Poll::Pending if buffer.len() > before => break,
+                    Poll::Pending if buffer.bytes.len() > before => break,
                     Poll::Pending => return Poll::Pending,
                 }
             }
@@ -104,7 +99,7 @@ impl Source {
         })
         .await;
         match self.ended {
-            Some(ended) if self.buffer.len() == before => Err(ended),
+            Some(ended) if self.buffer.bytes.len() == before => Err(ended),
             Some(_) | None => {
                 self.spoke = true;
                 Ok(())
@@ -112,15 +107,14 @@ impl Source {
         }
     }
 
-    /// The connection's half, when it is open and nothing is left in it.
-    pub(super) fn into_reusable(self) -> Option<ReadHalf<TlsStream>> {
-        (self.ended.is_none() && self.buffer.is_empty()).then_some(self.half)
+    /// The connection's half, when it is open and nothing is left in it; and the buffer.
+    pub(super) fn into_parts(self) -> (Option<ReadHalf<TlsStream>>, ReadBuffer) {
+        let reusable = self.ended.is_none() && self.buffer.bytes.is_empty();
+        (reusable.then_some(self.half), self.buffer)
     }
 }
 
 /// What one piece is at most; a frame holds as much. A head over its own limit is refused by its reader.
 const MAX_GATHERED_BYTES: usize = 64 * 1024;
-/// What a first read asks for, doubled by each that fills it; giving a buffer back wipes it, which costs by its size.
-const READ_BYTES: usize = 4 * 1024;
 /// Less room than this is not worth a read.
 const LEAST_ROOM_BYTES: usize = 2 * 1024;

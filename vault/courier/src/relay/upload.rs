@@ -15,14 +15,14 @@ use strongroom_policy::name::ModelName;
 use strongroom_policy::refusal::Refusal;
 use strongroom_policy::route::BodyKind;
 use strongroom_protocol::body::{BodyError, boundary_of, check_json_type, json, multipart};
-use strongroom_protocol::errand::Errand;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
-use zeroize::Zeroizing;
 
 use super::order::Order;
+use crate::errands::Errand;
 use crate::lanes::{FrameReader, Incoming, Stop};
 use crate::request::BodyLength;
+use crate::timer::Timer;
+use crate::wiped::WipedVec;
 
 /// The body of one request.
 pub(super) struct Upload {
@@ -30,6 +30,8 @@ pub(super) struct Upload {
     claims: Claims,
     length: Length,
     framing: BodyLength,
+    /// How long the caller or the provider may do nothing.
+    stall: Duration,
     /// The last piece that came.
     withheld: Bytes,
     pieces: u64,
@@ -70,7 +72,7 @@ impl<S: Into<Stop>> From<S> for Unsent {
 
 impl Upload {
     /// Prepares the check that the errand names; the content type must be one that it reads.
-    pub(super) fn new(order: &Order) -> Result<Self, Refusal> {
+    pub(super) fn new(order: &Order<'_>) -> Result<Self, Refusal> {
         let errand = order.errand();
         let check = match errand.body {
             BodyKind::Empty => Check::Empty,
@@ -93,6 +95,7 @@ impl Upload {
             claims: errand.claims.clone(),
             length: errand.length,
             framing: order.body_length(),
+            stall: order.deadlines().body_idle,
             withheld: Bytes::new(),
             pieces: 0,
             received_bytes: 0,
@@ -109,23 +112,23 @@ impl Upload {
     /// Again after [`Self::can_be_sent_again`].
     pub(super) async fn send<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         &mut self,
-        lane: &mut FrameReader<R>,
+        (lane, timer): (&mut FrameReader<R>, &mut Timer),
         sink: &mut W,
-        head: Zeroizing<Vec<u8>>,
-        body_idle: Duration,
+        head: &mut WipedVec,
         sent_bytes: &mut u64,
     ) -> Result<(), Unsent> {
-        let mut out = Out { sink, head: Some(head), framing: self.framing, stall: body_idle };
+        let mut out = Out { sink, head, framing: self.framing, stall: self.stall };
         *sent_bytes = 0;
         while self.state == State::Coming {
-            let frame = timeout(body_idle, lane.next()).await.map_err(|_| Refusal::BodySlow)?;
+            let frame =
+                timer.limit(self.stall, lane.next()).await.map_err(|_| Refusal::BodySlow)?;
             match frame.map_err(Stop::Lane)? {
                 Incoming::Body(piece) if piece.is_empty() => {}
                 Incoming::Body(piece) => {
                     self.take(&piece)?;
                     let ready = std::mem::replace(&mut self.withheld, piece);
                     if !ready.is_empty() {
-                        out.piece(&ready).await?;
+                        out.piece(timer, &ready).await?;
                         *sent_bytes += widen(ready.len());
                     }
                 }
@@ -135,7 +138,7 @@ impl Upload {
                 Incoming::Head(_) => return Err(Refusal::Internal.into()),
             }
         }
-        out.last(&self.withheld).await?;
+        out.last(timer, &self.withheld).await?;
         *sent_bytes += widen(self.withheld.len());
         Ok(())
     }
@@ -209,34 +212,39 @@ fn mismatch(errand: &Errand, error: &BodyError) -> Refusal {
 /// The writing side of one connection.
 struct Out<'a, W> {
     sink: &'a mut W,
-    /// Until it is written; then wiped.
-    head: Option<Zeroizing<Vec<u8>>>,
+    /// Goes first, and is wiped at once.
+    head: &'a mut WipedVec,
     framing: BodyLength,
     stall: Duration,
 }
 
 impl<W: AsyncWrite + Unpin> Out<'_, W> {
     /// A piece with more behind it.
-    async fn piece(&mut self, piece: &[u8]) -> Result<(), Unsent> {
-        self.write(piece, b"\r\n").await
+    async fn piece(&mut self, timer: &mut Timer, piece: &[u8]) -> Result<(), Unsent> {
+        self.write(timer, piece, b"\r\n").await
     }
 
     /// The last piece, which may be empty, and what ends the body.
-    async fn last(&mut self, piece: &[u8]) -> Result<(), Unsent> {
+    async fn last(&mut self, timer: &mut Timer, piece: &[u8]) -> Result<(), Unsent> {
         let end: &[u8] = if piece.is_empty() { b"0\r\n\r\n" } else { b"\r\n0\r\n\r\n" };
-        self.write(piece, end).await
+        self.write(timer, piece, end).await
     }
 
-    async fn write(&mut self, piece: &[u8], chunk_end: &[u8]) -> Result<(), Unsent> {
-        let head = self.head.take();
-        let head: &[u8] = head.as_ref().map_or(&[], |head| head);
+    async fn write(
+        &mut self,
+        timer: &mut Timer,
+        piece: &[u8],
+        chunk_end: &[u8],
+    ) -> Result<(), Unsent> {
         let (size, end) = match self.framing {
             BodyLength::None | BodyLength::Known(_) => (String::new(), &[][..]),
             BodyLength::Chunked if piece.is_empty() => (String::new(), chunk_end),
             BodyLength::Chunked => (format!("{:x}\r\n", piece.len()), chunk_end),
         };
-        let parts = [head, size.as_bytes(), piece, end];
-        match timeout(self.stall, write_all(self.sink, parts)).await {
+        let parts = [self.head, size.as_bytes(), piece, end];
+        let written = timer.limit(self.stall, write_all(self.sink, parts)).await;
+        *self.head = WipedVec::default();
+        match written {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Unsent::Provider),
             Err(_) => Err(Refusal::ProviderTimeout.into()),

@@ -2,7 +2,7 @@ use super::*;
 
 const KEY: &[u8] = b"sk-test-0123456789abcdef";
 
-fn request<'a>(injection: &'a Injection, headers: &'a [(String, Vec<u8>)]) -> Request<'a> {
+fn request<'a>(injection: &'a Injection, headers: &'a [(&'a str, Cow<'a, [u8]>)]) -> Request<'a> {
     Request {
         method: "POST",
         target: "/v1/messages?beta=true",
@@ -17,8 +17,8 @@ fn request<'a>(injection: &'a Injection, headers: &'a [(String, Vec<u8>)]) -> Re
     }
 }
 
-fn header(name: &str, value: &str) -> (String, Vec<u8>) {
-    (name.to_owned(), value.as_bytes().to_vec())
+fn header<'a>(name: &'a str, value: &'a str) -> (&'a str, Cow<'a, [u8]>) {
+    (name, Cow::Borrowed(value.as_bytes()))
 }
 
 fn written(request: &Request<'_>) -> String {
@@ -49,9 +49,8 @@ fn the_head_is_what_it_is_to_the_byte() {
 
 #[test]
 fn the_buffer_never_grows() {
-    let headers: Vec<_> =
-        (0..40).map(|n| header(&format!("x-stainless-{n}"), &"v".repeat(n))).collect();
-    let mut all = headers.clone();
+    let texts: Vec<_> = (0..40).map(|n| (format!("x-stainless-{n}"), "v".repeat(n))).collect();
+    let mut all: Vec<_> = texts.iter().map(|(name, value)| header(name, value)).collect();
     all.push(header("idempotency-key", "k"));
     for injection in [Injection::Bearer, Injection::Header("x-goog-api-key".to_owned())] {
         let request = Request {
@@ -152,7 +151,8 @@ fn idempotency_keys_of_two_subjects_never_meet() {
 
 #[test]
 fn a_head_over_the_limit_is_refused() {
-    let headers = [header("user-agent", &"a".repeat(MAX_HEAD_BYTES))];
+    let long = "a".repeat(MAX_HEAD_BYTES);
+    let headers = [header("user-agent", &long)];
     assert_eq!(
         write_head(&request(&Injection::Bearer, &headers)).err(),
         Some(Unwritable::TooLarge)

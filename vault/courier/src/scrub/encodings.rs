@@ -5,71 +5,69 @@
 
 use zeroize::Zeroizing;
 
-/// The encoded forms of one secret, end to end; wiped on drop.
+use crate::wiped::WipedVec;
+
+/// The encoded forms of one secret, end to end, in memory that serves one secret after the other.
+#[derive(Default)]
 pub(super) struct Encodings {
     /// All forms, one after the other.
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: WipedVec,
     /// Where each form ends in `bytes`.
     pub(super) ends: Vec<usize>,
-}
-
-impl Drop for Encodings {
-    fn drop(&mut self) {
-        // `Zeroizing` writes byte by byte, which costs more than all the matching of a call. A fill whose result is shown to
-        // an opaque reader is not optimised away; the allocator wipes once more, spare capacity included.
-        self.bytes.fill(0);
-        std::hint::black_box(&self.bytes);
-    }
 }
 
 /// The longest form is at most this many times as long as the secret: `\u00XX` for each byte.
 pub(super) const LONGEST_FACTOR: usize = 6;
 
-/// Derives every form of `secret`, each once.
-pub(super) fn encodings(secret: &[u8]) -> Encodings {
-    let plain = secret.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte));
-    let mut forms = Forms::with_capacity(secret.len() * if plain { 30 } else { 105 });
-    forms.add(|out| out.extend_from_slice(secret));
-    for skipped in 0..3 {
-        forms.add(|out| base64(secret, skipped, out));
-        forms.add(|out| base64_url(secret, skipped, out));
+impl Encodings {
+    /// Derives every form of `secret`, each once.
+    pub(super) fn derive(&mut self, secret: &[u8]) {
+        let plain = secret.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte));
+        self.ends.clear();
+        self.bytes.begin(secret.len() * if plain { 30 } else { 105 });
+        self.add(|out| out.extend_from_slice(secret));
+        for skipped in 0..3 {
+            let from = self.bytes.len();
+            self.add(|out| base64(secret, skipped, out));
+            if self.bytes[from..].iter().any(|byte| matches!(byte, b'+' | b'/')) {
+                self.add(|out| base64_url(secret, skipped, out));
+            }
+        }
+        self.add(|out| write_each(secret, out, |byte| [hex(byte >> 4), hex(byte & 15)]));
+        self.add(|out| write_each(secret, out, percent));
+        self.add(|out| write_each(secret, out, json_byte_unit));
+        if !secret.iter().all(u8::is_ascii_alphanumeric) {
+            // Encoders that keep letters and digits only.
+            self.add(|out| percent_but(secret, b"", out));
+            self.add(|out| json_but_alphanumeric(secret, out));
+        }
+        if !plain {
+            self.add_escapes(secret);
+        }
     }
-    forms.add(|out| secret.iter().for_each(|&byte| hex(byte, out)));
-    forms.add(|out| secret.iter().for_each(|&byte| percent(byte, out)));
-    forms.add(|out| secret.iter().for_each(|&byte| json_unit(u16::from(byte), out)));
-    // Encoders that keep letters and digits only.
-    forms.add(|out| percent_but(secret, b"", out));
-    forms.add(|out| json_but_alphanumeric(secret, out));
-    if !plain {
-        forms.add_escapes(secret);
+
+    /// Forgets the secret.
+    pub(super) fn wipe(&mut self) {
+        self.bytes.wipe();
+        self.ends.clear();
     }
-    forms.done
-}
 
-struct Forms {
-    done: Encodings,
-}
-
-impl Forms {
-    fn with_capacity(bytes: usize) -> Self {
-        Self { done: Encodings { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(32) } }
+    /// Each form.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut from = 0;
+        self.ends.iter().map(move |&end| &self.bytes[std::mem::replace(&mut from, end)..end])
     }
 
     /// Appends what `write` writes, unless the same form is there already.
     fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.done.bytes.len();
-        write(&mut self.done.bytes);
-        let mut from = 0;
-        let (known, new) = self.done.bytes.split_at(start);
-        let repeated = self.done.ends.iter().any(|&end| {
-            let form = &known[from..end];
-            from = end;
-            form.eq_ignore_ascii_case(new)
-        });
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        let new = &self.bytes[start..];
+        let repeated = self.iter().any(|form| form.eq_ignore_ascii_case(new));
         if repeated || new.is_empty() {
-            self.done.bytes.truncate(start);
+            self.bytes.truncate(start);
         } else {
-            self.done.ends.push(self.done.bytes.len());
+            self.ends.push(self.bytes.len());
         }
     }
 
@@ -102,15 +100,19 @@ impl Forms {
 fn base64(secret: &[u8], skipped: usize, out: &mut Vec<u8>) {
     // The first character that holds no bit of a byte before the secret starts this many bits into it.
     let shared_bits = [0, 4, 2][skipped];
-    let mut bits = 0_u32;
-    let mut pending = 0_u32;
-    for (index, &byte) in secret.iter().enumerate() {
-        pending = pending << 8 | u32::from(byte);
-        bits += if index == 0 { 8 - shared_bits } else { 8 };
-        while bits >= 6 {
-            bits -= 6;
-            out.push(STANDARD[(pending >> bits & 0x3f) as usize]);
-        }
+    let character = |bits: u32| STANDARD[(bits & 0x3f) as usize];
+    // Four characters from each three bytes and the first bits of the next.
+    let mut rest = secret;
+    while let [first, second, third, fourth, ..] = *rest {
+        let bits = u32::from_be_bytes([first, second, third, fourth]) << shared_bits >> 8;
+        out.extend_from_slice(&[18, 12, 6, 0].map(|shift| character(bits >> shift)));
+        rest = &rest[3..];
+    }
+    let mut bits = rest.len() * 8 - shared_bits;
+    let pending = rest.iter().fold(0, |pending, &byte| pending << 8 | u32::from(byte));
+    while bits >= 6 {
+        bits -= 6;
+        out.push(character(pending >> bits));
     }
 }
 
@@ -127,12 +129,26 @@ fn base64_url(secret: &[u8], skipped: usize, out: &mut Vec<u8>) {
     }
 }
 
-fn hex(byte: u8, out: &mut Vec<u8>) {
-    out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+/// Writes `N` characters for each byte, in one pass that needs no look at the room for each.
+fn write_each<const N: usize>(secret: &[u8], out: &mut Vec<u8>, write: impl Fn(u8) -> [u8; N]) {
+    let start = out.len();
+    out.resize(start + secret.len() * N, 0);
+    for (place, &byte) in out[start..].as_chunks_mut::<N>().0.iter_mut().zip(secret) {
+        *place = write(byte);
+    }
 }
 
-fn percent(byte: u8, out: &mut Vec<u8>) {
-    out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+/// The hex digit of a value below 16.
+fn hex(value: u8) -> u8 {
+    value + if value < 10 { b'0' } else { b'a' - 10 }
+}
+
+fn percent(byte: u8) -> [u8; 3] {
+    [b'%', hex(byte >> 4), hex(byte & 15)]
+}
+
+fn json_byte_unit(byte: u8) -> [u8; 6] {
+    [b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte & 15)]
 }
 
 fn percent_but(secret: &[u8], kept: &[u8], out: &mut Vec<u8>) {
@@ -140,7 +156,7 @@ fn percent_but(secret: &[u8], kept: &[u8], out: &mut Vec<u8>) {
         if byte.is_ascii_alphanumeric() || kept.contains(&byte) {
             out.push(byte);
         } else {
-            percent(byte, out);
+            out.extend_from_slice(&percent(byte));
         }
     }
 }
@@ -150,7 +166,7 @@ fn json_but_alphanumeric(secret: &[u8], out: &mut Vec<u8>) {
         if byte.is_ascii_alphanumeric() {
             out.push(byte);
         } else {
-            json_unit(u16::from(byte), out);
+            out.extend_from_slice(&json_byte_unit(byte));
         }
     }
 }
@@ -162,7 +178,7 @@ fn form(secret: &[u8], out: &mut Vec<u8>) {
             b' ' => out.push(b'+'),
             b'-' | b'_' | b'.' | b'*' => out.push(byte),
             _ if byte.is_ascii_alphanumeric() => out.push(byte),
-            _ => percent(byte, out),
+            _ => out.extend_from_slice(&percent(byte)),
         }
     }
 }
@@ -205,12 +221,10 @@ fn json_byte(byte: u8, escaped: &[u8], out: &mut Vec<u8>) {
 
 fn json_unit(unit: u16, out: &mut Vec<u8>) {
     let [high, low] = unit.to_be_bytes();
-    let digit = |byte: u8, shift: u32| HEX[usize::from(byte >> shift & 15)];
-    let digits = [digit(high, 4), digit(high, 0), digit(low, 4), digit(low, 0)];
-    out.extend_from_slice(&[b'\\', b'u', digits[0], digits[1], digits[2], digits[3]]);
+    out.extend_from_slice(b"\\u");
+    out.extend_from_slice(&[high >> 4, high & 15, low >> 4, low & 15].map(hex));
 }
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
 const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 #[cfg(test)]
@@ -221,16 +235,9 @@ mod tests {
     use super::*;
 
     fn all(secret: &[u8]) -> Vec<Vec<u8>> {
-        let made = encodings(secret);
-        let mut from = 0;
-        made.ends
-            .iter()
-            .map(|&end| {
-                let form = made.bytes[from..end].to_vec();
-                from = end;
-                form
-            })
-            .collect()
+        let mut made = Encodings::default();
+        made.derive(secret);
+        made.iter().map(<[u8]>::to_vec).collect()
     }
 
     #[test]
@@ -266,7 +273,8 @@ mod tests {
             [&[0xff_u8; 100][..], &[b'a'; 100], &[b'/'; 100], "ü€/<&\"".repeat(9).as_bytes()]
         {
             let plain = secret[0] == b'a';
-            let made = encodings(secret);
+            let mut made = Encodings::default();
+            made.derive(secret);
             assert_eq!(made.bytes.capacity(), secret.len() * if plain { 30 } else { 105 });
         }
     }
