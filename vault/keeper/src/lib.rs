@@ -24,6 +24,7 @@ pub mod journal;
 pub mod keeper;
 pub mod keyring;
 pub mod keys;
+pub mod lent;
 pub mod manifest;
 pub mod pipeline;
 pub mod random;

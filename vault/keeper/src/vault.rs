@@ -17,9 +17,7 @@ use crate::books::{Books, BooksError, TenantKeys};
 use crate::journal::entry::Entry;
 use crate::journal::{Journal, JournalError};
 use crate::keyring::{KeyringError, ShredId};
-use crate::keys::{
-    self, Algorithm, DeriveError, Key, ShredKey, StoreId, SubjectTagKey, TokenHashKey,
-};
+use crate::keys::{self, Algorithm, DeriveError, Key, MacKey, ShredKey, StoreId, purpose};
 use crate::random::Pool;
 use crate::records::RecordName;
 use crate::seal::{Seal, Sealed, Unsealed};
@@ -37,9 +35,9 @@ pub struct Vault {
     /// How records are sealed.
     pub tenant_keys: Arc<TenantKeys>,
     /// Hashes tokens.
-    pub token_hash: TokenHashKey,
+    pub token_hash: MacKey<purpose::TokenHash>,
     /// Makes idempotency tags.
-    pub subject_tag: SubjectTagKey,
+    pub subject_tag: MacKey<purpose::SubjectTag>,
     /// Opens uploads.
     pub upload_secret: Secret,
     /// The public half, for the operator's tool to pin.
@@ -128,9 +126,9 @@ impl Vault {
         let keyring = unsealed.keyring().keyring();
         let (store, epoch) = (keyring.store(), keyring.epoch());
         let (system, tenant) = (keyring.system(), tenant_of(store));
-        let token_hash = keys::derive_token_hash_key(system, store)?;
-        let subject_tag = keys::derive_subject_tag_key(system, store)?;
-        let journal_key = keys::derive_journal_key(system, store)?;
+        let token_hash = MacKey::new(&keys::derive_token_hash_key(system, store)?);
+        let subject_tag = MacKey::new(&keys::derive_subject_tag_key(system, store)?);
+        let journal_key = MacKey::new(&keys::derive_journal_key(system, store)?);
         let upload = keys::derive_upload_key_pair(system, store)?;
         let upload_secret = upload.secret().expose(Secret::copy_from);
         let key = keyring.tenant_key(tenant, epoch)?;

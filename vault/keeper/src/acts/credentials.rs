@@ -250,7 +250,7 @@ impl Act<'_> {
         let id = self.vault(|vault| picked(vault.tables.pick_credential(pick)))?;
         self.begin("credential.test", id.to_string()).await?;
         let errand =
-            self.vault(|vault| probe(vault, (call, id), self.keeper.settings.public_url.clone()))?;
+            self.vault(|vault| probe(vault, (call, id), &self.keeper.settings.public_url))?;
         let (waiter, answer) = oneshot::channel();
         self.keeper.probes.borrow_mut().insert(call, (waiter, None));
         self.keeper.tell_courier(&ToCourier::Probe(Box::new(errand)));
@@ -329,7 +329,7 @@ fn open_upload_for(
 fn probe(
     vault: &Vault,
     (call, id): (CallId, CredentialId),
-    public_url: String,
+    public_url: &str,
 ) -> Result<Errand, Fault> {
     let held = vault.tables.credentials.get(&id).ok_or_else(|| gone("credential"))?;
     let record = &held.record;
