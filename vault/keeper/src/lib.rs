@@ -26,6 +26,7 @@ pub mod keyring;
 pub mod keys;
 pub mod lent;
 pub mod manifest;
+pub mod memory_seal;
 pub mod pipeline;
 pub mod random;
 pub mod rates;

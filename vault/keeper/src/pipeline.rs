@@ -24,7 +24,6 @@ use crate::journal::{Admitted, Answered, JournalError};
 use crate::keeper::{Asker, Keeper, State};
 use crate::keys;
 use crate::lent::{LentErrand, LentSecret, LentToCourier};
-use crate::records::RecordName;
 use crate::tables::HeldCredential;
 use crate::tickets::{Party, Stopped};
 use crate::vault::Vault;
@@ -170,7 +169,7 @@ fn choose<'v>(
             held.record.label == *choice || id.to_string() == choice.as_ref()
         })
     };
-    let mut usable = vault.tables.usable(subject, &ask.provider).into_iter().filter(named);
+    let mut usable = vault.tables.usable(subject, &ask.provider).filter(named);
     let (_, first) = usable.next().ok_or_else(|| deny(Refusal::CredentialMissing, None))?;
     let Some((_, second)) = usable.next() else { return Ok(first) };
     let mut names = String::new();
@@ -249,13 +248,10 @@ fn open(
     if held.facts.destination != *permit.destination() {
         return Err(Refusal::Recalled);
     }
-    let key = vault
-        .tenant_keys
-        .open_key(&RecordName::Key(id), &held.sealed_key, &held.shred)
-        .map_err(|error| {
-            tracing::error!(%error, credential = %id, "a key does not open");
-            Refusal::Internal
-        })?;
+    let key = vault.memory_seal.open(id, &held.sealed_key).map_err(|error| {
+        tracing::error!(%error, credential = %id, "a key does not open");
+        Refusal::Internal
+    })?;
     let tag = keys::tag_idempotency(&vault.subject_tag, &permit.user(), b"");
     let public_prefix = public_prefix(vault, permit.provider(), public_url);
     Ok(key.expose(|secret| {

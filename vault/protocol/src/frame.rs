@@ -90,8 +90,13 @@ impl Flavor for Frame<'_> {
         Ok(())
     }
 
+    /// Ids come byte by byte, so the usual case is short.
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.try_extend(&[byte])
+        if self.out.len() == self.out.capacity() || self.out.len() >= self.most {
+            return self.try_extend(&[byte]);
+        }
+        self.out.push(byte);
+        Ok(())
     }
 
     fn finalize(self) -> postcard::Result<()> {

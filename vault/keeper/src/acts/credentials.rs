@@ -160,7 +160,7 @@ impl Act<'_> {
         };
         let name = RecordName::Key(id);
         let sealed = self.vault(|vault| {
-            vault.tenant_keys.seal_key(&name, &key, &shred).map_err(|_| unusable_upload())
+            vault.memory_seal.seal(id, &key, &mut getrandom::fill).map_err(|_| unusable_upload())
         })?;
         let record = self.vault(|vault| current_record(vault, id, &upload))?;
         let kept = record.clone();
@@ -311,7 +311,7 @@ fn open_upload_for(
     act: UploadAct,
 ) -> Result<Answer, Fault> {
     let binding = UploadBinding {
-        vault: vault.tenant_keys.store.0,
+        vault: vault.store.0,
         upload: make_id().map_err(random_fault)?,
         tenant: vault.tables.tenant,
         home: record.home,
@@ -342,10 +342,7 @@ fn probe(
             "make a call with it instead",
         )
     })?;
-    let key = vault
-        .tenant_keys
-        .open_key(&RecordName::Key(id), &held.sealed_key, &held.shred)
-        .map_err(|_| unusable_upload())?;
+    let key = vault.memory_seal.open(id, &held.sealed_key).map_err(|_| unusable_upload())?;
     let nobody = strongroom_policy::id::UserId::from_random([0; 16]);
     let tag = keys::tag_idempotency(&vault.subject_tag, &nobody, b"");
     Ok(Errand {

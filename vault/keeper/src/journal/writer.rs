@@ -244,8 +244,8 @@ fn append(
     (body, key): (&[u8], &MacKey<Journal>),
 ) -> [u8; TAG_BYTES] {
     let start = buffer.len();
-    buffer.extend_from_slice(b"{\"n\":");
-    buffer.extend_from_slice(number.to_string().as_bytes());
+    // A `Vec` takes everything.
+    let _ = write!(buffer, "{{\"n\":{number}");
     buffer.extend_from_slice(body);
     let chain = keys::tag_journal(key, before, buffer.get(start..).unwrap_or_default());
     buffer.extend_from_slice(read::CHAIN_OPENING);
