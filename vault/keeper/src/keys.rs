@@ -21,6 +21,7 @@ mod typed;
 use std::marker::PhantomData;
 
 use hkdf::{Hkdf, HkdfExtract};
+use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use strongroom_policy::id::{TenantId, UserId};
@@ -433,31 +434,33 @@ fn derive<F, T>(from: &Key<F>, salt: &[u8], info: &[&[u8]]) -> Result<Key<T>, De
 /// A key of MACs that are made for every call, with its pads hashed once. On the heap, where it is wiped when it is freed
 /// like all that lies there; as secret as the key that it was made of.
 pub struct MacKey<P> {
-    keyed: Box<HkdfExtract<Sha256>>,
+    keyed: Box<Hmac<Sha256>>,
     purpose: PhantomData<fn() -> P>,
 }
 
 impl<P> MacKey<P> {
     /// Hashes the key's pads.
-    pub fn new(key: &Key<P>) -> Self {
-        Self { keyed: Box::new(keyed(key.secret())), purpose: PhantomData }
+    ///
+    /// # Errors
+    /// Only through a defect of ours: HMAC takes keys of every length.
+    pub fn new(key: &Key<P>) -> Result<Self, DeriveError> {
+        let keyed = key.secret().expose(Hmac::new_from_slice).map_err(|_| DeriveError)?;
+        Ok(Self { keyed: Box::new(keyed), purpose: PhantomData })
     }
 
     fn mac(&self, parts: &[&[u8]]) -> [u8; TAG_BYTES] {
-        mac_of(HkdfExtract::clone(&self.keyed), parts)
+        let mut hmac = Hmac::clone(&self.keyed);
+        for part in parts {
+            hmac.update(&length(part));
+            hmac.update(part);
+        }
+        hmac.finalize().into_bytes().into()
     }
 }
 
-fn mac(key: &Secret, parts: &[&[u8]]) -> [u8; TAG_BYTES] {
-    mac_of(keyed(key), parts)
-}
-
 /// HMAC-SHA256: HKDF-Extract is exactly that (RFC 5869, 2.2), and unlike `Hmac` it cannot fail.
-fn keyed(key: &Secret) -> HkdfExtract<Sha256> {
-    key.expose(|key| HkdfExtract::new(Some(key)))
-}
-
-fn mac_of(mut hmac: HkdfExtract<Sha256>, parts: &[&[u8]]) -> [u8; TAG_BYTES] {
+fn mac(key: &Secret, parts: &[&[u8]]) -> [u8; TAG_BYTES] {
+    let mut hmac = key.expose(|key| HkdfExtract::<Sha256>::new(Some(key)));
     for part in parts {
         hmac.input_ikm(&length(part));
         hmac.input_ikm(part);
@@ -529,7 +532,7 @@ mod tests {
     #[test]
     fn a_key_that_was_hashed_once_makes_the_same_tags_again_and_again() {
         let key = JournalKey::from_secret(Secret::copy_from(&[1; 32])).unwrap();
-        let kept = MacKey::new(&key);
+        let kept = MacKey::new(&key).unwrap();
         for record in [&b"one"[..], b"two"] {
             let anew = mac(key.secret(), &[JOURNAL_TAG, &[7; 32], record]);
             assert_eq!(tag_journal(&kept, &[7; 32], record), anew);
@@ -568,7 +571,7 @@ mod tests {
     #[test]
     fn one_users_idempotency_key_is_never_anothers() {
         let key = SubjectTagKey::from_secret(Secret::copy_from(&[1; 32])).unwrap();
-        let key = MacKey::new(&key);
+        let key = MacKey::new(&key).unwrap();
         let (one, two) = (UserId::from_random([1; 16]), UserId::from_random([2; 16]));
         assert_ne!(tag_idempotency(&key, &one, b"k"), tag_idempotency(&key, &two, b"k"));
     }

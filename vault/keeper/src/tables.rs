@@ -173,10 +173,10 @@ impl Tables {
 
     /// Takes a credential out.
     pub fn remove_credential(&mut self, id: CredentialId) {
-        if let Some(held) = self.credentials.remove(&id) {
-            if let Some(ids) = self.at_home.get_mut(&held.record.home) {
-                ids.retain(|one| *one != id);
-            }
+        if let Some(held) = self.credentials.remove(&id)
+            && let Some(ids) = self.at_home.get_mut(&held.record.home)
+        {
+            ids.retain(|one| *one != id);
         }
     }
 

@@ -128,9 +128,9 @@ impl Vault {
         let keyring = unsealed.keyring().keyring();
         let (store, epoch) = (keyring.store(), keyring.epoch());
         let (system, tenant) = (keyring.system(), tenant_of(store));
-        let token_hash = MacKey::new(&keys::derive_token_hash_key(system, store)?);
-        let subject_tag = MacKey::new(&keys::derive_subject_tag_key(system, store)?);
-        let journal_key = MacKey::new(&keys::derive_journal_key(system, store)?);
+        let token_hash = MacKey::new(&keys::derive_token_hash_key(system, store)?)?;
+        let subject_tag = MacKey::new(&keys::derive_subject_tag_key(system, store)?)?;
+        let journal_key = MacKey::new(&keys::derive_journal_key(system, store)?)?;
         let upload = keys::derive_upload_key_pair(system, store)?;
         let upload_secret = upload.secret().expose(Secret::copy_from);
         let key = keyring.tenant_key(tenant, epoch)?;

@@ -41,6 +41,6 @@ fn run(command: &mut Command) -> bool {
         Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
         Err(error) => error.to_string(),
     };
-    println!("{command:?}: {told}");
+    eprintln!("{command:?}: {told}");
     false
 }
