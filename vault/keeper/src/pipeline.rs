@@ -1,7 +1,7 @@
 //! The life of a call in the keeper, in order: identify, judge, admit, open, close.
 //!
 //! Invariant: no entry, no ticket; no ticket, no key. Each step takes what only the step before it can make.
-//! Invariant: nothing here waits for a disk but for the journal's answer, and that for a second at most.
+//! Invariant: nothing here waits; a call is answered when the journal tells of its entry, after a second at most.
 
 use std::time::{Duration, Instant};
 

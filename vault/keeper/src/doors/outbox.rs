@@ -114,16 +114,12 @@ mod tests {
     use super::{KEPT_BYTES, wipe};
 
     #[test]
-    fn a_buffer_that_lives_on_holds_nothing_of_what_was_written() {
+    fn a_usual_buffer_lives_on_and_that_of_a_burst_is_given_back() {
         let mut batch = Zeroizing::new(b"a key".to_vec());
         wipe(&mut batch);
-        assert!(batch.is_empty());
-        let room = batch.capacity();
-        batch.resize(room, 1);
-        batch.truncate(0);
-        let mut batch = Zeroizing::new(b"a key".to_vec());
-        batch.reserve(KEPT_BYTES);
+        assert!(batch.is_empty() && batch.capacity() > 0);
+        batch.reserve(KEPT_BYTES.saturating_add(1));
         wipe(&mut batch);
-        assert_eq!(batch.capacity(), 0, "a burst's buffer is given back");
+        assert_eq!(batch.capacity(), 0);
     }
 }
