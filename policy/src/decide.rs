@@ -3,6 +3,8 @@
 //! Invariant: default deny; every check names its rule, and the first that fails decides.
 //! Invariant: a [`Permit`] has no other maker, no copy and no encoding; it carries what was judged.
 
+use std::sync::Arc;
+
 use crate::claims::{Claims, Feature, Length};
 use crate::destination::Destination;
 use crate::dialect::Dialect;
@@ -27,11 +29,11 @@ pub struct Wish<'a> {
     /// The method.
     pub method: Method,
     /// The canonical target.
-    pub target: &'a Target,
+    pub target: Target,
     /// The values of the beta header, in order.
-    pub betas: &'a [BetaName],
+    pub betas: Vec<BetaName>,
     /// What the body asks for.
-    pub claims: &'a Claims,
+    pub claims: Claims,
     /// How long the body is.
     pub length: Length,
 }
@@ -46,7 +48,7 @@ pub struct Permit {
     credential: CredentialId,
     provider: ProviderName,
     dialect: Dialect,
-    destination: Destination,
+    destination: Arc<Destination>,
     method: Method,
     target: Target,
     body: BodyKind,
@@ -72,12 +74,12 @@ pub struct Denial {
 ///
 /// # Errors
 /// The denial of the first rule that does not hold.
-pub fn decide(wish: &Wish<'_>, now: Moment) -> Result<Permit, Denial> {
-    may_act(wish, now)?;
-    let rule = may_use(wish, now)?;
-    let (path, model) = may_reach(wish)?;
-    may_name(wish, path, model.as_ref())?;
-    may_ask(wish)?;
+pub fn decide(wish: Wish<'_>, now: Moment) -> Result<Permit, Denial> {
+    may_act(&wish, now)?;
+    let rule = may_use(&wish, now)?;
+    let (path, model) = may_reach(&wish)?;
+    may_name(&wish, path, model.as_ref())?;
+    may_ask(&wish)?;
     Ok(Permit {
         tenant: wish.subject.tenant,
         user: wish.subject.user,
@@ -85,13 +87,13 @@ pub fn decide(wish: &Wish<'_>, now: Moment) -> Result<Permit, Denial> {
         credential: wish.credential.id,
         provider: wish.provider.name.clone(),
         dialect: wish.provider.dialect,
-        destination: wish.credential.destination.clone(),
+        destination: Arc::clone(&wish.credential.destination),
         method: wish.method,
-        target: wish.target.clone(),
+        target: wish.target,
         body: path.body,
         class: path.class,
-        betas: wish.betas.to_vec(),
-        claims: wish.claims.clone(),
+        betas: wish.betas,
+        claims: wish.claims,
         length: wish.length,
         rule,
     })
@@ -148,12 +150,12 @@ fn may_reach<'a>(wish: &Wish<'a>) -> Result<(&'a PathRule, Option<ModelName>), D
         .provider
         .paths
         .iter()
-        .find_map(|rule| rule.fits(wish.method, wish.target).map(|model| (rule, model)));
+        .find_map(|rule| rule.fits(wish.method, &wish.target).map(|model| (rule, model)));
     let Some((path, model)) = found else {
         return Err(deny(Refusal::PathUnknown, "provider.paths"));
     };
     let model = model.map_err(|_| deny(Refusal::PathUnknown, "provider.paths.model"))?;
-    if let Some(name) = path.first_foreign_parameter(wish.target) {
+    if let Some(name) = path.first_foreign_parameter(&wish.target) {
         return Err(deny_about(Refusal::QueryDenied, "provider.paths.query", name));
     }
     if path.body == BodyKind::Empty && !matches!(wish.length, Length::Known(0)) {
@@ -259,7 +261,7 @@ impl Permit {
         self.dialect
     }
     /// Where the credential may be sent.
-    pub const fn destination(&self) -> &Destination {
+    pub const fn destination(&self) -> &Arc<Destination> {
         &self.destination
     }
     /// The method that was judged.

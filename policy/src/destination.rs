@@ -3,7 +3,7 @@
 //! Invariant: a destination belongs to a credential; no field of a call, header, redirect or DNS answer changes it.
 //! Invariant: HTTPS only.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::name::HostName;
 
@@ -17,6 +17,7 @@ pub struct Destination {
     /// The name that the certificate must carry.
     pub tls_name: HostName,
     /// Certificate authorities trusted beside the public ones, DER. Empty for the built-in providers.
+    #[serde(serialize_with = "in_one_piece")]
     pub extra_authorities: Vec<Vec<u8>>,
     /// Whether private, loopback and link-local addresses may be dialled.
     pub reach: Reach,
@@ -70,6 +71,19 @@ pub enum BadDestination {
     /// A header name or value that is not one line of visible ASCII.
     #[error("header names are lower-case tokens, values one line of visible ASCII")]
     Header,
+}
+
+/// The same bytes as an element at a time, which is how serde takes a `Vec<u8>`: an errand holds a kilobyte of them.
+fn in_one_piece<S: Serializer>(authorities: &[Vec<u8>], out: S) -> Result<S::Ok, S::Error> {
+    out.collect_seq(authorities.iter().map(|der| Der(der)))
+}
+
+struct Der<'a>(&'a [u8]);
+
+impl Serialize for Der<'_> {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_bytes(self.0)
+    }
 }
 
 impl Destination {

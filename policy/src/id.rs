@@ -85,6 +85,8 @@ pub struct Id<K> {
     kind: PhantomData<fn() -> K>,
 }
 
+/// Length of every kind's prefix.
+const PREFIX_BYTES: usize = 3;
 /// Length of an id: 128 bits make a collision of random ids irrelevant.
 pub const ID_BYTES: usize = 16;
 
@@ -129,14 +131,16 @@ impl<K: Kind> FromStr for Id<K> {
 
 impl<K: Kind> fmt::Display for Id<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(K::PREFIX)?;
-        f.write_str("_")?;
         // In one piece: the journal writes six of these for each call.
-        let mut digits = [0_u8; ID_BYTES * 2];
+        let mut text = [0_u8; PREFIX_BYTES + 1 + ID_BYTES * 2];
+        let (prefix, digits) = text.split_at_mut(PREFIX_BYTES + 1);
+        for (place, byte) in prefix.iter_mut().zip(K::PREFIX.bytes().chain(*b"_")) {
+            *place = byte;
+        }
         for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(self.bytes) {
             *pair = [digit(byte >> 4), digit(byte & 15)];
         }
-        f.write_str(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -8,27 +8,27 @@ use serde::{Deserialize, Serialize};
 
 /// A provider's name in routes and commands: `[a-z0-9-]`, 1 to 40 bytes, begins with a letter.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct ProviderName(String);
 
 /// A model's name as the provider spells it: visible ASCII without quotes or backslash, 1 to 200 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct ModelName(String);
 
 /// A name that people read (user, workspace, credential, token): letters, digits, space and `._@+-`, 1 to 80 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct Label(String);
 
 /// One value of a provider's beta header: `[A-Za-z0-9._=-]`, 1 to 80 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct BetaName(String);
 
 /// A host as it is dialled and checked: a lower-case DNS name or an IP literal, 1 to 253 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct HostName(String);
 
 /// The text is no name of this kind.
@@ -44,21 +44,14 @@ pub struct NotAName {
 impl ProviderName {
     /// Reads a provider's name.
     pub fn parse(text: &str) -> Result<Self, NotAName> {
-        let good = text.len() <= 40
-            && text.bytes().next().is_some_and(|first| first.is_ascii_lowercase())
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        let rule = "1 to 40 of a-z, 0-9 and '-', beginning with a letter";
-        good.then(|| Self(text.to_owned())).ok_or(NotAName { what: "a provider's name", rule })
+        Self::try_from(text.to_owned())
     }
 }
 
 impl ModelName {
     /// Reads a model's name.
     pub fn parse(text: &str) -> Result<Self, NotAName> {
-        let good = (1..=200).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\'));
-        let rule = "1 to 200 visible ASCII characters without '\"' and '\\'";
-        good.then(|| Self(text.to_owned())).ok_or(NotAName { what: "a model's name", rule })
+        Self::try_from(text.to_owned())
     }
 
     /// Whether a rule's pattern names this model: equal, or equal up to a final `*`.
@@ -91,10 +84,7 @@ impl BetaName {
 impl HostName {
     /// Reads a host: a DNS name (stored in lower case) or an IP literal without brackets.
     pub fn parse(text: &str) -> Result<Self, NotAName> {
-        let text = text.to_ascii_lowercase();
-        let good = text.parse::<std::net::IpAddr>().is_ok() || is_dns_name(&text);
-        let rule = "a DNS name or an IP address";
-        good.then_some(Self(text)).ok_or(NotAName { what: "a host", rule })
+        Self::try_from(text.to_owned())
     }
 }
 
@@ -164,16 +154,24 @@ impl AsRef<str> for HostName {
     }
 }
 
+// What stands in every message of a call is taken over, not copied.
 impl TryFrom<String> for ProviderName {
     type Error = NotAName;
     fn try_from(text: String) -> Result<Self, NotAName> {
-        Self::parse(&text)
+        let good = text.len() <= 40
+            && text.bytes().next().is_some_and(|first| first.is_ascii_lowercase())
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let rule = "1 to 40 of a-z, 0-9 and '-', beginning with a letter";
+        good.then_some(Self(text)).ok_or(NotAName { what: "a provider's name", rule })
     }
 }
 impl TryFrom<String> for ModelName {
     type Error = NotAName;
     fn try_from(text: String) -> Result<Self, NotAName> {
-        Self::parse(&text)
+        let good = (1..=200).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\'));
+        let rule = "1 to 200 visible ASCII characters without '\"' and '\\'";
+        good.then_some(Self(text)).ok_or(NotAName { what: "a model's name", rule })
     }
 }
 impl TryFrom<String> for Label {
@@ -190,33 +188,16 @@ impl TryFrom<String> for BetaName {
 }
 impl TryFrom<String> for HostName {
     type Error = NotAName;
-    fn try_from(text: String) -> Result<Self, NotAName> {
-        Self::parse(&text)
+    fn try_from(mut text: String) -> Result<Self, NotAName> {
+        text.make_ascii_lowercase();
+        let good = text.parse::<std::net::IpAddr>().is_ok() || is_dns_name(&text);
+        let rule = "a DNS name or an IP address";
+        good.then_some(Self(text)).ok_or(NotAName { what: "a host", rule })
     }
 }
 
-impl From<ProviderName> for String {
-    fn from(name: ProviderName) -> Self {
-        name.0
-    }
-}
 impl From<ModelName> for String {
     fn from(name: ModelName) -> Self {
-        name.0
-    }
-}
-impl From<Label> for String {
-    fn from(name: Label) -> Self {
-        name.0
-    }
-}
-impl From<BetaName> for String {
-    fn from(name: BetaName) -> Self {
-        name.0
-    }
-}
-impl From<HostName> for String {
-    fn from(name: HostName) -> Self {
         name.0
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a rule can only narrow what the ready-made rules allow.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::claims::{Feature, Features};
@@ -73,7 +75,7 @@ pub struct CredentialFacts {
     /// For which provider.
     pub provider: ProviderName,
     /// Where it may be sent: the copy that was frozen when it was made.
-    pub destination: Destination,
+    pub destination: Arc<Destination>,
     /// What it may be used for.
     pub rules: CredentialRules,
 }

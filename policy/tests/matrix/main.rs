@@ -35,7 +35,7 @@ fn answer(
     subject: &strongroom_policy::rules::Subject,
     credential: &strongroom_policy::rules::CredentialFacts,
 ) -> String {
-    let line = match decide(&wanted.wish(subject, credential), NOW) {
+    let line = match decide(wanted.wish(subject, credential), NOW) {
         Ok(permit) => format!("{:<20} {:<28}", "permit", permit.rule()),
         Err(denial) => format!(
             "{:<20} {:<28} {}",

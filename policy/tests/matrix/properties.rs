@@ -1,5 +1,7 @@
 //! What must hold for every wish: restrictions only take away, a permit is what was judged, and silence is no.
 
+use std::sync::Arc;
+
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::sample::{select, subsequence};
 use strongroom_policy::claims::{Claims, Feature, Features, Length};
@@ -27,7 +29,7 @@ proptest! {
         let [wide, narrow] = [(&scopes.0, &rules.0), (&scopes.1, &rules.1)].map(|(scope, rules)| {
             let subject = Subject { scope: scope.clone(), ..both() };
             let credential = key(home, rules.clone());
-            decide(&wanted.wish(&subject, &credential), NOW).is_ok()
+            decide(wanted.wish(&subject, &credential), NOW).is_ok()
         });
         prop_assert!(wide || !narrow, "{scopes:?} {rules:?}");
     }
@@ -37,7 +39,7 @@ proptest! {
         subject in any_subject(), credential in any_credential(), wanted in select_wanted()
     ) {
         let wish = wanted.wish(&subject, &credential);
-        let Ok(permit) = decide(&wish, NOW) else { return Ok(()) };
+        let Ok(permit) = decide(wish, NOW) else { return Ok(()) };
         prop_assert_eq!(permit.tenant(), subject.tenant);
         prop_assert_eq!(permit.user(), subject.user);
         prop_assert_eq!(permit.token(), subject.token);
@@ -61,7 +63,7 @@ proptest! {
     fn nothing_is_permitted_without_every_reason_for_it(
         subject in any_subject(), credential in any_credential(), wanted in select_wanted()
     ) {
-        if decide(&wanted.wish(&subject, &credential), NOW).is_ok() {
+        if decide(wanted.wish(&subject, &credential), NOW).is_ok() {
             let alive = |end: Option<Moment>| end.is_none_or(|end| end > NOW);
             prop_assert_eq!(subject.standing, Standing::Active);
             prop_assert!(alive(subject.scope.expires) && alive(credential.rules.expires));
@@ -86,7 +88,7 @@ proptest! {
         subject in any_subject(), credential in any_credential(), mut wanted in select_wanted()
     ) {
         wanted.provider.paths.clear();
-        prop_assert!(decide(&wanted.wish(&subject, &credential), NOW).is_err());
+        prop_assert!(decide(wanted.wish(&subject, &credential), NOW).is_err());
     }
 
     #[test]
@@ -94,7 +96,7 @@ proptest! {
         scope in any_scope(), rules in any_rules(), wanted in select_wanted()
     ) {
         let (subject, credential) = (Subject { scope, ..both() }, key(SHARED, rules));
-        if let Ok(permit) = decide(&wanted.wish(&subject, &credential), NOW) {
+        if let Ok(permit) = decide(wanted.wish(&subject, &credential), NOW) {
             prop_assert!(!permit.claims().features.has(Feature::ObjectReferences));
             prop_assert_eq!(permit.class(), strongroom_policy::route::PathClass::Stateless);
         }
@@ -106,7 +108,7 @@ proptest! {
 fn a_plain_wish_of_the_owner_is_permitted() {
     let plain = &wanted()[0].1;
     let credential = key(PERSONAL, CredentialRules::default());
-    assert!(decide(&plain.wish(&both(), &credential), NOW).is_ok());
+    assert!(decide(plain.wish(&both(), &credential), NOW).is_ok());
 }
 
 fn select_wanted() -> impl Strategy<Value = Wanted> {
@@ -195,8 +197,9 @@ fn any_credential() -> impl Strategy<Value = CredentialFacts> {
     (homes, any_rules(), providers, 1_u16.., any::<bool>()).prop_map(
         |(home, rules, name, port, private)| {
             let mut facts = CredentialFacts { provider: provider(name).name, ..key(home, rules) };
-            facts.destination.port = port;
-            facts.destination.reach = if private { Reach::Private } else { Reach::Public };
+            let destination = Arc::make_mut(&mut facts.destination);
+            destination.port = port;
+            destination.reach = if private { Reach::Private } else { Reach::Public };
             facts
         },
     )

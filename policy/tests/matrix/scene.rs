@@ -1,5 +1,6 @@
 //! The people, keys and wishes of the matrix.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use strongroom_policy::claims::{Claims, Feature, Features, Length};
@@ -112,7 +113,7 @@ pub(crate) fn key(home: Home, rules: CredentialRules) -> CredentialFacts {
         tenant: TENANT,
         home,
         provider: openai.name,
-        destination: openai.destination,
+        destination: Arc::new(openai.destination),
         rules,
     }
 }
@@ -178,9 +179,9 @@ impl Wanted {
             credential,
             provider: &self.provider,
             method: self.method,
-            target: &self.target,
-            betas: &self.betas,
-            claims: &self.claims,
+            target: self.target.clone(),
+            betas: self.betas.clone(),
+            claims: self.claims.clone(),
             length: self.length,
         }
     }

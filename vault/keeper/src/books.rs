@@ -244,41 +244,6 @@ impl TenantKeys {
             version: RecordVersion(version),
         }
     }
-
-    /// Opens one record of one piece that lies in memory sealed, as a credential's key does.
-    ///
-    /// # Errors
-    /// When it does not open.
-    pub fn open_key(
-        &self,
-        name: &RecordName,
-        envelope: &[u8],
-        shred: &ShredKey,
-    ) -> Result<Secret, EnvelopeError> {
-        let header = Header::parse(envelope)?;
-        let piece_key = piece_key(&name.store_key(), 0);
-        let context = self.context(name, &piece_key, (header.epoch, header.version.0));
-        let source = RecordKeySource::from_tenant(&self.key, Some(shred));
-        open_record(&source, &context, envelope)
-    }
-
-    /// Seals a credential's key for memory: the record that [`Self::open_key`] opens.
-    ///
-    /// # Errors
-    /// When it cannot be sealed.
-    pub fn seal_key(
-        &self,
-        name: &RecordName,
-        plain: &Secret,
-        shred: &ShredKey,
-    ) -> Result<Vec<u8>, EnvelopeError> {
-        let piece_key = piece_key(&name.store_key(), 0);
-        let context = self.context(name, &piece_key, (self.epoch, 0));
-        let source = RecordKeySource::from_tenant(&self.key, Some(shred));
-        plain.expose(|plain| {
-            seal_record(&source, &context, self.algorithm, plain, &mut getrandom::fill)
-        })
-    }
 }
 
 type Rows = Vec<(Vec<u8>, Vec<u8>)>;

@@ -5,30 +5,38 @@
 //! chain(n) = HMAC-SHA256(journal key, chain(n-1) ‖ line without its chain)
 //! ```
 //! One entry before a key is opened (`admit`), one when the call has ended (`close`); operators' acts, refusals, and
-//! what the vault itself does. Written by one thread, handed to the disk at most [`SYNC_EVERY`] later by another.
+//! what the vault itself does. Written by one thread, handed to the disk at most [`SYNC_EVERY`] later by another. What a call
+//! or an act waits for is written at once; what nobody waits for, at most [`NOTE_PATIENCE`] later.
 //!
-//! Invariant: [`Journal::admit`] is the only maker of an [`Admitted`]: no entry, no key.
+//! Invariant: an [`Admitted`] is made of a call whose entry was written, and in one place: no entry, no key.
 //! Invariant: a journal that cannot be written, or whose file was taken away, admits nothing.
 //! Invariant: ids only, never a name of a person, a prompt or a secret.
 
 pub mod entry;
+mod lines;
 pub mod read;
+mod waiting;
 mod writer;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use strongroom_policy::decide::Permit;
 use strongroom_policy::id::CallId;
 use strongroom_policy::moment::Moment;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
-use crate::keys::JournalKey;
+use crate::keeper::Asker;
+use crate::keys::MacKey;
+use crate::keys::purpose;
 use entry::Entry;
-pub use writer::{JournalError, rfc3339};
-use writer::{Line, Writer};
+use lines::Lines;
+pub use lines::rfc3339;
+use waiting::{Audience, Group, Waiting, WaitingCall};
+pub use writer::JournalError;
+use writer::Writer;
 
 /// The file within the journal's directory.
 pub const JOURNAL_FILE: &str = "journal.jsonl";
@@ -37,6 +45,8 @@ pub const SYNC_EVERY: Duration = Duration::from_millis(200);
 /// How long a call waits for its entry before it is refused.
 pub const ENTRY_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long an entry that nobody waits for may gather others before it is written.
+const NOTE_PATIENCE: Duration = Duration::from_millis(5);
 /// Most lines that wait for the group before them: more than all calls that can be under way.
 const MAX_WAITING: usize = 16 * 1024;
 
@@ -44,24 +54,21 @@ const MAX_WAITING: usize = 16 * 1024;
 pub struct Journal {
     writer: Writer,
     waiting: Mutex<Waiting>,
+    /// There is something to write.
     news: Notify,
+    /// There is something that somebody waits for.
+    haste: Notify,
 }
 
-type Waiter = oneshot::Sender<Result<(), JournalError>>;
-
-#[derive(Default)]
-struct Waiting {
-    lines: Vec<Line>,
-    audience: Audience,
-    closed: bool,
-}
-
-/// Who must hear what became of a group.
-#[derive(Default)]
-struct Audience {
-    waiters: Vec<Waiter>,
-    /// Whether one of the lines is waited for by nobody: its loss would go unseen.
-    unwatched: bool,
+/// What became of a call's entry.
+#[derive(Debug)]
+pub struct Answered {
+    /// Who asked for the call.
+    pub asker: Asker,
+    /// The call.
+    pub call: CallId,
+    /// The proof that it is written, or why it is not.
+    pub outcome: Result<Admitted, JournalError>,
 }
 
 /// Proof that a permit is in the journal. Spent by opening the key.
@@ -78,24 +85,33 @@ impl Journal {
     ///
     /// # Errors
     /// When the files cannot be used, or an entry does not hold.
-    pub fn open(directory: &Path, key: JournalKey) -> Result<(Self, Vec<CallId>), JournalError> {
+    pub fn open(
+        directory: &Path,
+        key: MacKey<purpose::Journal>,
+    ) -> Result<(Self, Vec<CallId>), JournalError> {
         let (writer, open_calls) = Writer::start(directory, key)?;
-        let journal = Self { writer, waiting: Mutex::default(), news: Notify::new() };
+        let journal =
+            Self { writer, waiting: Mutex::default(), news: Notify::new(), haste: Notify::new() };
         Ok((journal, open_calls))
     }
 
-    /// Writes that a call may be made; only then is there an [`Admitted`].
+    /// Writes that a call may be made. Whoever runs [`Self::pump`] is told when it is written: only then is there an
+    /// [`Admitted`]; or that it was not within [`ENTRY_PATIENCE`].
     ///
     /// # Errors
-    /// When the entry is not written within [`ENTRY_PATIENCE`].
-    pub async fn admit(
+    /// When no entry can be written; nobody is told anything then.
+    pub fn admit(
         &self,
-        permit: Permit,
-        call: CallId,
+        (permit, call): (Permit, CallId),
+        asker: Asker,
         now: Moment,
-    ) -> Result<Admitted, JournalError> {
-        self.record(&Entry::admit(call, &permit), now).await?;
-        Ok(Admitted { permit, call })
+    ) -> Result<(), JournalError> {
+        let mut waiting = self.gather(&Entry::admit(call, &permit), now)?;
+        let begun = Instant::now();
+        let deadline = begun.checked_add(ENTRY_PATIENCE).unwrap_or(begun);
+        waiting.add_call((permit, call), asker, deadline);
+        self.haste.notify_waiters();
+        Ok(())
     }
 
     /// Writes an entry and waits until it is written.
@@ -104,7 +120,8 @@ impl Journal {
     /// When it is not written within [`ENTRY_PATIENCE`].
     pub async fn record(&self, entry: &Entry<'_>, now: Moment) -> Result<(), JournalError> {
         let (written, wait) = oneshot::channel();
-        self.gather(Line::new(entry, now)?, Some(written))?;
+        self.gather(entry, now)?.audience.waiters.push(written);
+        self.haste.notify_waiters();
         match timeout(ENTRY_PATIENCE, wait).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(JournalError::Stopped),
@@ -117,19 +134,29 @@ impl Journal {
     /// # Errors
     /// When it is not written.
     pub fn record_blocking(&self, entry: &Entry<'_>, now: Moment) -> Result<(), JournalError> {
-        let outcome = self.writer.submit(vec![Line::new(entry, now)?])?;
-        outcome.blocking_recv().unwrap_or(Err(JournalError::Stopped))
+        let mut lines = Lines::default();
+        lines.push(entry, now)?;
+        let outcome = self.writer.submit(lines)?.blocking_recv();
+        outcome.map_or(Err(JournalError::Stopped), |(_, written)| written)
     }
 
     /// Writes an entry that nobody waits for; if it cannot be written the journal admits nothing more.
     pub fn note(&self, entry: &Entry<'_>, now: Moment) {
-        if let Err(error) = Line::new(entry, now).and_then(|line| self.gather(line, None)) {
-            tracing::error!(%error, "a journal entry is lost; nothing more is admitted");
-            self.writer.stop_admitting();
+        match self.gather(entry, now) {
+            Ok(mut waiting) => waiting.audience.unwatched = true,
+            Err(error) => {
+                tracing::error!(%error, "a journal entry is lost; nothing more is admitted");
+                self.writer.stop_admitting();
+            }
         }
     }
 
-    fn gather(&self, line: Line, waiter: Option<Waiter>) -> Result<(), JournalError> {
+    /// Adds an entry to the next group; the caller says who hears of it.
+    fn gather(
+        &self,
+        entry: &Entry<'_>,
+        now: Moment,
+    ) -> Result<MutexGuard<'_, Waiting>, JournalError> {
         self.writer.health()?;
         let mut waiting = self.waiting();
         if waiting.closed {
@@ -138,37 +165,52 @@ impl Journal {
         if waiting.lines.len() >= MAX_WAITING {
             return Err(JournalError::Full);
         }
-        if waiting.lines.is_empty() {
+        waiting.lines.push(entry, now)?;
+        if waiting.lines.len() == 1 {
             self.news.notify_one();
         }
-        waiting.lines.push(line);
-        match waiter {
-            Some(waiter) => waiting.audience.waiters.push(waiter),
-            None => waiting.audience.unwatched = true,
-        }
-        Ok(())
+        Ok(waiting)
     }
 
-    /// Hands what gathered to the writing thread, one group at a time, until the journal is finished. Runs beside the
-    /// doors: everything that they read in one go becomes one write.
-    pub async fn pump(self: Arc<Self>) {
+    /// Hands what gathered to the writing thread, one group at a time, until the journal is finished, and tells what
+    /// became of each call. Runs beside the doors: everything that they read in one go becomes one write.
+    pub async fn pump(self: Arc<Self>, tell: impl Fn(Answered)) {
         loop {
             self.news.notified().await;
             if self.waiting().closed {
                 return;
             }
-            let (lines, audience) = self.take_waiting();
-            let written = match self.writer.submit(lines) {
-                Ok(outcome) => outcome.await.unwrap_or(Err(JournalError::Stopped)),
-                Err(error) => Err(error),
-            };
-            self.settle(audience, &written);
+            if !self.is_waited_for() {
+                // Half of all entries are closes; most of them ride along with the next call's.
+                drop(timeout(NOTE_PATIENCE, self.haste.notified()).await);
+            }
+            let Some(group) = self.take_group() else { continue };
+            let written = self.write(group.lines, &tell).await;
+            self.settle(group.audience, &written);
+            while let Some(waiting) = self.take_settled(group.number) {
+                tell(waiting.answered(written.clone()));
+            }
         }
     }
 
-    fn take_waiting(&self) -> (Vec<Line>, Audience) {
-        let mut waiting = self.waiting();
-        (std::mem::take(&mut waiting.lines), std::mem::take(&mut waiting.audience))
+    /// Waits until a group is written. The calls whose patience is over meanwhile are told so one by one, in whichever
+    /// group they are.
+    async fn write(&self, lines: Lines, tell: &impl Fn(Answered)) -> Result<(), JournalError> {
+        let mut outcome = self.writer.submit(lines)?;
+        loop {
+            match timeout_at(self.next_deadline().into(), &mut outcome).await {
+                Ok(Ok((lines, written))) => {
+                    self.waiting().give_back(lines);
+                    return written;
+                }
+                Ok(Err(_)) => return Err(JournalError::Stopped),
+                Err(_) => {
+                    while let Some(late) = self.take_late() {
+                        tell(late.answered(Err(JournalError::Slow)));
+                    }
+                }
+            }
+        }
     }
 
     fn settle(&self, audience: Audience, written: &Result<(), JournalError>) {
@@ -179,25 +221,59 @@ impl Journal {
             self.writer.stop_admitting();
         }
         for waiter in audience.waiters {
-            // Whoever stopped waiting has refused its call already.
+            // Whoever stopped waiting has refused its act already.
             drop(waiter.send(written.clone()));
         }
+    }
+
+    /// Lets go of the calls whose entries are not written: whoever closes the vault answers those who asked.
+    pub fn forget_calls(&self) -> Vec<Asker> {
+        self.waiting().forget_calls()
     }
 
     /// Takes no more entries, and returns when those that were taken are on the disk. Blocks.
     pub fn finish(&self) {
         self.waiting().closed = true;
-        let (lines, audience) = self.take_waiting();
-        let outcome = self.writer.submit(lines);
+        let last = self.take_group().map(|group| (self.writer.submit(group.lines), group.audience));
         self.writer.finish();
-        let written = outcome
-            .and_then(|mut outcome| outcome.try_recv().unwrap_or(Err(JournalError::Stopped)));
-        self.settle(audience, &written);
+        if let Some((outcome, audience)) = last {
+            let written = outcome.and_then(|mut outcome| {
+                outcome.try_recv().map_or(Err(JournalError::Stopped), |(_, written)| written)
+            });
+            self.settle(audience, &written);
+        }
         self.news.notify_one();
     }
 
+    // The lock is held for one of these, never while somebody is told: who is told writes entries.
+
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_waited_for(&self) -> bool {
+        self.waiting().is_waited_for()
+    }
+
+    fn take_group(&self) -> Option<Group> {
+        self.waiting().take_group()
+    }
+
+    fn take_settled(&self, group: u64) -> Option<WaitingCall> {
+        self.waiting().take_settled(group)
+    }
+
+    fn take_late(&self) -> Option<WaitingCall> {
+        self.waiting().take_late(Instant::now())
+    }
+
+    /// When somebody's patience is over; those who come now wait at least as long as who comes to an empty queue.
+    fn next_deadline(&self) -> Instant {
+        let next = self.waiting().next_deadline();
+        next.unwrap_or_else(|| {
+            let now = Instant::now();
+            now.checked_add(ENTRY_PATIENCE).unwrap_or(now)
+        })
     }
 
     /// Whether so much waits that only what must be recorded should be.
@@ -224,6 +300,14 @@ impl Journal {
     }
 }
 
+impl WaitingCall {
+    /// The only place that makes an [`Admitted`].
+    fn answered(self, written: Result<(), JournalError>) -> Answered {
+        let Self { permit, call, asker, .. } = self;
+        Answered { asker, call, outcome: written.map(|()| Admitted { permit, call }) }
+    }
+}
+
 impl Admitted {
     /// The call.
     pub const fn call(&self) -> CallId {
@@ -235,3 +319,6 @@ impl Admitted {
         (self.permit, self.call)
     }
 }
+
+#[cfg(test)]
+mod tests;

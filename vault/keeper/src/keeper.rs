@@ -12,7 +12,9 @@ use std::time::Duration;
 use strongroom_policy::id::{CallId, Id, Kind};
 use strongroom_policy::provider::ProviderDefinition;
 use strongroom_policy::refusal::Refusal;
-use strongroom_protocol::ask::{Route, RoutePath, Snapshot, ToGateway, VaultState};
+use strongroom_protocol::ask::{
+    Answer, Refused, Route, RoutePath, Snapshot, ToGateway, VaultState,
+};
 use strongroom_protocol::errand::{MAX_RECALLED, Outcome, Recall, ToCourier};
 use strongroom_protocol::frame::{MAX_ASK_BYTES, encode};
 use strongroom_protocol::operator::{Check, Fault};
@@ -74,6 +76,24 @@ pub struct Settings {
 /// Waits for the outcome of one probe.
 pub type ProbeWaiter = oneshot::Sender<(Outcome, String)>;
 
+/// Names one connection of a gateway: never given again, so that no answer reaches another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GatewayId(pub u64);
+
+/// Who asked: a question of a gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asker {
+    /// Which gateway.
+    pub gateway: GatewayId,
+    /// The number that it gave its question.
+    pub number: u64,
+}
+
+struct Gateway {
+    id: GatewayId,
+    outbox: Rc<Outbox>,
+}
+
 /// The keeper.
 pub struct Keeper {
     /// What it was started with.
@@ -84,7 +104,8 @@ pub struct Keeper {
     pub acts: Mutex<()>,
     /// Probes under way, a few at most.
     pub probes: RefCell<BTreeMap<CallId, (ProbeWaiter, Option<Outcome>)>>,
-    gateways: RefCell<Vec<Rc<Outbox>>>,
+    gateways: RefCell<Vec<Gateway>>,
+    gateways_so_far: Cell<u64>,
     courier: RefCell<Option<Rc<Outbox>>>,
     version: Cell<u64>,
 }
@@ -105,6 +126,7 @@ impl Keeper {
             acts: Mutex::new(()),
             probes: RefCell::default(),
             gateways: RefCell::default(),
+            gateways_so_far: Cell::new(0),
             courier: RefCell::default(),
             version: Cell::new(0),
         }
@@ -144,6 +166,9 @@ impl Keeper {
             vault.journal.note(&Entry::unmade(call, Refusal::Recalled), now);
         }
         vault.journal.note(&Entry::Seal { reason }, now);
+        for asker in vault.journal.forget_calls() {
+            self.answer(asker, Answer::Refused(Refused::plain(Refusal::Sealed)));
+        }
         self.probes.borrow_mut().clear();
         let state = next(&vault);
         let (journal, books) = vault.into_writers();
@@ -192,21 +217,32 @@ impl Keeper {
     pub fn announce(&self) {
         self.version.set(self.version.get().saturating_add(1));
         let snapshot = ToGateway::Snapshot(self.snapshot());
-        self.gateways.borrow_mut().retain(|gateway| gateway.push(&snapshot).is_ok());
+        self.gateways.borrow_mut().retain(|gateway| gateway.outbox.push(&snapshot).is_ok());
     }
 
     /// Takes in a gateway.
     ///
     /// # Errors
     /// When there are too many.
-    pub fn add_gateway(&self, outbox: &Rc<Outbox>) -> Result<(), TooMany> {
+    pub fn add_gateway(&self, outbox: &Rc<Outbox>) -> Result<GatewayId, TooMany> {
         let mut gateways = self.gateways.borrow_mut();
-        gateways.retain(|gateway| gateway.is_open());
+        gateways.retain(|gateway| gateway.outbox.is_open());
         if gateways.len() >= MAX_GATEWAYS {
             return Err(TooMany);
         }
-        gateways.push(Rc::clone(outbox));
-        Ok(())
+        let id = GatewayId(self.gateways_so_far.get());
+        self.gateways_so_far.set(id.0.saturating_add(1));
+        gateways.push(Gateway { id, outbox: Rc::clone(outbox) });
+        Ok(id)
+    }
+
+    /// Answers a question.
+    pub fn answer(&self, Asker { gateway, number }: Asker, answer: Answer) {
+        let gateways = self.gateways.borrow();
+        if let Some(gateway) = gateways.iter().find(|one| one.id == gateway) {
+            // A gateway that is gone asks again when it is back.
+            drop(gateway.outbox.push(&ToGateway::Answer { number, answer }));
+        }
     }
 
     /// Takes in the courier.
@@ -241,7 +277,7 @@ impl Keeper {
 
     /// Whether a gateway is there.
     pub fn has_gateway(&self) -> bool {
-        self.gateways.borrow().iter().any(|gateway| gateway.is_open())
+        self.gateways.borrow().iter().any(|gateway| gateway.outbox.is_open())
     }
 
     /// Sends the courier a message, when there is one.

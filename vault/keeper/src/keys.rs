@@ -18,7 +18,10 @@
 
 mod typed;
 
+use std::marker::PhantomData;
+
 use hkdf::{Hkdf, HkdfExtract};
+use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use strongroom_policy::id::{TenantId, UserId};
@@ -358,8 +361,8 @@ pub fn derive_upload_key_pair(
 }
 
 /// What the store keeps of an API token.
-pub fn tag_token(key: &TokenHashKey, token: &[u8]) -> [u8; TAG_BYTES] {
-    mac(key.secret(), &[TOKEN_TAG, token])
+pub fn tag_token(key: &MacKey<purpose::TokenHash>, token: &[u8]) -> [u8; TAG_BYTES] {
+    key.mac(&[TOKEN_TAG, token])
 }
 
 /// What the store keeps of a password's Argon2id output.
@@ -368,13 +371,21 @@ pub fn tag_verifier(key: &Pepper, user: &UserId, verifier: &[u8]) -> [u8; TAG_BY
 }
 
 /// A subject's idempotency key as the provider sees it: no subject can name another's.
-pub fn tag_idempotency(key: &SubjectTagKey, user: &UserId, value: &[u8]) -> [u8; TAG_BYTES] {
-    mac(key.secret(), &[IDEMPOTENCY_TAG, user.bytes(), value])
+pub fn tag_idempotency(
+    key: &MacKey<purpose::SubjectTag>,
+    user: &UserId,
+    value: &[u8],
+) -> [u8; TAG_BYTES] {
+    key.mac(&[IDEMPOTENCY_TAG, user.bytes(), value])
 }
 
 /// A journal record chained to the tag before it.
-pub fn tag_journal(key: &JournalKey, before: &[u8; TAG_BYTES], record: &[u8]) -> [u8; TAG_BYTES] {
-    mac(key.secret(), &[JOURNAL_TAG, before, record])
+pub fn tag_journal(
+    key: &MacKey<purpose::Journal>,
+    before: &[u8; TAG_BYTES],
+    record: &[u8],
+) -> [u8; TAG_BYTES] {
+    key.mac(&[JOURNAL_TAG, before, record])
 }
 
 /// A share's authenticator over everything that it says.
@@ -418,6 +429,33 @@ fn derive<F, T>(from: &Key<F>, salt: &[u8], info: &[&[u8]]) -> Result<Key<T>, De
     let secret =
         Secret::fill_with(KEY_BYTES, |out| hkdf.expand(&info, out).map_err(|_| DeriveError))?;
     Key::from_secret(secret).map_err(|_| DeriveError)
+}
+
+/// A key of MACs that are made for every call, with its pads hashed once. On the heap, where it is wiped when it is freed
+/// like all that lies there; as secret as the key that it was made of.
+pub struct MacKey<P> {
+    keyed: Box<Hmac<Sha256>>,
+    purpose: PhantomData<fn() -> P>,
+}
+
+impl<P> MacKey<P> {
+    /// Hashes the key's pads.
+    ///
+    /// # Errors
+    /// Only through a defect of ours: HMAC takes keys of every length.
+    pub fn new(key: &Key<P>) -> Result<Self, DeriveError> {
+        let keyed = key.secret().expose(Hmac::new_from_slice).map_err(|_| DeriveError)?;
+        Ok(Self { keyed: Box::new(keyed), purpose: PhantomData })
+    }
+
+    fn mac(&self, parts: &[&[u8]]) -> [u8; TAG_BYTES] {
+        let mut hmac = Hmac::clone(&self.keyed);
+        for part in parts {
+            hmac.update(&length(part));
+            hmac.update(part);
+        }
+        hmac.finalize().into_bytes().into()
+    }
 }
 
 /// HMAC-SHA256: HKDF-Extract is exactly that (RFC 5869, 2.2), and unlike `Hmac` it cannot fail.
@@ -491,6 +529,16 @@ mod tests {
         assert_ne!(mac(key.secret(), &[b"ab", b"c"]), mac(key.secret(), &[b"a", b"bc"]));
     }
 
+    #[test]
+    fn a_key_that_was_hashed_once_makes_the_same_tags_again_and_again() {
+        let key = JournalKey::from_secret(Secret::copy_from(&[1; 32])).unwrap();
+        let kept = MacKey::new(&key).unwrap();
+        for record in [&b"one"[..], b"two"] {
+            let anew = mac(key.secret(), &[JOURNAL_TAG, &[7; 32], record]);
+            assert_eq!(tag_journal(&kept, &[7; 32], record), anew);
+        }
+    }
+
     /// RFC 4231, test case 2, with our framing taken off.
     #[test]
     fn the_mac_is_hmac_sha256() {
@@ -523,6 +571,7 @@ mod tests {
     #[test]
     fn one_users_idempotency_key_is_never_anothers() {
         let key = SubjectTagKey::from_secret(Secret::copy_from(&[1; 32])).unwrap();
+        let key = MacKey::new(&key).unwrap();
         let (one, two) = (UserId::from_random([1; 16]), UserId::from_random([2; 16]));
         assert_ne!(tag_idempotency(&key, &one, b"k"), tag_idempotency(&key, &two, b"k"));
     }

@@ -1,7 +1,7 @@
 //! The life of a call in the keeper, in order: identify, judge, admit, open, close.
 //!
 //! Invariant: no entry, no ticket; no ticket, no key. Each step takes what only the step before it can make.
-//! Invariant: nothing here waits for a disk but for the journal's answer, and that for a second at most.
+//! Invariant: nothing here waits; a call is answered when the journal tells of its entry, after a second at most.
 
 use std::time::{Duration, Instant};
 
@@ -14,15 +14,16 @@ use strongroom_policy::refusal::Refusal;
 use strongroom_policy::rules::Subject;
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::ask::{Answer, CallAsk, MAX_ABOUT_BYTES, MAX_BETAS, Refused, Ticket};
-use strongroom_protocol::errand::{Deadlines, Errand, Outcome};
+use strongroom_protocol::errand::{Deadlines, Outcome, ToCourier};
 use strongroom_protocol::token::check_token;
 
 use crate::clock;
+use crate::doors::outbox::{Outbox, OutboxError};
 use crate::journal::entry::{Entry, RefuseEntry};
-use crate::journal::{Admitted, JournalError};
-use crate::keeper::{Keeper, State};
+use crate::journal::{Admitted, Answered, JournalError};
+use crate::keeper::{Asker, Keeper, State};
 use crate::keys;
-use crate::records::RecordName;
+use crate::lent::{LentErrand, LentSecret, LentToCourier};
 use crate::tables::HeldCredential;
 use crate::tickets::{Party, Stopped};
 use crate::vault::Vault;
@@ -40,42 +41,50 @@ pub fn identify(keeper: &Keeper, proof: &SecretBytes, provider: &ProviderName) -
     }
 }
 
-/// Answers `Ask::Call`: a ticket, once the call is in the journal.
-pub async fn call(keeper: &Keeper, ask: &CallAsk) -> Answer {
-    match admit(keeper, ask).await {
-        Ok((ticket, call)) => Answer::Admitted { ticket, call },
-        Err(refused) => Answer::Refused(refused),
+/// Takes `Ask::Call`: refuses it at once, or has [`answer`] answer it once the journal has told what became of its entry.
+pub fn call(keeper: &Keeper, ask: CallAsk, asker: Asker) {
+    if let Err(refused) = admit(keeper, ask, asker) {
+        keeper.answer(asker, Answer::Refused(refused));
     }
 }
 
-async fn admit(keeper: &Keeper, ask: &CallAsk) -> Result<(Ticket, CallId), Refused> {
+fn admit(keeper: &Keeper, ask: CallAsk, asker: Asker) -> Result<(), Refused> {
     let now = clock::now();
     if !keeper.has_courier() {
         let sealed = !matches!(&*keeper.state.borrow(), State::Ready(_));
         let refusal = if sealed { Refusal::Sealed } else { Refusal::CourierUnavailable };
         return Err(Refused::plain(refusal));
     }
-    let judged = keeper.with_vault(|vault| {
+    let entered = keeper.with_vault(|vault| {
         let (permit, call) = judge(vault, ask, now)?;
-        Ok((vault.journal.clone(), permit, call))
+        let entered = vault.journal.admit((permit, call), asker, now);
+        entered.map_err(|error| refuse_unwritten(vault, call, &error))
     });
-    let (journal, permit, call) = judged.map_err(Refused::plain)??;
-    let admitted = journal.admit(permit, call, now).await;
-    keeper.with_vault(|vault| keep(vault, call, admitted)).map_err(Refused::plain)?
+    entered.map_err(Refused::plain)?
+}
+
+/// Answers a call whose entry is written, or is not: with a ticket, or a refusal.
+pub fn answer(keeper: &Keeper, Answered { asker, call, outcome }: Answered) {
+    let kept = keeper.with_vault(|vault| keep(vault, call, outcome));
+    let answer = match kept.unwrap_or_else(|refusal| Err(Refused::plain(refusal))) {
+        Ok(ticket) => Answer::Admitted { ticket, call },
+        Err(refused) => Answer::Refused(refused),
+    };
+    keeper.answer(asker, answer);
 }
 
 /// The decision: who asks, with which credential, and whether the rules allow it.
-fn judge(vault: &mut Vault, ask: &CallAsk, now: Moment) -> Result<(Permit, CallId), Refused> {
+fn judge(vault: &mut Vault, ask: CallAsk, now: Moment) -> Result<(Permit, CallId), Refused> {
     let (token, subject) = subject_of(vault, &ask.proof).map_err(Refused::plain)?;
     let call = vault.random.make_id().map_err(|_| Refused::plain(Refusal::Internal))?;
     take_rate(vault, token)?;
-    let judged = decide_wish(vault, &subject, ask, now);
-    let (permit, credential) = judged.map_err(|denial| {
+    let provider = ask.provider.clone();
+    let permit = decide_wish(vault, &subject, ask, now).map_err(|denial| {
         let entry = RefuseEntry {
             call,
             user: subject.user,
             token,
-            provider: &ask.provider,
+            provider: &provider,
             code: denial.refusal.code(),
             rule: denial.rule,
             about: denial.about.as_deref(),
@@ -91,7 +100,7 @@ fn judge(vault: &mut Vault, ask: &CallAsk, now: Moment) -> Result<(Permit, CallI
     if !vault.tickets.has_room(subject.user) {
         return Err(Refused { retry_after_secs: Some(1), ..Refused::plain(Refusal::Busy) });
     }
-    vault.tickets.begin(call, party_of(vault, &subject, credential));
+    vault.tickets.begin(call, party_of(vault, &subject, permit.credential()));
     Ok((permit, call))
 }
 
@@ -121,9 +130,9 @@ fn take_rate(vault: &mut Vault, token: TokenId) -> Result<(), Refused> {
 fn decide_wish(
     vault: &Vault,
     subject: &Subject,
-    ask: &CallAsk,
+    ask: CallAsk,
     now: Moment,
-) -> Result<(Permit, CredentialId), Denial> {
+) -> Result<Permit, Denial> {
     let deny = |refusal, rule| Denial { refusal, rule, about: None };
     let provider = vault
         .tables
@@ -134,37 +143,37 @@ fn decide_wish(
     if ask.betas.len() > MAX_BETAS {
         return Err(deny(Refusal::HeadInvalid, "betas"));
     }
-    let (id, credential) = choose(vault, subject, ask)?;
+    let credential = choose(vault, subject, &ask)?;
     let wish = Wish {
         subject,
         credential: &credential.facts,
         provider,
         method: ask.method,
-        target: &ask.target,
-        betas: &ask.betas,
-        claims: &ask.claims,
+        target: ask.target,
+        betas: ask.betas,
+        claims: ask.claims,
         length: ask.length,
     };
-    decide(&wish, now).map(|permit| (permit, id))
+    decide(wish, now)
 }
 
 /// The credential that was named, or else the only one there is: never a silent choice between two.
 fn choose<'v>(
     vault: &'v Vault,
-    subject: &'v Subject,
-    ask: &'v CallAsk,
-) -> Result<(CredentialId, &'v HeldCredential), Denial> {
+    subject: &Subject,
+    ask: &CallAsk,
+) -> Result<&'v HeldCredential, Denial> {
     let deny = |refusal, about| Denial { refusal, rule: "credential.choice", about };
     let named = |(id, held): &(CredentialId, &HeldCredential)| {
         ask.choice.as_ref().is_none_or(|choice: &Label| {
             held.record.label == *choice || id.to_string() == choice.as_ref()
         })
     };
-    let mut usable = vault.tables.usable(subject, &ask.provider).into_iter().filter(named);
-    let first = usable.next().ok_or_else(|| deny(Refusal::CredentialMissing, None))?;
-    let Some(second) = usable.next() else { return Ok(first) };
+    let mut usable = vault.tables.usable(subject, &ask.provider).filter(named);
+    let (_, first) = usable.next().ok_or_else(|| deny(Refusal::CredentialMissing, None))?;
+    let Some((_, second)) = usable.next() else { return Ok(first) };
     let mut names = String::new();
-    for (_, held) in [first, second].into_iter().chain(usable) {
+    for held in [first, second].into_iter().chain(usable.map(|(_, held)| held)) {
         let label = held.record.label.as_ref();
         if names.len().saturating_add(label.len()).saturating_add(2) > MAX_ABOUT_BYTES {
             break;
@@ -181,17 +190,9 @@ fn choose<'v>(
 fn keep(
     vault: &mut Vault,
     call: CallId,
-    admitted: Result<Admitted, JournalError>,
-) -> Result<(Ticket, CallId), Refused> {
-    let admitted = admitted.map_err(|error| {
-        tracing::error!(%error, "a call was refused");
-        if error == JournalError::Slow {
-            // Its entry may still be written: then this one follows.
-            close_unmade(vault, call, Refusal::JournalUnavailable);
-        }
-        vault.tickets.end(call);
-        Refused { retry_after_secs: Some(1), ..Refused::plain(Refusal::JournalUnavailable) }
-    })?;
+    outcome: Result<Admitted, JournalError>,
+) -> Result<Ticket, Refused> {
+    let admitted = outcome.map_err(|error| refuse_unwritten(vault, call, &error))?;
     // While the entry was being written the call may have been recalled, or the token revoked.
     if !vault.tickets.holds(call) {
         return Err(Refused { call: Some(call), ..Refused::plain(Refusal::Recalled) });
@@ -201,26 +202,45 @@ fn keep(
         return Err(Refused::plain(Refusal::Internal));
     };
     vault.tickets.keep(ticket, admitted, Instant::now());
-    Ok((ticket, call))
+    Ok(ticket)
 }
 
-/// Answers the courier's `Redeem`: opens the one key that the ticket's call needs.
+fn refuse_unwritten(vault: &mut Vault, call: CallId, error: &JournalError) -> Refused {
+    tracing::error!(%error, "a call was refused");
+    if *error == JournalError::Slow {
+        // Its entry may still be written: then this one follows.
+        close_unmade(vault, call, Refusal::JournalUnavailable);
+    }
+    vault.tickets.end(call);
+    Refused { retry_after_secs: Some(1), ..Refused::plain(Refusal::JournalUnavailable) }
+}
+
+/// Answers the courier's `Redeem`: opens the one key that the ticket's call needs, for the courier alone.
 ///
 /// # Errors
-/// When the ticket is unknown, used or over, or the key does not open.
-pub fn redeem(keeper: &Keeper, ticket: Ticket) -> Result<Errand, Refusal> {
-    let public_url = keeper.settings.public_url.clone();
-    keeper.with_vault(|vault| {
+/// When the courier is gone.
+pub fn redeem(keeper: &Keeper, ticket: Ticket, courier: &Outbox) -> Result<(), OutboxError> {
+    let public_url = &keeper.settings.public_url;
+    let opened = keeper.with_vault(|vault| {
         let admitted =
             vault.tickets.redeem(ticket, Instant::now()).ok_or(Refusal::TicketUnknown)?;
         let call = admitted.call();
-        let errand = open(vault, admitted, public_url);
-        errand.inspect_err(|refusal| close_unmade(vault, call, *refusal))
-    })?
+        let told = open(vault, (admitted, ticket), public_url, courier);
+        told.inspect_err(|refusal| close_unmade(vault, call, *refusal))
+    });
+    match opened {
+        Ok(Ok(told)) => told,
+        Ok(Err(refusal)) | Err(refusal) => courier.push(&ToCourier::Refused { ticket, refusal }),
+    }
 }
 
-/// Opens the key of an admitted call. The only place that does.
-fn open(vault: &Vault, admitted: Admitted, public_url: String) -> Result<Errand, Refusal> {
+/// Opens the key of an admitted call and writes its errand. The only place that does.
+fn open(
+    vault: &Vault,
+    (admitted, ticket): (Admitted, Ticket),
+    public_url: &str,
+    courier: &Outbox,
+) -> Result<Result<(), OutboxError>, Refusal> {
     let (permit, call) = admitted.spend();
     let id = permit.credential();
     let held = vault.tables.credentials.get(&id).ok_or(Refusal::Recalled)?;
@@ -228,42 +248,43 @@ fn open(vault: &Vault, admitted: Admitted, public_url: String) -> Result<Errand,
     if held.facts.destination != *permit.destination() {
         return Err(Refusal::Recalled);
     }
-    let key = vault
-        .tenant_keys
-        .open_key(&RecordName::Key(id), &held.sealed_key, &held.shred)
-        .map_err(|error| {
-            tracing::error!(%error, credential = %id, "a key does not open");
-            Refusal::Internal
-        })?;
+    let key = vault.memory_seal.open(id, &held.sealed_key).map_err(|error| {
+        tracing::error!(%error, credential = %id, "a key does not open");
+        Refusal::Internal
+    })?;
     let tag = keys::tag_idempotency(&vault.subject_tag, &permit.user(), b"");
-    Ok(Errand {
-        call,
-        credential: id,
-        credential_version: held.record.version,
-        destination: permit.destination().clone(),
-        secret: key.expose(SecretBytes::copy_from),
-        method: permit.method(),
-        target: permit.target().clone(),
-        dialect: permit.dialect(),
-        body: permit.body(),
-        claims: permit.claims().clone(),
-        length: permit.length(),
-        betas: permit.betas().to_vec(),
-        idempotency_tag: SecretBytes::copy_from(&tag),
-        public_prefix: public_prefix(vault, permit.provider(), public_url),
-        deadlines: Deadlines::USUAL,
-    })
+    let public_prefix = public_prefix(vault, permit.provider(), public_url);
+    Ok(key.expose(|secret| {
+        let errand = LentErrand {
+            call,
+            credential: id,
+            credential_version: held.record.version,
+            destination: permit.destination(),
+            secret: LentSecret(secret),
+            method: permit.method(),
+            target: permit.target(),
+            dialect: permit.dialect(),
+            body: permit.body(),
+            claims: permit.claims(),
+            length: permit.length(),
+            betas: permit.betas(),
+            idempotency_tag: LentSecret(&tag),
+            public_prefix: &public_prefix,
+            deadlines: Deadlines::USUAL,
+        };
+        courier.push(&LentToCourier::Errand { ticket, errand })
+    }))
 }
 
 /// Where users reach a provider through us.
-pub fn public_prefix(vault: &Vault, provider: &ProviderName, public_url: String) -> String {
+pub fn public_prefix(vault: &Vault, provider: &ProviderName, public_url: &str) -> String {
     let built_in = vault
         .tables
         .providers
         .get(provider)
         .is_some_and(|definition| definition.origin == Origin::BuiltIn);
     let route = if built_in { "/" } else { "/p/" };
-    public_url + route + provider.as_ref()
+    [public_url, route, provider.as_ref()].concat()
 }
 
 /// Takes the courier's report: the call has ended.

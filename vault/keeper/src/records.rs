@@ -2,6 +2,8 @@
 //!
 //! Invariant: these shapes are encoded with postcard inside envelopes; a provider's key is a record of its own.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use strongroom_policy::destination::Destination;
 use strongroom_policy::id::{CredentialId, Id, Kind, TenantId, TokenId, UserId, WorkspaceId};
@@ -141,7 +143,7 @@ impl CredentialRecord {
             tenant,
             home: self.home,
             provider: self.provider.clone(),
-            destination: self.destination.clone(),
+            destination: Arc::new(self.destination.clone()),
             rules: self.rules.clone(),
         }
     }

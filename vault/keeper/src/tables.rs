@@ -15,6 +15,7 @@ use strongroom_protocol::operator::Pick;
 use strongroom_sys::Secret;
 
 use crate::keys::ShredKey;
+use crate::memory_seal::SealedKey;
 use crate::rates::Bucket;
 use crate::records::{CredentialRecord, RecordName, TokenRecord, UserRecord, WorkspaceRecord};
 
@@ -28,7 +29,7 @@ pub struct HeldCredential {
     /// What the decision needs of it.
     pub facts: CredentialFacts,
     /// Its key, sealed.
-    pub sealed_key: Vec<u8>,
+    pub sealed_key: SealedKey,
     /// The part of its record key whose destruction ends it.
     pub shred: ShredKey,
 }
@@ -57,8 +58,8 @@ pub struct Tables {
     memberships: HashMap<UserId, Vec<WorkspaceId>>,
     /// Credentials.
     pub credentials: BTreeMap<CredentialId, HeldCredential>,
-    /// Credentials by whose and for what, for the path of a call.
-    at_home: HashMap<(Home, ProviderName), Vec<CredentialId>>,
+    /// Credentials by whose, for the path of a call.
+    at_home: HashMap<Home, Vec<CredentialId>>,
     /// Built-in and operator-defined providers.
     pub providers: BTreeMap<ProviderName, ProviderDefinition>,
 }
@@ -90,14 +91,14 @@ pub enum PickError {
 pub struct Malformed;
 
 impl Tables {
-    /// Reads the tables out of the opened records. `seal` puts a key back under its envelope, `shred` finds its other half.
+    /// Reads the tables out of the opened records. `hold` seals a key for memory and finds its shred key.
     ///
     /// # Errors
     /// When a record cannot be read, or a credential has no key.
     pub fn read(
         tenant: TenantId,
         records: Vec<(RecordName, Secret)>,
-        hold: impl Fn(CredentialId, &Secret) -> Result<(Vec<u8>, ShredKey), Malformed>,
+        hold: impl Fn(CredentialId, &Secret) -> Result<(SealedKey, ShredKey), Malformed>,
     ) -> Result<Self, Malformed> {
         let definitions = builtin::definitions().map_err(|_| Malformed)?;
         let mut tables = Self {
@@ -160,10 +161,10 @@ impl Tables {
         &mut self,
         id: CredentialId,
         record: CredentialRecord,
-        (sealed_key, shred): (Vec<u8>, ShredKey),
+        (sealed_key, shred): (SealedKey, ShredKey),
     ) {
         let facts = record.facts(id, self.tenant);
-        let place = self.at_home.entry((record.home, record.provider.clone())).or_default();
+        let place = self.at_home.entry(record.home).or_default();
         if !place.contains(&id) {
             place.push(id);
         }
@@ -172,11 +173,10 @@ impl Tables {
 
     /// Takes a credential out.
     pub fn remove_credential(&mut self, id: CredentialId) {
-        if let Some(held) = self.credentials.remove(&id) {
-            let place = (held.record.home, held.record.provider);
-            if let Some(ids) = self.at_home.get_mut(&place) {
-                ids.retain(|one| *one != id);
-            }
+        if let Some(held) = self.credentials.remove(&id)
+            && let Some(ids) = self.at_home.get_mut(&held.record.home)
+        {
+            ids.retain(|one| *one != id);
         }
     }
 
@@ -204,19 +204,19 @@ impl Tables {
     }
 
     /// The credentials for a provider that are the subject's own or of a workspace of theirs.
-    pub fn usable(
-        &self,
-        subject: &Subject,
-        provider: &ProviderName,
-    ) -> Vec<(CredentialId, &HeldCredential)> {
+    pub fn usable<'t, 'a>(
+        &'t self,
+        subject: &'a Subject,
+        provider: &'a ProviderName,
+    ) -> impl Iterator<Item = (CredentialId, &'t HeldCredential)> {
         let shared = subject.workspaces.iter().map(|workspace| Home::Workspace(*workspace));
         let homes = std::iter::once(Home::Personal(subject.user)).chain(shared);
         homes
-            .filter_map(|home| self.at_home.get(&(home, provider.clone())))
+            .filter_map(|home| self.at_home.get(&home))
             .flatten()
             .filter(|id| subject.scope.credential.is_none_or(|bound| bound == **id))
             .filter_map(|id| self.credentials.get(id).map(|held| (*id, held)))
-            .collect()
+            .filter(|(_, held)| held.record.provider == *provider)
     }
 
     /// Finds a person by id or label.

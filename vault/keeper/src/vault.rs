@@ -17,11 +17,9 @@ use crate::books::{Books, BooksError, TenantKeys};
 use crate::journal::entry::Entry;
 use crate::journal::{Journal, JournalError};
 use crate::keyring::{KeyringError, ShredId};
-use crate::keys::{
-    self, Algorithm, DeriveError, Key, ShredKey, StoreId, SubjectTagKey, TokenHashKey,
-};
+use crate::keys::{self, Algorithm, DeriveError, Key, MacKey, ShredKey, StoreId, purpose};
+use crate::memory_seal::{MemorySeal, SealedKey};
 use crate::random::Pool;
-use crate::records::RecordName;
 use crate::seal::{Seal, Sealed, Unsealed};
 use crate::tables::{Malformed, Tables};
 use crate::tickets::Tickets;
@@ -34,12 +32,14 @@ pub const JOURNAL_DIRECTORY: &str = "journal";
 pub struct Vault {
     /// Keyring; changed from threads that may wait for a disk.
     pub unsealed: Arc<Mutex<Unsealed>>,
-    /// How records are sealed.
-    pub tenant_keys: Arc<TenantKeys>,
+    /// Which vault.
+    pub store: StoreId,
+    /// How keys are sealed in memory.
+    pub memory_seal: MemorySeal,
     /// Hashes tokens.
-    pub token_hash: TokenHashKey,
+    pub token_hash: MacKey<purpose::TokenHash>,
     /// Makes idempotency tags.
-    pub subject_tag: SubjectTagKey,
+    pub subject_tag: MacKey<purpose::SubjectTag>,
     /// Opens uploads.
     pub upload_secret: Secret,
     /// The public half, for the operator's tool to pin.
@@ -128,18 +128,20 @@ impl Vault {
         let keyring = unsealed.keyring().keyring();
         let (store, epoch) = (keyring.store(), keyring.epoch());
         let (system, tenant) = (keyring.system(), tenant_of(store));
-        let token_hash = keys::derive_token_hash_key(system, store)?;
-        let subject_tag = keys::derive_subject_tag_key(system, store)?;
-        let journal_key = keys::derive_journal_key(system, store)?;
+        let token_hash = MacKey::new(&keys::derive_token_hash_key(system, store)?)?;
+        let subject_tag = MacKey::new(&keys::derive_subject_tag_key(system, store)?)?;
+        let journal_key = MacKey::new(&keys::derive_journal_key(system, store)?)?;
         let upload = keys::derive_upload_key_pair(system, store)?;
         let upload_secret = upload.secret().expose(Secret::copy_from);
         let key = keyring.tenant_key(tenant, epoch)?;
         let tenant_keys =
             Arc::new(TenantKeys { store, tenant, epoch, key, algorithm: algorithm() });
         let unsealed = Arc::new(Mutex::new(unsealed));
-        let opened = Books::open(&directory, &unsealed, Arc::clone(&tenant_keys))?;
+        let opened = Books::open(&directory, &unsealed, tenant_keys)?;
+        let memory_seal =
+            MemorySeal::draw(algorithm(), &mut getrandom::fill).map_err(|_| DeriveError)?;
         let tables = Tables::read(tenant, opened.records, |id, plain| {
-            hold_key(&unsealed, &tenant_keys, (id, plain))
+            hold_key(&unsealed, &memory_seal, (id, plain))
         })?;
         settle_keyring(&unsealed, &tables, opened.commit)?;
         let journal_directory = data.join(JOURNAL_DIRECTORY);
@@ -149,7 +151,8 @@ impl Vault {
             .map_err(|_| DeriveError)?;
         let vault = Self {
             unsealed,
-            tenant_keys,
+            store,
+            memory_seal,
             token_hash,
             subject_tag,
             upload_secret,
@@ -242,14 +245,13 @@ fn settle_keyring(
 
 fn hold_key(
     unsealed: &Mutex<Unsealed>,
-    tenant_keys: &TenantKeys,
+    memory_seal: &MemorySeal,
     (id, plain): (CredentialId, &Secret),
-) -> Result<(Vec<u8>, ShredKey), Malformed> {
+) -> Result<(SealedKey, ShredKey), Malformed> {
     let guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
     let shred = guard.keyring().keyring().shred_key(ShredId(*id.bytes())).map_err(|_| Malformed)?;
     let shred = copy_shred_key(shred).map_err(|_| Malformed)?;
-    let sealed =
-        tenant_keys.seal_key(&RecordName::Key(id), plain, &shred).map_err(|_| Malformed)?;
+    let sealed = memory_seal.seal(id, plain, &mut getrandom::fill).map_err(|_| Malformed)?;
     Ok((sealed, shred))
 }
 

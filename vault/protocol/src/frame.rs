@@ -3,6 +3,7 @@
 //! Invariant: a frame is at most its socket's limit; a value ends at the frame's last byte.
 //! Invariant: buffers that hold messages are wiped on drop.
 
+use postcard::ser_flavors::Flavor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
@@ -51,37 +52,70 @@ pub fn encode_into<M: Serialize>(
     message: &M,
     limit: usize,
 ) -> Result<(), FrameError> {
-    let length =
-        postcard::experimental::serialized_size(message).map_err(|_| FrameError::Malformed)?;
-    let too_long = FrameError::TooLong { length, limit };
-    if length > limit {
-        return Err(too_long);
-    }
-    let prefix = u32::try_from(length).map_err(|_| too_long)?.to_le_bytes();
     let start = out.len();
     let body_start = start.saturating_add(PREFIX_BYTES);
-    grow(out, body_start.saturating_add(length));
-    if let Some(slot) = out.get_mut(start..body_start) {
-        slot.copy_from_slice(&prefix);
-    }
-    let body = out.get_mut(body_start..).unwrap_or_default();
-    if postcard::to_slice(message, body).is_ok() {
+    let mut frame = Frame { out, most: body_start.saturating_add(limit) };
+    let encoded = frame
+        .try_extend(&[0; PREFIX_BYTES])
+        .and_then(|()| postcard::serialize_with_flavor(message, frame));
+    let length = u32::try_from(out.len().saturating_sub(body_start));
+    if let (Ok(()), Ok(length), Some(prefix)) = (encoded, length, out.get_mut(start..body_start)) {
+        prefix.copy_from_slice(&length.to_le_bytes());
         return Ok(());
     }
+    // Half a message may hold a secret.
+    out.get_mut(start..).unwrap_or_default().fill(0);
     out.truncate(start);
-    Err(FrameError::Malformed)
+    let length =
+        postcard::experimental::serialized_size(message).map_err(|_| FrameError::Malformed)?;
+    Err(if length > limit { FrameError::TooLong { length, limit } } else { FrameError::Malformed })
+}
+
+/// Where the codec writes: the end of a buffer that is wiped, up to a frame's limit.
+struct Frame<'a> {
+    out: &'a mut Zeroizing<Vec<u8>>,
+    most: usize,
+}
+
+impl Flavor for Frame<'_> {
+    type Output = ();
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        let length = self.out.len().saturating_add(bytes.len());
+        if length > self.most {
+            return Err(postcard::Error::SerializeBufferFull);
+        }
+        make_room(self.out, length);
+        self.out.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Ids come byte by byte, so the usual case is short.
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        if self.out.len() == self.out.capacity() || self.out.len() >= self.most {
+            return self.try_extend(&[byte]);
+        }
+        self.out.push(byte);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
 }
 
 /// A `Vec` that grows in place leaves a copy behind: take a new one and wipe the old.
-fn grow(out: &mut Zeroizing<Vec<u8>>, length: usize) {
+fn make_room(out: &mut Zeroizing<Vec<u8>>, length: usize) {
     if out.capacity() < length {
-        let mut larger =
-            Zeroizing::new(Vec::with_capacity(length.max(out.capacity().saturating_mul(2))));
+        let capacity = length.max(out.capacity().saturating_mul(2)).max(FIRST_BYTES);
+        let mut larger = Zeroizing::new(Vec::with_capacity(capacity));
         larger.extend_from_slice(out);
         *out = larger;
     }
-    out.resize(length, 0);
 }
+
+/// Most messages fit, and the allocator has blocks of this size at hand.
+const FIRST_BYTES: usize = 512;
 
 /// The length that a prefix announces.
 ///
@@ -119,7 +153,7 @@ pub fn split_first(bytes: &[u8], limit: usize) -> Result<Option<(&[u8], usize)>,
 mod tests {
     use proptest::prelude::{any, prop_assert, proptest};
 
-    use super::{FrameError, announced, decode, encode, split_first};
+    use super::{FrameError, announced, decode, encode, encode_into, split_first};
     use crate::SecretBytes;
 
     #[test]
@@ -143,6 +177,18 @@ mod tests {
         assert!(encode(&vec![0_u8; 65], 64).is_err());
         assert!(announced([65, 0, 0, 0], 64).is_err());
         assert!(announced([255, 255, 255, 255], 64).is_err());
+    }
+
+    #[test]
+    fn what_does_not_fit_leaves_the_frames_before_it_as_they_are() {
+        let mut out = encode(&1_u8, 8).unwrap();
+        let before = out.to_vec();
+        let long = (7_u8, SecretBytes::copy_from(&[0xaa; 600]));
+        let refused = encode_into(&mut out, &long, 600).unwrap_err();
+        assert_eq!(refused, FrameError::TooLong { length: 603, limit: 600 });
+        assert_eq!(*out, before);
+        encode_into(&mut out, &long, 603).unwrap();
+        assert_eq!(out.len(), before.len() + 4 + 603);
     }
 
     #[test]

@@ -160,7 +160,7 @@ impl Act<'_> {
         };
         let name = RecordName::Key(id);
         let sealed = self.vault(|vault| {
-            vault.tenant_keys.seal_key(&name, &key, &shred).map_err(|_| unusable_upload())
+            vault.memory_seal.seal(id, &key, &mut getrandom::fill).map_err(|_| unusable_upload())
         })?;
         let record = self.vault(|vault| current_record(vault, id, &upload))?;
         let kept = record.clone();
@@ -250,7 +250,7 @@ impl Act<'_> {
         let id = self.vault(|vault| picked(vault.tables.pick_credential(pick)))?;
         self.begin("credential.test", id.to_string()).await?;
         let errand =
-            self.vault(|vault| probe(vault, (call, id), self.keeper.settings.public_url.clone()))?;
+            self.vault(|vault| probe(vault, (call, id), &self.keeper.settings.public_url))?;
         let (waiter, answer) = oneshot::channel();
         self.keeper.probes.borrow_mut().insert(call, (waiter, None));
         self.keeper.tell_courier(&ToCourier::Probe(Box::new(errand)));
@@ -311,7 +311,7 @@ fn open_upload_for(
     act: UploadAct,
 ) -> Result<Answer, Fault> {
     let binding = UploadBinding {
-        vault: vault.tenant_keys.store.0,
+        vault: vault.store.0,
         upload: make_id().map_err(random_fault)?,
         tenant: vault.tables.tenant,
         home: record.home,
@@ -329,7 +329,7 @@ fn open_upload_for(
 fn probe(
     vault: &Vault,
     (call, id): (CallId, CredentialId),
-    public_url: String,
+    public_url: &str,
 ) -> Result<Errand, Fault> {
     let held = vault.tables.credentials.get(&id).ok_or_else(|| gone("credential"))?;
     let record = &held.record;
@@ -342,10 +342,7 @@ fn probe(
             "make a call with it instead",
         )
     })?;
-    let key = vault
-        .tenant_keys
-        .open_key(&RecordName::Key(id), &held.sealed_key, &held.shred)
-        .map_err(|_| unusable_upload())?;
+    let key = vault.memory_seal.open(id, &held.sealed_key).map_err(|_| unusable_upload())?;
     let nobody = strongroom_policy::id::UserId::from_random([0; 16]);
     let tag = keys::tag_idempotency(&vault.subject_tag, &nobody, b"");
     Ok(Errand {

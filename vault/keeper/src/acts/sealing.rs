@@ -4,6 +4,7 @@
 //! Invariant: a failed attempt leaves the vault as it was, and is counted.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,6 +22,7 @@ use crate::clock;
 use crate::founding::{Founding, FoundingError, VAULT_DIRECTORY};
 use crate::keeper::{State, Waiting};
 use crate::keys::RootKey;
+use crate::pipeline;
 use crate::seal::{self, Sealed, Unsealed};
 use crate::vault::{Opening, Vault, algorithm, seal_kind};
 
@@ -216,7 +218,8 @@ impl Act<'_> {
         });
         match opened.await? {
             Ok(vault) => {
-                spawn_local(Arc::clone(&vault.journal).pump());
+                let (journal, keeper) = (Arc::clone(&vault.journal), Rc::clone(self.keeper));
+                spawn_local(journal.pump(move |written| pipeline::answer(&keeper, written)));
                 self.keeper.enter(State::Ready(Box::new(vault)));
                 Ok(())
             }

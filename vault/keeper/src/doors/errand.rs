@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use strongroom_protocol::errand::{FromCourier, Outcome, Probed, ToCourier};
+use strongroom_protocol::errand::{FromCourier, Outcome, Probed};
 use strongroom_protocol::frame::MAX_ERRAND_BYTES;
 use tokio::net::UnixStream;
 use tokio::task::spawn_local;
@@ -43,13 +43,7 @@ async fn listen(
         };
         match message {
             FromCourier::Redeem(ticket) => {
-                let told = match pipeline::redeem(keeper, ticket) {
-                    Ok(errand) => {
-                        outbox.push(&ToCourier::Errand { ticket, errand: Box::new(errand) })
-                    }
-                    Err(refusal) => outbox.push(&ToCourier::Refused { ticket, refusal }),
-                };
-                if told.is_err() {
+                if pipeline::redeem(keeper, ticket, outbox).is_err() {
                     return InboxError::Ended;
                 }
             }

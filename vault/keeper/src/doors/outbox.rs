@@ -15,6 +15,8 @@ use zeroize::Zeroizing;
 
 /// Most bytes that wait for one peer.
 const MAX_WAITING_BYTES: usize = 8 * 1024 * 1024;
+/// What is kept of a buffer that a burst let grow.
+const KEPT_BYTES: usize = 256 * 1024;
 /// How long one write may take.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -60,8 +62,11 @@ impl Outbox {
         if !self.open.get() {
             return Err(OutboxError::Closed);
         }
+        let first = waiting.is_empty();
         encode_into(&mut waiting, message, self.limit)?;
-        self.news.notify_one();
+        if first {
+            self.news.notify_one();
+        }
         Ok(())
     }
 
@@ -76,18 +81,45 @@ impl Outbox {
         self.news.notify_one();
     }
 
-    /// Writes what waits until the connection ends.
+    /// Writes what waits until the connection ends. Two buffers take turns: one gathers while the other is written.
     pub async fn drain(&self, mut writer: impl AsyncWrite + Unpin) {
+        let mut batch = Zeroizing::default();
         while self.open.get() {
             self.news.notified().await;
-            let batch = std::mem::take(&mut *self.waiting.borrow_mut());
+            std::mem::swap(&mut batch, &mut *self.waiting.borrow_mut());
             if batch.is_empty() {
                 continue;
             }
             match timeout(WRITE_PATIENCE, writer.write_all(&batch)).await {
-                Ok(Ok(())) => {}
+                Ok(Ok(())) => wipe(&mut batch),
                 Ok(Err(_)) | Err(_) => self.close(),
             }
         }
+    }
+}
+
+/// Empties a buffer that lives on; what it held may be secret.
+fn wipe(batch: &mut Zeroizing<Vec<u8>>) {
+    if batch.capacity() > KEPT_BYTES {
+        *batch = Zeroizing::default();
+    }
+    batch.fill(0);
+    batch.clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use zeroize::Zeroizing;
+
+    use super::{KEPT_BYTES, wipe};
+
+    #[test]
+    fn a_usual_buffer_lives_on_and_that_of_a_burst_is_given_back() {
+        let mut batch = Zeroizing::new(b"a key".to_vec());
+        wipe(&mut batch);
+        assert!(batch.is_empty() && batch.capacity() > 0);
+        batch.reserve(KEPT_BYTES.saturating_add(1));
+        wipe(&mut batch);
+        assert_eq!(batch.capacity(), 0);
     }
 }

@@ -15,7 +15,8 @@ use strongroom_protocol::operator::listing::{JournalRow, UsageRow};
 use subtle::ConstantTimeEq;
 
 use super::{JOURNAL_FILE, JournalError};
-use crate::keys::{self, JournalKey, TAG_BYTES};
+use crate::keys::purpose::Journal;
+use crate::keys::{self, MacKey, TAG_BYTES};
 
 /// What stands between a line and its chain value.
 pub(super) const CHAIN_OPENING: &[u8] = b",\"chain\":\"";
@@ -62,7 +63,7 @@ struct Known<'a> {
 }
 
 /// Checks every line from the first.
-pub(super) fn verify(file: &mut File, key: &JournalKey) -> Result<Verified, JournalError> {
+pub(super) fn verify(file: &mut File, key: &MacKey<Journal>) -> Result<Verified, JournalError> {
     let failed = |error: io::Error| JournalError::Write(error.to_string());
     file.seek(SeekFrom::Start(0)).map_err(failed)?;
     let mut reader = BufReader::with_capacity(256 * 1024, &*file);
@@ -102,7 +103,7 @@ pub(super) fn verify(file: &mut File, key: &JournalKey) -> Result<Verified, Jour
 fn check_line(
     line: &[u8],
     state: &Verified,
-    key: &JournalKey,
+    key: &MacKey<Journal>,
 ) -> Result<[u8; TAG_BYTES], JournalError> {
     let hex_bytes = TAG_BYTES.saturating_mul(2);
     let tail = CHAIN_OPENING.len().saturating_add(hex_bytes).saturating_add(CHAIN_CLOSING.len());

@@ -13,13 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use strongroom_policy::id::CallId;
-use strongroom_policy::moment::Moment;
-use time::format_description::well_known::Rfc3339;
 use tokio::sync::oneshot;
 
-use super::entry::Entry;
+use super::lines::Lines;
 use super::{JOURNAL_FILE, SYNC_EVERY, read};
-use crate::keys::{self, JournalKey, TAG_BYTES};
+use crate::keys::purpose::Journal;
+use crate::keys::{self, MacKey, TAG_BYTES};
 
 /// Why the journal is not opened or an entry not written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,13 +48,13 @@ pub enum JournalError {
     Stopped,
 }
 
-/// One line on its way to the file: an entry without its number and chain value.
-pub(super) struct Line(Vec<u8>);
+/// What became of lines, and their buffer for the next ones.
+pub(super) type Written = (Lines, Result<(), JournalError>);
 
 /// Lines that are written at once, and answered at once.
-struct Group {
-    lines: Vec<Line>,
-    written: oneshot::Sender<Result<(), JournalError>>,
+pub(super) struct Group {
+    pub(super) lines: Lines,
+    pub(super) written: oneshot::Sender<Written>,
 }
 
 /// The side of the writer that the keeper holds.
@@ -78,48 +77,18 @@ struct Pen {
     length: u64,
     number: u64,
     chain: [u8; TAG_BYTES],
-    key: JournalKey,
+    key: MacKey<Journal>,
     shared: Arc<Shared>,
     buffer: Vec<u8>,
 }
 
 /// Most groups that wait: one is under way at a time, but for the opening and the closing.
 const QUEUE_GROUPS: usize = 16;
-/// Longest line; the longest path and a list of labels fit.
-const MAX_LINE_BYTES: usize = 16 * 1024;
-
-impl Line {
-    pub(super) fn new(entry: &Entry<'_>, now: Moment) -> Result<Self, JournalError> {
-        let mut body = Vec::with_capacity(512);
-        let refused = |_| JournalError::Write("an entry does not fit its form".to_owned());
-        body.extend_from_slice(b",\"t\":\"");
-        body.extend_from_slice(rfc3339(now).as_bytes());
-        body.extend_from_slice(b"\",");
-        let start = body.len();
-        serde_json::to_writer(&mut body, entry).map_err(refused)?;
-        // `{"what":…}` goes on from `{"n":…,"t":…,`: its brace is not needed, nor the one at the end.
-        body.remove(start);
-        body.pop();
-        if body.len() > MAX_LINE_BYTES {
-            return Err(JournalError::Write("an entry is too long".to_owned()));
-        }
-        Ok(Self(body))
-    }
-}
-
-/// A moment as entries have it: RFC 3339, UTC, milliseconds.
-pub fn rfc3339(now: Moment) -> String {
-    let nanos = i128::from(now.unix_millis()).saturating_mul(1_000_000);
-    time::OffsetDateTime::from_unix_timestamp_nanos(nanos)
-        .ok()
-        .and_then(|time| time.format(&Rfc3339).ok())
-        .unwrap_or_else(|| now.unix_millis().to_string())
-}
 
 impl Writer {
     pub(super) fn start(
         directory: &Path,
-        key: JournalKey,
+        key: MacKey<Journal>,
     ) -> Result<(Self, Vec<CallId>), JournalError> {
         let failed = |error: io::Error| JournalError::Write(error.to_string());
         let path = directory.join(JOURNAL_FILE);
@@ -170,11 +139,24 @@ impl Writer {
         Ok((writer, state.open_calls))
     }
 
+    /// A writer whose thread is played by a test.
+    #[cfg(test)]
+    pub(super) fn before(queue: SyncSender<Group>) -> Self {
+        let shared = Shared {
+            entries: AtomicU64::new(0),
+            dirty: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+        };
+        Self {
+            queue: Mutex::new(Some(queue)),
+            threads: Mutex::default(),
+            shared: Arc::new(shared),
+            cut_bytes: 0,
+        }
+    }
+
     /// Hands lines to the thread; the receiver answers when they are in the file.
-    pub(super) fn submit(
-        &self,
-        lines: Vec<Line>,
-    ) -> Result<oneshot::Receiver<Result<(), JournalError>>, JournalError> {
+    pub(super) fn submit(&self, lines: Lines) -> Result<oneshot::Receiver<Written>, JournalError> {
         self.health()?;
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(queue) = queue.as_ref() else { return Err(JournalError::Stopped) };
@@ -228,21 +210,22 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
 
 fn write_groups(mut pen: Pen, groups: &Receiver<Group>) {
     while let Ok(Group { lines, written }) = groups.recv() {
+        let outcome = pen.write(&lines);
         // Whoever stopped waiting has refused its calls already.
-        drop(written.send(pen.write(&lines)));
+        drop(written.send((lines, outcome)));
     }
 }
 
 impl Pen {
-    fn write(&mut self, group: &[Line]) -> Result<(), JournalError> {
+    fn write(&mut self, group: &Lines) -> Result<(), JournalError> {
         if self.shared.broken.load(Ordering::Acquire) {
             return Err(JournalError::Broken("an earlier entry could not be kept"));
         }
         let (mut number, mut chain) = (self.number, self.chain);
         self.buffer.clear();
-        for line in group {
+        for line in group.iter() {
             number = number.saturating_add(1);
-            chain = append(&mut self.buffer, number, &chain, (&line.0, &self.key));
+            chain = append(&mut self.buffer, number, &chain, (line, &self.key));
         }
         if let Err(error) = self.file.write_all(&self.buffer) {
             self.cut_back();
@@ -274,15 +257,18 @@ fn append(
     buffer: &mut Vec<u8>,
     number: u64,
     before: &[u8; TAG_BYTES],
-    (body, key): (&[u8], &JournalKey),
+    (body, key): (&[u8], &MacKey<Journal>),
 ) -> [u8; TAG_BYTES] {
     let start = buffer.len();
-    buffer.extend_from_slice(b"{\"n\":");
-    buffer.extend_from_slice(number.to_string().as_bytes());
+    // A `Vec` takes everything.
+    drop(write!(buffer, "{{\"n\":{number}"));
     buffer.extend_from_slice(body);
     let chain = keys::tag_journal(key, before, buffer.get(start..).unwrap_or_default());
     buffer.extend_from_slice(read::CHAIN_OPENING);
-    buffer.extend_from_slice(hex::encode(chain).as_bytes());
+    let digits = buffer.len();
+    buffer.resize(digits.saturating_add(chain.len().saturating_mul(2)), b'0');
+    // The one error is a place that is not twice as long.
+    let _ = hex::encode_to_slice(chain, buffer.get_mut(digits..).unwrap_or_default());
     buffer.extend_from_slice(read::CHAIN_CLOSING);
     chain
 }

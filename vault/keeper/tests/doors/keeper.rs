@@ -13,11 +13,15 @@ use serde::de::DeserializeOwned;
 use strongroom_protocol::frame::{announced, decode, encode};
 use strongroom_protocol::operator::{Answer, Request};
 
+use crate::disk::Disk;
+
 pub(crate) const PASSPHRASE: &[u8] = b"correct horse battery staple";
 const PATIENCE: Duration = Duration::from_secs(30);
 const LIMIT: usize = 1024 * 1024;
 
 pub(crate) struct Keeper {
+    // Dropped in this order, after the child: what is mounted cannot be removed.
+    disk: Option<Disk>,
     place: tempfile::TempDir,
     child: Child,
     ended: Cell<bool>,
@@ -27,10 +31,20 @@ pub(crate) struct Door(UnixStream);
 
 impl Keeper {
     pub(crate) fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), None)
+    }
+
+    /// With its journal on a file system of its own, when there can be one.
+    pub(crate) fn start_on_a_disk() -> Option<Self> {
         let place = tempfile::tempdir().unwrap();
+        let disk = Disk::mount(place.path(), "data/journal")?;
+        Some(Self::start_in(place, Some(disk)))
+    }
+
+    fn start_in(place: tempfile::TempDir, disk: Option<Disk>) -> Self {
         fs::create_dir(place.path().join("run")).unwrap();
         let child = spawn(place.path());
-        Self { place, child, ended: Cell::new(false) }
+        Self { disk, place, child, ended: Cell::new(false) }
     }
 
     pub(crate) fn kill(&mut self) {
@@ -55,6 +69,10 @@ impl Keeper {
 
     pub(crate) fn data(&self) -> PathBuf {
         self.place.path().join("data")
+    }
+
+    pub(crate) fn disk(&self) -> &Disk {
+        self.disk.as_ref().unwrap()
     }
 
     pub(crate) fn journal(&self) -> PathBuf {

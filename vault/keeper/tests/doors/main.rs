@@ -25,6 +25,7 @@ use strongroom_protocol::operator::{
 use strongroom_protocol::upload::{digest_destination, seal_upload};
 use strongroom_protocol::usage::Usage;
 
+mod disk;
 mod keeper;
 use keeper::{Door, Keeper, PASSPHRASE};
 
@@ -172,6 +173,29 @@ fn a_call_gets_its_key_by_ticket_once_and_only_after_its_journal_entry() {
     assert_eq!(redeem(&mut courier, ticket).unwrap_err(), Refusal::TicketUnknown);
     courier.send(&outcome(&errand));
     keeper::until(|| keeper.entries("close") == 1);
+}
+
+#[test]
+fn a_call_during_a_stall_of_the_disk_is_refused_in_time_and_its_entry_closed_when_it_is_written() {
+    let Some(keeper) = Keeper::start_on_a_disk() else {
+        println!("left out: only root can mount a file system and freeze it");
+        return;
+    };
+    let proof = furnish(&keeper);
+    let (mut gateway, mut courier) = peers(&keeper);
+    let before = admitted(ask(&mut gateway, chat(&proof)));
+    keeper.disk().freeze();
+    let begun = Instant::now();
+    let answer = ask(&mut gateway, chat(&proof));
+    let waited = begun.elapsed();
+    // What needs no entry goes on beside the stall.
+    let errand = redeem(&mut courier, before);
+    keeper.disk().thaw();
+    assert_eq!(refused(answer), Refusal::JournalUnavailable);
+    assert!((900..3000).contains(&waited.as_millis()), "{waited:?}");
+    assert!(errand.is_ok());
+    keeper::until(|| keeper.entries("admit") == 2 && keeper.entries("close") == 1);
+    admitted(ask(&mut gateway, chat(&proof)));
 }
 
 #[test]
