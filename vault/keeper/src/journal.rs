@@ -45,8 +45,6 @@ pub const SYNC_EVERY: Duration = Duration::from_millis(200);
 /// How long a call waits for its entry before it is refused.
 pub const ENTRY_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long an entry that nobody waits for may gather others before it is written.
-const NOTE_PATIENCE: Duration = Duration::from_millis(5);
 /// Most lines that wait for the group before them: more than all calls that can be under way.
 const MAX_WAITING: usize = 16 * 1024;
 
@@ -54,10 +52,7 @@ const MAX_WAITING: usize = 16 * 1024;
 pub struct Journal {
     writer: Writer,
     waiting: Mutex<Waiting>,
-    /// There is something to write.
     news: Notify,
-    /// There is something that somebody waits for.
-    haste: Notify,
 }
 
 /// What became of a call's entry.
@@ -90,8 +85,7 @@ impl Journal {
         key: MacKey<purpose::Journal>,
     ) -> Result<(Self, Vec<CallId>), JournalError> {
         let (writer, open_calls) = Writer::start(directory, key)?;
-        let journal =
-            Self { writer, waiting: Mutex::default(), news: Notify::new(), haste: Notify::new() };
+        let journal = Self { writer, waiting: Mutex::default(), news: Notify::new() };
         Ok((journal, open_calls))
     }
 
@@ -110,7 +104,6 @@ impl Journal {
         let begun = Instant::now();
         let deadline = begun.checked_add(ENTRY_PATIENCE).unwrap_or(begun);
         waiting.add_call((permit, call), asker, deadline);
-        self.haste.notify_waiters();
         Ok(())
     }
 
@@ -121,7 +114,6 @@ impl Journal {
     pub async fn record(&self, entry: &Entry<'_>, now: Moment) -> Result<(), JournalError> {
         let (written, wait) = oneshot::channel();
         self.gather(entry, now)?.audience.waiters.push(written);
-        self.haste.notify_waiters();
         match timeout(ENTRY_PATIENCE, wait).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(JournalError::Stopped),
@@ -179,10 +171,6 @@ impl Journal {
             self.news.notified().await;
             if self.waiting().closed {
                 return;
-            }
-            if !self.is_waited_for() {
-                // Half of all entries are closes; most of them ride along with the next call's.
-                drop(timeout(NOTE_PATIENCE, self.haste.notified()).await);
             }
             let Some(group) = self.take_group() else { continue };
             let written = self.write(group.lines, &tell).await;
@@ -251,10 +239,6 @@ impl Journal {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_waited_for(&self) -> bool {
-        self.waiting().is_waited_for()
-    }
-
     fn take_group(&self) -> Option<Group> {
         self.waiting().take_group()
     }
@@ -319,6 +303,3 @@ impl Admitted {
         (self.permit, self.call)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -71,12 +71,6 @@ impl Waiting {
         self.calls.push_back(WaitingCall { permit, call, asker, group, deadline });
     }
 
-    /// Whether somebody waits for the next group.
-    pub(super) fn is_waited_for(&self) -> bool {
-        !self.audience.waiters.is_empty()
-            || self.calls.back().is_some_and(|call| call.group == self.group)
-    }
-
     /// Takes what gathered, when there is something.
     pub(super) fn take_group(&mut self) -> Option<Group> {
         if self.lines.is_empty() {
