@@ -7,15 +7,13 @@
 //! Trusts: nobody.
 //! Distrusts: every byte of the head.
 
-mod body;
 mod listed;
 
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
-
-pub use self::body::{Body, Decoded, Progress};
+use strongroom_http1::{BadFraming, BadHead, Framing, HeadSearch, decimal};
 
 /// Largest head, and largest sum of interim heads, in bytes.
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -39,19 +37,6 @@ pub struct Head {
     pub location: Option<Bytes>,
     /// `x-goog-upload-url`, kept apart: it names Google's origin and must be rewritten to ours.
     pub upload_url: Option<Bytes>,
-}
-
-/// How a body ends (RFC 9112, 6.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Framing {
-    /// There is none.
-    Empty,
-    /// After this many bytes.
-    Length(u64),
-    /// With a chunk of size zero.
-    Chunked,
-    /// With the TLS connection, which must say so (`close_notify`) or the body is cut.
-    UntilClose,
 }
 
 /// What a body is, as far as metering cares.
@@ -109,12 +94,29 @@ pub enum Broken {
     Cut,
 }
 
+impl From<BadFraming> for Broken {
+    fn from(bad: BadFraming) -> Self {
+        match bad {
+            BadFraming::Chunks => Self::Chunks,
+            BadFraming::Cut => Self::Cut,
+        }
+    }
+}
+
+impl From<BadHead> for Broken {
+    fn from(bad: BadHead) -> Self {
+        match bad {
+            BadHead::TooLarge => Self::TooLarge,
+            BadHead::Malformed => Self::Malformed,
+        }
+    }
+}
+
 /// Reads heads from one connection.
 #[derive(Debug)]
 pub struct Reader {
     asked: Asked,
-    /// Bytes of `buffer` known to hold no end of head, so that slow delivery costs linear time.
-    searched: usize,
+    search: HeadSearch,
     /// Bytes spent on interim answers.
     interim_bytes: usize,
 }
@@ -122,7 +124,7 @@ pub struct Reader {
 impl Reader {
     /// Starts before the first byte of an answer.
     pub fn new(asked: Asked) -> Self {
-        Self { asked, searched: 0, interim_bytes: 0 }
+        Self { asked, search: HeadSearch::default(), interim_bytes: 0 }
     }
 
     /// Takes the head off `buffer` once it is there; `None` asks for more bytes. Interim answers are skipped.
@@ -130,8 +132,8 @@ impl Reader {
     /// # Errors
     /// When the answer must not be passed on; the connection is then to be dropped.
     pub fn read(&mut self, buffer: &mut BytesMut) -> Result<Option<Head>, Broken> {
-        while let Some(head) = self.take_head(buffer)? {
-            check_lines(&head)?;
+        while let Some(length) = self.search.find(buffer, MAX_HEAD_BYTES)? {
+            let head = buffer.split_to(length).freeze();
             if let Some(head) = parse(&head, self.asked)? {
                 return Ok(Some(head));
             }
@@ -142,41 +144,6 @@ impl Reader {
         }
         Ok(None)
     }
-
-    fn take_head(&mut self, buffer: &mut BytesMut) -> Result<Option<Bytes>, Broken> {
-        let from = self.searched.saturating_sub(HEAD_END.len() - 1);
-        match memchr::memmem::find(&buffer[from..], HEAD_END) {
-            Some(at) if from + at + HEAD_END.len() <= MAX_HEAD_BYTES => {
-                self.searched = 0;
-                Ok(Some(buffer.split_to(from + at + HEAD_END.len()).freeze()))
-            }
-            None if buffer.len() < MAX_HEAD_BYTES => {
-                // A head with bare line feeds would never end; the caller is not to wait for it.
-                let mut feeds = memchr::memchr_iter(b'\n', &buffer[self.searched..]);
-                if feeds.any(|at| !buffer[..self.searched + at].ends_with(b"\r")) {
-                    return Err(Broken::Malformed);
-                }
-                self.searched = buffer.len();
-                Ok(None)
-            }
-            Some(_) | None => Err(Broken::TooLarge),
-        }
-    }
-}
-
-/// `httparse` accepts a bare line feed as a line's end, other readers do not: such a head means two things.
-fn check_lines(head: &[u8]) -> Result<(), Broken> {
-    for at in memchr::memchr3_iter(b'\r', b'\n', 0, head) {
-        let paired = match head[at] {
-            b'\r' => head.get(at + 1) == Some(&b'\n'),
-            b'\n' => at > 0 && head[at - 1] == b'\r',
-            _ => false,
-        };
-        if !paired {
-            return Err(Broken::Malformed);
-        }
-    }
-    Ok(())
 }
 
 /// `None` for an interim answer.
@@ -248,7 +215,7 @@ impl Seen {
     /// Whether the header was about framing and is done with.
     fn framing_header(&mut self, name: &str, value: &[u8]) -> Result<bool, Broken> {
         if name.eq_ignore_ascii_case("content-length") {
-            let length = parse_length(value)?;
+            let length = decimal(value).ok_or(Broken::Ambiguous)?;
             if self.length.is_some_and(|earlier| earlier != length) {
                 return Err(Broken::Ambiguous);
             }
@@ -304,16 +271,6 @@ fn media(content_type: &[u8]) -> Media {
         Media::Other
     }
 }
-
-/// Digits only: `str::parse` would take a plus sign.
-fn parse_length(value: &[u8]) -> Result<u64, Broken> {
-    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return Err(Broken::Ambiguous);
-    }
-    std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).ok_or(Broken::Ambiguous)
-}
-
-const HEAD_END: &[u8] = b"\r\n\r\n";
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 //! anew and ends nothing.
 //!
 //! A call waits half a dozen times and hardly ever long. A timer for each wait would be put among the runtime's and be taken out
-//! again; this one stays where it is for as long as it fires no later than the wait under way must end.
+//! again; this one is set for [`STEP`] at most, fires, looks, and is set anew. Only a wait that ends before that moves it.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -47,11 +47,12 @@ impl Timer {
             }
             loop {
                 ready!(self.sleep.as_mut().poll(cx));
-                if self.sleep.deadline() == deadline {
+                let now = Instant::now();
+                if now >= deadline {
                     return Poll::Ready(Err(Elapsed));
                 }
-                // It was set for an earlier wait.
-                self.sleep.as_mut().reset(deadline);
+                // It was set for an earlier wait, or for a step of this one.
+                self.sleep.as_mut().reset(deadline.min(now + STEP));
             }
         })
         .await
@@ -63,6 +64,8 @@ fn after(patience: Duration) -> Instant {
     now.checked_add(patience).unwrap_or_else(|| now + FAR)
 }
 
+/// How far ahead the timer is set: no wait of a usual call is shorter.
+const STEP: Duration = Duration::from_secs(5);
 /// Stands for what no clock can hold.
 const FAR: Duration = Duration::from_hours(24 * 365);
 
@@ -105,6 +108,15 @@ mod tests {
         assert_eq!(timer.limit(Duration::MAX, tokio::time::sleep(SHORT)).await, Ok(()));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_long_wait_takes_all_its_time_in_steps() {
+        let mut timer = Timer::new();
+        for patience in [LONG, STEP, STEP * 3 + SHORT] {
+            let took = took(&mut timer, patience).await;
+            assert!(took >= patience && took < patience + SHORT, "{took:?} of {patience:?}");
+        }
+    }
+
     #[tokio::test]
     async fn a_timer_that_fires_while_nobody_waits_is_set_anew() {
         let mut timer = Timer::new();
@@ -119,8 +131,8 @@ mod tests {
         assert_eq!(timer.limit(LONG, tokio::time::sleep(SHORT)).await, Ok(()));
         let set = timer.sleep.deadline();
         brief(&mut timer, LONG * 2).await;
-        brief(&mut timer, LONG * 10).await;
+        brief(&mut timer, STEP).await;
         assert_eq!(timer.sleep.deadline(), set);
-        assert!(set > Instant::now() + LONG / 2);
+        assert!(set > Instant::now() + STEP / 2);
     }
 }

@@ -303,3 +303,6 @@ impl Admitted {
         (self.permit, self.call)
     }
 }
+
+#[cfg(test)]
+mod tests;

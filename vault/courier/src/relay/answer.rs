@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use strongroom_http1::{Body, Framing, Progress};
 use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::call::MAX_HEADERS;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -16,7 +17,7 @@ use super::Reuse;
 use super::order::Order;
 use super::rewrite::Rewriter;
 use super::source::{Ended, Source};
-use crate::answer::{Body, Broken, Framing, Head, KeepAlive, Media, Progress};
+use crate::answer::{Broken, Head, KeepAlive, Media};
 use crate::errands::Report;
 use crate::lanes::{FrameWriter, Lane, Reply, Stop};
 use crate::meter::Layout;
@@ -106,7 +107,7 @@ impl<W: AsyncWrite + Unpin> Passing<'_, W> {
         loop {
             let decoded = match body.decode(&mut source.buffer.bytes) {
                 Ok(decoded) => decoded,
-                Err(error) => return Err(self.break_off(order, error)),
+                Err(error) => return Err(self.break_off(order, error.into())),
             };
             self.report.received_bytes += u64::try_from(decoded.data.len()).unwrap_or(u64::MAX);
             self.pass(decoded.data);
@@ -121,7 +122,7 @@ impl<W: AsyncWrite + Unpin> Passing<'_, W> {
                 Ok(Err(Ended::Cleanly)) => {
                     // Ends a body that lasts as long as the connection, and cuts any other.
                     if let Err(error) = body.closed() {
-                        return Err(self.break_off(order, error));
+                        return Err(self.break_off(order, error.into()));
                     }
                 }
                 Ok(Err(Ended::Broken)) => return Err(self.break_off(order, Broken::Cut)),

@@ -139,6 +139,22 @@ impl Writer {
         Ok((writer, state.open_calls))
     }
 
+    /// A writer whose thread is played by a test.
+    #[cfg(test)]
+    pub(super) fn before(queue: SyncSender<Group>) -> Self {
+        let shared = Shared {
+            entries: AtomicU64::new(0),
+            dirty: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+        };
+        Self {
+            queue: Mutex::new(Some(queue)),
+            threads: Mutex::default(),
+            shared: Arc::new(shared),
+            cut_bytes: 0,
+        }
+    }
+
     /// Hands lines to the thread; the receiver answers when they are in the file.
     pub(super) fn submit(&self, lines: Lines) -> Result<oneshot::Receiver<Written>, JournalError> {
         self.health()?;
@@ -245,7 +261,7 @@ fn append(
 ) -> [u8; TAG_BYTES] {
     let start = buffer.len();
     // A `Vec` takes everything.
-    let _ = write!(buffer, "{{\"n\":{number}");
+    drop(write!(buffer, "{{\"n\":{number}"));
     buffer.extend_from_slice(body);
     let chain = keys::tag_journal(key, before, buffer.get(start..).unwrap_or_default());
     buffer.extend_from_slice(read::CHAIN_OPENING);

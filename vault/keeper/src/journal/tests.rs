@@ -1,0 +1,184 @@
+//! The journal before a disk that the test plays.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use strongroom_policy::claims::{Claims, Length};
+use strongroom_policy::decide::{Wish, decide};
+use strongroom_policy::id::{CredentialId, TenantId, TokenId, UserId};
+use strongroom_policy::provider::builtin::definitions;
+use strongroom_policy::route::Method;
+use strongroom_policy::rules::{
+    Choice, CredentialFacts, CredentialRules, Home, Standing, Subject, TokenScope,
+};
+use strongroom_policy::target::Target;
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::sleep;
+
+use super::*;
+use crate::keeper::GatewayId;
+
+const NOW: Moment = Moment::from_unix_millis(1_000_000);
+const USER: UserId = UserId::from_random([1; 16]);
+
+/// What was told: the question's number, and the outcome without its proof.
+type Told = Rc<RefCell<Vec<(u64, Result<(), JournalError>)>>>;
+
+fn permit() -> Permit {
+    let openai = definitions().unwrap().into_iter().find(|one| one.name.as_ref() == "openai");
+    let provider = openai.unwrap();
+    let tenant = TenantId::from_random([2; 16]);
+    let scope = TokenScope {
+        providers: Choice::Any,
+        models: Choice::Any,
+        credential: None,
+        expires: None,
+        calls_per_minute: 1,
+    };
+    let subject = Subject {
+        tenant,
+        user: USER,
+        token: TokenId::from_random([3; 16]),
+        scope,
+        workspaces: Vec::new(),
+        standing: Standing::Active,
+    };
+    let credential = CredentialFacts {
+        id: CredentialId::from_random([4; 16]),
+        tenant,
+        home: Home::Personal(USER),
+        provider: provider.name.clone(),
+        destination: Arc::new(provider.destination.clone()),
+        rules: CredentialRules::default(),
+    };
+    let wish = Wish {
+        subject: &subject,
+        credential: &credential,
+        provider: &provider,
+        method: Method::Get,
+        target: Target::parse("/v1/models").unwrap(),
+        betas: Vec::new(),
+        claims: Claims::of_no_body(None),
+        length: Length::Known(0),
+    };
+    decide(wish, NOW).unwrap()
+}
+
+/// A journal whose disk is the receiver, and what its pump tells.
+fn played() -> (Arc<Journal>, Receiver<writer::Group>, Told) {
+    let (queue, disk) = sync_channel(2);
+    let writer = Writer::before(queue);
+    let journal = Arc::new(Journal { writer, waiting: Mutex::default(), news: Notify::new() });
+    let told = Told::default();
+    let telling = Rc::clone(&told);
+    spawn_local(Arc::clone(&journal).pump(move |answered| {
+        let outcome = answered.outcome.map(|admitted| {
+            assert_eq!(admitted.call(), answered.call);
+        });
+        telling.borrow_mut().push((answered.asker.number, outcome));
+    }));
+    (journal, disk, told)
+}
+
+fn admit(journal: &Journal, number: u64) -> Result<(), JournalError> {
+    let call = CallId::from_random([u8::try_from(number).unwrap(); 16]);
+    journal.admit((permit(), call), Asker { gateway: GatewayId(0), number }, NOW)
+}
+
+/// The group that the pump handed to the disk.
+async fn group(disk: &Receiver<writer::Group>) -> writer::Group {
+    loop {
+        if let Ok(group) = disk.try_recv() {
+            return group;
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn answer(group: writer::Group, outcome: Result<(), JournalError>) {
+    group.written.send((group.lines, outcome)).unwrap();
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, test);
+}
+
+fn full() -> JournalError {
+    JournalError::Write("no space".to_owned())
+}
+
+// Red when `pump` waits for the disk alone, or for the first call of a group only.
+#[test]
+fn a_stalled_disk_refuses_each_call_when_its_own_second_is_over_and_admits_none_of_them_later() {
+    run(async {
+        let (journal, disk, told) = played();
+        admit(&journal, 1).unwrap();
+        let first = group(&disk).await;
+        sleep(Duration::from_millis(400)).await;
+        admit(&journal, 2).unwrap();
+        sleep(Duration::from_millis(500)).await;
+        assert!(told.borrow().is_empty(), "nobody is refused early");
+        sleep(Duration::from_millis(300)).await;
+        assert_eq!(*told.borrow(), [(1, Err(JournalError::Slow))]);
+        sleep(Duration::from_millis(400)).await;
+        assert_eq!(told.borrow().len(), 2);
+        assert_eq!(told.borrow()[1], (2, Err(JournalError::Slow)));
+        answer(first, Ok(()));
+        answer(group(&disk).await, Ok(()));
+        admit(&journal, 3).unwrap();
+        let last = group(&disk).await;
+        assert_eq!(last.lines.len(), 1);
+        answer(last, Ok(()));
+        sleep(Duration::from_millis(50)).await;
+        assert_eq!(told.borrow()[2..], [(3, Ok(()))]);
+    });
+}
+
+// Red when a group's outcome is told to the calls of the next one, or to the first call only.
+#[test]
+fn a_group_that_fails_refuses_all_of_its_calls_and_none_of_the_next() {
+    run(async {
+        let (journal, disk, told) = played();
+        admit(&journal, 1).unwrap();
+        admit(&journal, 2).unwrap();
+        let failing = group(&disk).await;
+        assert_eq!(failing.lines.len(), 2);
+        admit(&journal, 3).unwrap();
+        answer(failing, Err(full()));
+        let next = group(&disk).await;
+        assert_eq!(*told.borrow(), [(1, Err(full())), (2, Err(full()))]);
+        answer(next, Ok(()));
+        sleep(Duration::from_millis(50)).await;
+        assert_eq!(told.borrow()[2..], [(3, Ok(()))]);
+    });
+}
+
+#[test]
+fn the_loss_of_an_entry_that_nobody_waits_for_ends_admitting() {
+    run(async {
+        let (journal, disk, told) = played();
+        journal.note(&Entry::Strangers { refused: 1 }, NOW);
+        answer(group(&disk).await, Err(full()));
+        sleep(Duration::from_millis(50)).await;
+        assert!(matches!(admit(&journal, 1), Err(JournalError::Broken(_))));
+        assert!(told.borrow().is_empty(), "who is refused at once is not told again");
+    });
+}
+
+#[test]
+fn a_call_that_was_forgotten_is_told_nothing_when_its_entry_is_written() {
+    run(async {
+        let (journal, disk, told) = played();
+        admit(&journal, 1).unwrap();
+        let written = group(&disk).await;
+        admit(&journal, 2).unwrap();
+        let numbers: Vec<u64> = journal.forget_calls().iter().map(|asker| asker.number).collect();
+        assert_eq!(numbers, [1, 2]);
+        answer(written, Ok(()));
+        answer(group(&disk).await, Ok(()));
+        sleep(Duration::from_millis(50)).await;
+        assert!(told.borrow().is_empty());
+    });
+}
