@@ -85,7 +85,11 @@ pub struct PathRule {
 /// A path with placeholders, as `/v1/models/{model}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct PathPattern(String);
+pub struct PathPattern {
+    text: String,
+    /// Length of what comes before the first placeholder.
+    literal_len: usize,
+}
 
 /// The pattern is not `/segment/{name}/{name}:verb`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -100,19 +104,24 @@ impl PathPattern {
     pub fn parse(text: &str) -> Result<Self, BadPattern> {
         let rest = text.strip_prefix('/').ok_or(BadPattern)?;
         let good = text.len() <= 256 && rest.split('/').all(is_segment_pattern);
-        good.then(|| Self(text.to_owned())).ok_or(BadPattern)
+        let literal_len = text.find('{').unwrap_or(text.len());
+        good.then(|| Self { text: text.to_owned(), literal_len }).ok_or(BadPattern)
     }
 
     /// The pattern's text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// Whether a target's path fits; yields the segment that stands for `{model}`, if there is one.
     pub fn matches<'t>(&self, target: &'t Target) -> Option<Option<&'t str>> {
+        // Most patterns of a provider are told apart by this alone.
+        if !target.path().starts_with(self.text.get(..self.literal_len)?) {
+            return None;
+        }
         let mut model = None;
         let mut segments = target.segments();
-        for part in self.0.split('/').skip(1) {
+        for part in self.text.split('/').skip(1) {
             let segment = segments.next()?;
             let value = segment_value(part, segment)?;
             if part.starts_with("{model}") {
@@ -196,7 +205,7 @@ impl TryFrom<String> for PathPattern {
 
 impl From<PathPattern> for String {
     fn from(pattern: PathPattern) -> Self {
-        pattern.0
+        pattern.text
     }
 }
 

@@ -114,6 +114,10 @@ fn canonical_path(path: &str) -> Result<String, BadTarget> {
 }
 
 fn push_segment(canonical: &mut String, segment: &str) -> Result<(), BadTarget> {
+    if segment.bytes().all(is_path_byte) {
+        canonical.push_str(segment);
+        return Ok(());
+    }
     let mut bytes = segment.bytes();
     while let Some(byte) = bytes.next() {
         let plain = if byte == b'%' {
