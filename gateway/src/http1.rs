@@ -130,6 +130,9 @@ impl Connection<'_> {
             }
             drop(head);
             self.writer.rest();
+            if let Some(reader) = self.side.reader() {
+                reader.rest();
+            }
             let rest = if self.visitor.is_stranger() {
                 FIRST_HEAD_WAIT.saturating_sub(self.begun.elapsed())
             } else {

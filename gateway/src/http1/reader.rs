@@ -122,6 +122,13 @@ impl Reader {
         Poll::Ready(())
     }
 
+    /// Between requests: a large buffer goes.
+    pub(super) fn rest(&mut self) {
+        if self.buffer.is_empty() && self.buffer.capacity() > MAX_AHEAD_BYTES {
+            self.buffer = BytesMut::new();
+        }
+    }
+
     /// Whether all that came was used.
     pub(super) fn is_clean(&self) -> bool {
         self.body_is_over() && self.buffer.is_empty()

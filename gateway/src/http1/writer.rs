@@ -163,7 +163,6 @@ impl Writer {
             match end {
                 Some(PieceEnd::Complete) => return Ok(Written::Whole),
                 Some(PieceEnd::Broken(_)) => return Ok(Written::Broken),
-                None if delimited == Delimited::Absent => return Ok(Written::Whole),
                 None => {}
             }
         }

@@ -95,13 +95,31 @@ fn judge(vault: &mut Vault, ask: CallAsk, now: Moment) -> Result<(Permit, CallId
         } else {
             vault.journal.note(&Entry::Refuse(entry), now);
         }
-        Refused { call: Some(call), about: denial.about, ..Refused::plain(denial.refusal) }
+        Refused { call: Some(call), about: told(&denial), ..Refused::plain(denial.refusal) }
     })?;
     if !vault.tickets.has_room(subject.user) {
         return Err(Refused { retry_after_secs: Some(1), ..Refused::plain(Refusal::Busy) });
     }
     vault.tickets.begin(call, party_of(vault, &subject, permit.credential()));
     Ok((permit, call))
+}
+
+/// What the caller is told beside the refusal. Where a rule of theirs forbids something, its name says whose rule it is:
+/// the token's, the credential's or a ready-made one. Of what they may not see nothing is told.
+fn told(denial: &Denial) -> Option<String> {
+    let by_rule = matches!(
+        denial.refusal,
+        Refusal::ProviderDenied
+            | Refusal::StatefulDenied
+            | Refusal::ModelDenied
+            | Refusal::ModelUnreadable
+            | Refusal::FeatureDenied
+    );
+    match &denial.about {
+        Some(about) if by_rule => Some(format!("{about} (rule {})", denial.rule)),
+        None if by_rule => Some(format!("rule {}", denial.rule)),
+        about => about.clone(),
+    }
 }
 
 /// Who presents this proof. Malformed, unknown and revoked tokens look alike, and are counted, not recorded.

@@ -51,7 +51,8 @@ impl Reader {
             Dialect::Anthropic => (Spelling::AsListed, &anthropic::BODY),
             Dialect::Gemini => (Spelling::CamelOrSnake, &gemini::BODY),
         };
-        let frames = Vec::with_capacity(16);
+        // As deep as most bodies are; sixteen would be beyond what malloc gives quickly.
+        let frames = Vec::with_capacity(8);
         Self { sum, spelling, root: within("body", shape), frames, free_depth: 0 }
     }
 
