@@ -16,8 +16,8 @@ use strongroom_policy::claims::Length;
 use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::ask::Ticket;
 use strongroom_protocol::call::{FrameHeader, FrameKind, HEADER_BYTES, encode};
+use strongroom_socket::Writer;
 use tokio::io::AsyncWriteExt;
-use tokio::net::unix::OwnedWriteHalf;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -63,7 +63,7 @@ pub(crate) enum Ending {
 /// The outgoing direction.
 enum Request {
     /// All is sent, `BodyEnd` included.
-    Sent(OwnedWriteHalf),
+    Sent(Writer),
     /// A task sends; dropping `stop` makes it end with `Cancel`.
     Uploading { stop: oneshot::Sender<()>, meeting: Arc<Meeting> },
     /// A write was torn, or the lane is given back.
@@ -208,7 +208,7 @@ impl Exchange {
 
 /// Head, body and end in one write.
 async fn write_opening(
-    writer: &mut OwnedWriteHalf,
+    writer: &mut Writer,
     head: Vec<u8>,
     body: Bytes,
     whole: bool,

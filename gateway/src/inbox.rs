@@ -13,8 +13,8 @@ use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::call::{
     Abort, FrameHeader, FrameKind, HEADER_BYTES, MAX_PAYLOAD_BYTES, decode,
 };
+use strongroom_socket::Reader;
 use tokio::io::AsyncReadExt;
-use tokio::net::unix::OwnedReadHalf;
 
 /// How much is gathered for one write to the caller.
 const GATHER_BYTES: usize = 128 * 1024;
@@ -25,7 +25,7 @@ const LARGE_READ_BYTES: usize = MAX_PAYLOAD_BYTES + HEADER_BYTES;
 
 /// One lane's incoming direction.
 pub(crate) struct Inbox {
-    reader: OwnedReadHalf,
+    reader: Reader,
     buffer: BytesMut,
     /// Bytes of the current `Chunk` that have not come yet.
     chunk_left: usize,
@@ -54,7 +54,7 @@ enum Next {
 }
 
 impl Inbox {
-    pub(crate) fn new(reader: OwnedReadHalf) -> Self {
+    pub(crate) fn new(reader: Reader) -> Self {
         let buffer = BytesMut::new();
         Self { reader, buffer, chunk_left: 0, read_bytes: SMALL_READ_BYTES, head_seen: false }
     }

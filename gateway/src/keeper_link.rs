@@ -18,9 +18,8 @@ use strongroom_protocol::ask::{
     Answer, Ask, CallAsk, FromGateway, Refused, Snapshot, Ticket, ToGateway, VaultState,
 };
 use strongroom_protocol::frame::{MAX_ASK_BYTES, decode, encode_into, split_first};
+use strongroom_socket::{Reader, Writer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep};
 use zeroize::{Zeroize, Zeroizing};
@@ -64,8 +63,7 @@ struct Question {
 
 impl KeeperLink {
     /// Starts the tasks that serve the connection; they tell `broken` when it ends.
-    pub fn start(stream: UnixStream, broken: mpsc::Sender<Broken>) -> Self {
-        let (reader, writer) = stream.into_split();
+    pub fn start((reader, writer): (Reader, Writer), broken: mpsc::Sender<Broken>) -> Self {
         let shared = Arc::new(Shared { desk: Mutex::default(), written: Notify::new() });
         let (publish, snapshot) = watch::channel(Arc::new(nothing_known()));
         let (here, other) = (Arc::clone(&shared), broken.clone());
@@ -179,7 +177,7 @@ async fn give_up_old(shared: Weak<Shared>) {
 }
 
 /// Everything that gathered while the last write ran goes out in one.
-async fn write_questions(shared: &Shared, mut writer: OwnedWriteHalf) -> io::Error {
+async fn write_questions(shared: &Shared, mut writer: Writer) -> io::Error {
     let mut batch = Zeroizing::new(Vec::new());
     loop {
         shared.written.notified().await;
@@ -201,7 +199,7 @@ async fn write_questions(shared: &Shared, mut writer: OwnedWriteHalf) -> io::Err
 
 async fn read_answers(
     shared: &Shared,
-    mut reader: OwnedReadHalf,
+    mut reader: Reader,
     publish: &watch::Sender<Arc<Snapshot>>,
 ) -> io::Error {
     let mut buffer = BytesMut::new();
@@ -254,6 +252,7 @@ mod tests {
     use strongroom_protocol::SecretBytes;
     use strongroom_protocol::ask::{Answer, Ask, FromGateway, Refused, ToGateway};
     use strongroom_protocol::frame::{MAX_ASK_BYTES, decode, encode};
+    use strongroom_socket::split_again;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
     use tokio::sync::mpsc;
@@ -275,7 +274,7 @@ mod tests {
     async fn answers_find_their_askers_in_any_order() {
         let (here, mut keeper) = UnixStream::pair().unwrap();
         let (broken, _broken) = mpsc::channel(4);
-        let link = KeeperLink::start(here, broken);
+        let link = KeeperLink::start(split_again(here).unwrap(), broken);
         let ask = |text: &'static [u8]| {
             let link = link.clone();
             tokio::spawn(
@@ -304,7 +303,7 @@ mod tests {
     async fn a_question_that_nobody_waits_for_is_forgotten() {
         let (here, mut keeper) = UnixStream::pair().unwrap();
         let (broken, _broken) = mpsc::channel(4);
-        let link = KeeperLink::start(here, broken);
+        let link = KeeperLink::start(split_again(here).unwrap(), broken);
         let other = link.clone();
         let asker =
             tokio::spawn(
@@ -321,7 +320,7 @@ mod tests {
     async fn a_keeper_that_does_not_answer_is_not_waited_for() {
         let (here, _keeper) = UnixStream::pair().unwrap();
         let (broken, _broken) = mpsc::channel(4);
-        let link = KeeperLink::start(here, broken);
+        let link = KeeperLink::start(split_again(here).unwrap(), broken);
         let refused = link.identify(SecretBytes::copy_from(b"x"), provider()).await.unwrap_err();
         assert_eq!(refused.refusal, Refusal::Busy);
         assert_eq!(link.under_way(), 0);
@@ -331,7 +330,7 @@ mod tests {
     async fn a_broken_connection_is_told() {
         let (here, keeper) = UnixStream::pair().unwrap();
         let (broken, mut told) = mpsc::channel(4);
-        let _link = KeeperLink::start(here, broken);
+        let _link = KeeperLink::start(split_again(here).unwrap(), broken);
         drop(keeper);
         assert_eq!(told.recv().await, Some(Broken::Keeper));
     }
@@ -340,7 +339,7 @@ mod tests {
     async fn bytes_that_are_no_message_break_the_connection() {
         let (here, mut keeper) = UnixStream::pair().unwrap();
         let (broken, mut told) = mpsc::channel(4);
-        let _link = KeeperLink::start(here, broken);
+        let _link = KeeperLink::start(split_again(here).unwrap(), broken);
         keeper.write_all(&[2, 0, 0, 0, 0xff, 0xff]).await.unwrap();
         assert_eq!(told.recv().await, Some(Broken::Keeper));
     }

@@ -8,9 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use strongroom_policy::refusal::Refusal;
+use strongroom_socket::{Reader, Writer};
 use tokio::io::AsyncReadExt;
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
@@ -31,7 +30,7 @@ pub struct Lanes {
 /// One lane at rest: its two directions, the incoming one with its buffer.
 pub(crate) struct Lane {
     pub(crate) inbox: Inbox,
-    pub(crate) writer: OwnedWriteHalf,
+    pub(crate) writer: Writer,
 }
 
 /// A lane that is lent; untouched, it goes back when dropped.
@@ -51,12 +50,12 @@ pub(crate) struct Pool {
 
 impl Lanes {
     /// Takes over the connections. The last one is the sentinel: never lent, its end says that the courier is gone.
-    pub fn new(mut streams: Vec<UnixStream>, broken: mpsc::Sender<Broken>) -> Self {
+    pub fn new(mut streams: Vec<(Reader, Writer)>, broken: mpsc::Sender<Broken>) -> Self {
         if let Some(sentinel) = streams.pop() {
             tokio::spawn(watch(sentinel, broken.clone()));
         }
         let opened = streams.len();
-        let idle = streams.into_iter().map(|stream| Lane::new(stream.into_split())).collect();
+        let idle = streams.into_iter().map(Lane::new).collect();
         let pool = Pool {
             idle: Mutex::new(idle),
             free: Semaphore::new(opened),
@@ -113,7 +112,7 @@ impl Drop for HeldLane {
 }
 
 impl Lane {
-    fn new((reader, writer): (OwnedReadHalf, OwnedWriteHalf)) -> Self {
+    fn new((reader, writer): (Reader, Writer)) -> Self {
         Self { inbox: Inbox::new(reader), writer }
     }
 }
@@ -163,7 +162,7 @@ impl Drop for Waiter<'_> {
     }
 }
 
-async fn watch(mut sentinel: UnixStream, broken: mpsc::Sender<Broken>) {
+async fn watch((mut sentinel, _open): (Reader, Writer), broken: mpsc::Sender<Broken>) {
     // The courier never writes without a question, so anything that comes is the end.
     drop(sentinel.read_u8().await);
     tracing::error!("the courier is gone");
@@ -173,6 +172,7 @@ async fn watch(mut sentinel: UnixStream, broken: mpsc::Sender<Broken>) {
 #[cfg(test)]
 mod tests {
     use strongroom_policy::refusal::Refusal;
+    use strongroom_socket::split_again;
     use tokio::net::UnixStream;
     use tokio::sync::mpsc;
 
@@ -180,8 +180,9 @@ mod tests {
     use crate::gateway::Broken;
 
     fn lanes(count: usize) -> (Lanes, Vec<UnixStream>, mpsc::Receiver<Broken>) {
-        let (here, there) = (0..=count).map(|_| UnixStream::pair().unwrap()).unzip();
+        let (here, there): (Vec<_>, _) = (0..=count).map(|_| UnixStream::pair().unwrap()).unzip();
         let (broken, told) = mpsc::channel(4);
+        let here = here.into_iter().map(|stream| split_again(stream).unwrap()).collect();
         (Lanes::new(here, broken), there, told)
     }
 

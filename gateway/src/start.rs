@@ -14,6 +14,7 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use strongroom_socket::split;
 use strongroom_sys::inherited::{take_tcp_listener, take_unix_stream};
 use tokio::io::AsyncWriteExt;
 use tokio::signal::unix::{SignalKind, signal};
@@ -102,10 +103,10 @@ pub fn tls(cert: &Path, key: &Path) -> anyhow::Result<Arc<ServerConfig>> {
 /// When a socket cannot be given to the runtime.
 pub async fn run(opened: Opened) -> anyhow::Result<Ended> {
     let (broken, mut broke) = mpsc::channel(8);
-    let mut keeper = KeeperLink::start(stream(opened.ask)?, broken.clone());
+    let mut keeper = KeeperLink::start(split(opened.ask)?, broken.clone());
     // The keeper sends the state of the vault at once; without it every call would hear "sealed".
     drop(timeout(SNAPSHOT_WAIT, keeper.changed()).await);
-    let lanes = opened.lanes.into_iter().map(stream).collect::<Result<_, _>>()?;
+    let lanes = opened.lanes.into_iter().map(split).collect::<Result<_, _>>()?;
     let gateway = Arc::new(Gateway::new(keeper, Lanes::new(lanes, broken)));
     if let Some(listener) = opened.metrics {
         tokio::spawn(metrics::serve(socket(listener)?, Arc::clone(&gateway)));

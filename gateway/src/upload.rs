@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::call::{FrameHeader, FrameKind, MAX_PAYLOAD_BYTES};
+use strongroom_socket::Writer;
 use tokio::io::AsyncWriteExt;
-use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
@@ -45,7 +45,7 @@ pub(crate) struct Meeting {
 #[derive(Default)]
 struct Halves {
     inbox: Option<Inbox>,
-    writer: Option<OwnedWriteHalf>,
+    writer: Option<Writer>,
     /// Why the body was given up.
     fault: Option<Refusal>,
     lost: bool,
@@ -67,7 +67,7 @@ impl Meeting {
         self.join(halves);
     }
 
-    fn bring_writer(&self, writer: OwnedWriteHalf) {
+    fn bring_writer(&self, writer: Writer) {
         let mut halves = self.halves();
         halves.writer = Some(writer);
         self.join(halves);
@@ -105,7 +105,7 @@ impl Meeting {
 
 /// Sends the body until it ends, fails, or `stop` is dropped.
 pub(crate) async fn upload(
-    mut writer: OwnedWriteHalf,
+    mut writer: Writer,
     source: Source,
     mut stop: oneshot::Receiver<()>,
     meeting: Arc<Meeting>,
@@ -133,7 +133,7 @@ enum Sent {
 }
 
 async fn send(
-    writer: &mut OwnedWriteHalf,
+    writer: &mut Writer,
     source: Source,
     stop: &mut oneshot::Receiver<()>,
 ) -> io::Result<Sent> {
@@ -174,7 +174,7 @@ pub(crate) fn is_slow(elapsed: Duration, received: u64) -> bool {
 
 /// Writes body frames; false when stopped between two of them.
 async fn write(
-    writer: &mut OwnedWriteHalf,
+    writer: &mut Writer,
     data: &mut Bytes,
     stop: &mut oneshot::Receiver<()>,
 ) -> io::Result<bool> {

@@ -23,6 +23,7 @@ use strongroom_protocol::call::{
 };
 use strongroom_protocol::frame::{self, MAX_ASK_BYTES};
 use strongroom_protocol::token::write_token;
+use strongroom_socket::split_again;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{mpsc, watch};
@@ -76,10 +77,10 @@ impl Stage {
         let mut ours = Vec::new();
         for number in 0..=lanes {
             let (here, there) = UnixStream::pair().unwrap();
-            ours.push(here);
+            ours.push(split_again(here).unwrap());
             tokio::spawn(play_courier(there, number, tell.clone()));
         }
-        let mut link = KeeperLink::start(ask, broken.clone());
+        let mut link = KeeperLink::start(split_again(ask).unwrap(), broken.clone());
         link.changed().await;
         let gateway = Arc::new(Gateway::new(link, Lanes::new(ours, broken)));
         let scratch = tempfile::tempdir().unwrap();

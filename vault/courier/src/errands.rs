@@ -23,9 +23,8 @@ use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::ask::Ticket;
 use strongroom_protocol::errand::{FromCourier, Probed, Recall};
 use strongroom_protocol::frame::{FrameError, MAX_ERRAND_BYTES, encode_into};
+use strongroom_socket::{Reader, Writer};
 use tokio::io::AsyncWriteExt;
-use tokio::net::UnixStream;
-use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{Notify, oneshot};
 use zeroize::Zeroizing;
 
@@ -97,10 +96,9 @@ impl Link {
     /// Talks to the keeper until the link is lost, then stops every call. Probes are handed to `run_probe`.
     pub(crate) async fn serve(
         self: &Arc<Self>,
-        stream: UnixStream,
+        (reading, writing): (Reader, Writer),
         run_probe: impl Fn(Assignment),
     ) -> LinkLost {
-        let (reading, writing) = stream.into_split();
         let lost = tokio::select! {
             lost = self.listen(Inbox::new(reading), &run_probe) => lost,
             lost = self.speak(writing) => lost,
@@ -193,7 +191,7 @@ impl Link {
         }
     }
 
-    async fn speak(&self, mut writing: OwnedWriteHalf) -> LinkLost {
+    async fn speak(&self, mut writing: Writer) -> LinkLost {
         let mut timer = Timer::new();
         let mut frames = Zeroizing::<Vec<u8>>::default();
         loop {

@@ -18,6 +18,7 @@ use std::time::Duration;
 use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::call::FrameKind;
 use strongroom_protocol::frame::FrameError;
+use strongroom_socket::split_again;
 use strongroom_sys::peer::peer;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -127,8 +128,11 @@ pub async fn serve(courier: Arc<Courier>, listener: UnixListener, gateway_uid: u
 }
 
 /// Runs exchanges until the lane closes.
-async fn run(courier: &Courier, mut stream: UnixStream) {
-    let (reading, writing) = stream.split();
+async fn run(courier: &Courier, stream: UnixStream) {
+    let (reading, writing) = match split_again(stream) {
+        Ok(halves) => halves,
+        Err(error) => return tracing::error!(%error, "a lane was not taken over"),
+    };
     let mut lane = Lane {
         reader: FrameReader::new(reading),
         writer: FrameWriter::new(writing),

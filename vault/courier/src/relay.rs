@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use strongroom_policy::refusal::Refusal;
 use strongroom_policy::route::Method;
+use strongroom_socket::{Reader, Writer};
 use tokio::io::{AsyncRead, AsyncWrite, WriteHalf};
 
 use self::answer::Answer;
@@ -64,7 +65,7 @@ impl Courier {
     }
 
     /// Hears the keeper until the link is lost.
-    pub async fn attend(self: Arc<Self>, stream: tokio::net::UnixStream) -> LinkLost {
+    pub async fn attend(self: Arc<Self>, stream: (Reader, Writer)) -> LinkLost {
         let room = Arc::new(tokio::sync::Semaphore::new(probe::MAX_PROBES));
         let run_probe = |assignment: Assignment| {
             let (courier, place) = (Arc::clone(&self), Arc::clone(&room).try_acquire_owned());

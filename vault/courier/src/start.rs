@@ -75,9 +75,8 @@ pub fn open(arguments: &Arguments) -> anyhow::Result<Opened> {
 /// When the runtime takes no socket or signal.
 pub async fn serve(opened: Opened) -> anyhow::Result<Ended> {
     let Opened { lanes, keeper, ready, courier, link, gateway_uid } = opened;
-    keeper.set_nonblocking(true)?;
     lanes.set_nonblocking(true)?;
-    let keeper = tokio::net::UnixStream::from_std(keeper)?;
+    let keeper = strongroom_socket::split(keeper)?;
     let lanes = tokio::net::UnixListener::from_std(lanes)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -6,7 +6,6 @@ use std::io;
 
 use strongroom_protocol::frame::{MAX_ERRAND_BYTES, PREFIX_BYTES, split_first};
 use tokio::io::AsyncReadExt;
-use tokio::net::unix::OwnedReadHalf;
 use zeroize::Zeroizing;
 
 use super::LinkLost;
@@ -14,7 +13,7 @@ use super::errand::{Message, Reader};
 use crate::wiped::wipe;
 
 pub(super) struct Inbox {
-    half: OwnedReadHalf,
+    half: strongroom_socket::Reader,
     buffer: Zeroizing<Vec<u8>>,
     /// Where unread bytes begin and end.
     start: usize,
@@ -23,7 +22,7 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    pub(super) fn new(half: OwnedReadHalf) -> Self {
+    pub(super) fn new(half: strongroom_socket::Reader) -> Self {
         let buffer = Zeroizing::new(vec![0; PREFIX_BYTES + MAX_ERRAND_BYTES]);
         Self { half, buffer, start: 0, end: 0, reader: Reader::default() }
     }

@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use strongroom_protocol::ask::{Ask, FromGateway, ToGateway};
 use strongroom_protocol::frame::MAX_ASK_BYTES;
+use strongroom_socket::{Reader, split_again};
 use tokio::net::UnixStream;
-use tokio::net::unix::OwnedReadHalf;
 use tokio::task::spawn_local;
 
 use super::inbox::{Inbox, InboxError};
@@ -18,7 +18,10 @@ use crate::pipeline;
 
 /// Serves one gateway until it goes.
 pub async fn serve(keeper: Rc<Keeper>, stream: UnixStream) {
-    let (reader, writer) = stream.into_split();
+    let (reader, writer) = match split_again(stream) {
+        Ok(halves) => halves,
+        Err(error) => return tracing::error!(%error, "a gateway was not taken in"),
+    };
     let outbox = Outbox::new(MAX_ASK_BYTES);
     let draining = Rc::clone(&outbox);
     spawn_local(async move { draining.drain(writer).await });
@@ -32,11 +35,7 @@ pub async fn serve(keeper: Rc<Keeper>, stream: UnixStream) {
 }
 
 /// No question waits here: each is answered at once, or when its entry is written, and the journal bounds how many those are.
-async fn listen(
-    keeper: &Keeper,
-    gateway: GatewayId,
-    mut inbox: Inbox<OwnedReadHalf>,
-) -> InboxError {
+async fn listen(keeper: &Keeper, gateway: GatewayId, mut inbox: Inbox<Reader>) -> InboxError {
     loop {
         let FromGateway { number, ask } = match inbox.next().await {
             Ok(message) => message,

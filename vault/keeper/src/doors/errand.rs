@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use strongroom_protocol::errand::{FromCourier, Outcome, Probed};
 use strongroom_protocol::frame::MAX_ERRAND_BYTES;
+use strongroom_socket::{Reader, split_again};
 use tokio::net::UnixStream;
 use tokio::task::spawn_local;
 
@@ -17,7 +18,10 @@ use crate::pipeline;
 
 /// Serves the courier until it goes; what it was doing then is lost.
 pub async fn serve(keeper: Rc<Keeper>, stream: UnixStream) {
-    let (reader, writer) = stream.into_split();
+    let (reader, writer) = match split_again(stream) {
+        Ok(halves) => halves,
+        Err(error) => return tracing::error!(%error, "the courier was not taken in"),
+    };
     let outbox = Outbox::new(MAX_ERRAND_BYTES);
     if keeper.add_courier(&outbox).is_err() {
         tracing::warn!("a second courier was turned away");
@@ -31,11 +35,7 @@ pub async fn serve(keeper: Rc<Keeper>, stream: UnixStream) {
     keeper.lose_courier();
 }
 
-async fn listen(
-    keeper: &Rc<Keeper>,
-    outbox: &Outbox,
-    mut inbox: Inbox<tokio::net::unix::OwnedReadHalf>,
-) -> InboxError {
+async fn listen(keeper: &Rc<Keeper>, outbox: &Outbox, mut inbox: Inbox<Reader>) -> InboxError {
     loop {
         let message = match inbox.next::<FromCourier>().await {
             Ok(message) => message,
