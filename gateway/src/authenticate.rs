@@ -39,7 +39,8 @@ impl<'r> Offers<'r> {
     /// The token of the request; `query_key` is what came as `?key=`.
     ///
     /// # Errors
-    /// [`Refusal::TokenMissing`] without any; [`Refusal::TokenForeign`] for two values, or one that is not of our form.
+    /// [`Refusal::TokenMissing`] without any; [`Refusal::TokenForeign`] for two values, or one that is no token of ours;
+    /// [`Refusal::TokenInvalid`] for one that is mistyped.
     pub fn token(&self, query_key: Option<&str>) -> Result<SecretBytes, Refusal> {
         let mut all = Offers { first: self.first, two: self.two };
         all.offer(query_key.unwrap_or_default().as_bytes());
@@ -47,8 +48,12 @@ impl<'r> Offers<'r> {
             return Err(Refusal::TokenForeign);
         }
         let token = all.first.ok_or(Refusal::TokenMissing)?;
-        check_token(token).map_err(|_| Refusal::TokenForeign)?;
-        Ok(SecretBytes::copy_from(token))
+        match check_token(token) {
+            Ok(()) => Ok(SecretBytes::copy_from(token)),
+            // Ours, but cut short or mistyped: the way out is another one.
+            Err(_) if token.starts_with(b"sr_") => Err(Refusal::TokenInvalid),
+            Err(_) => Err(Refusal::TokenForeign),
+        }
     }
 }
 
@@ -119,7 +124,9 @@ mod tests {
             headers(&[("authorization", "Bearer")]).token(None).unwrap_err(),
             Refusal::TokenMissing
         );
-        for foreign in ["Bearer sk-proj-1", "Basic dXNlcjpwYXNz", "sr_short"] {
+        let mistyped = headers(&[("x-api-key", "sr_short")]).token(None);
+        assert_eq!(mistyped.unwrap_err(), Refusal::TokenInvalid);
+        for foreign in ["Bearer sk-proj-1", "Basic dXNlcjpwYXNz"] {
             let list = headers(&[("authorization", foreign)]);
             assert_eq!(list.token(None).unwrap_err(), Refusal::TokenForeign, "{foreign}");
         }

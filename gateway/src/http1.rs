@@ -5,6 +5,8 @@
 //!
 //! Invariant: requests are answered one by one, in their order; nothing of the next one is looked at before.
 //! Invariant: after a request whose body was not read to its end, or whose framing is ambiguous, the connection ends.
+//! Invariant: a stranger's connection ends with the first answer after [`FIRST_HEAD_WAIT`], however fast it asks and however
+//! slowly it reads.
 //! Distrusts: the peer, in every byte and in its pace.
 
 mod lent;
@@ -14,6 +16,7 @@ mod reader;
 mod writer;
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -47,7 +50,9 @@ use crate::routes::prefix_of;
 
 /// Largest page.
 const MAX_PAGE_BYTES: usize = 1024 * 1024;
-/// How long a peer that still sends is listened to after its answer, so that a reset does not overtake it.
+/// How long a peer may take to receive an answer of ours: these fit the socket's buffer.
+const OUR_ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// How long a peer is listened to after its last answer: a reset would overtake the answer.
 const LINGER_WAIT: Duration = Duration::from_secs(5);
 /// How much of what it sends is thrown away.
 const LINGER_BYTES: usize = 8 * 1024 * 1024;
@@ -74,8 +79,10 @@ pub(crate) async fn serve(
         // A gateway that is dropped stops too.
         stopped: Box::pin(async move { drop(until.wait_for(|stop| *stop).await) }),
     };
-    if connection.run().await == After::Close {
-        connection.close().await;
+    match connection.run().await {
+        After::Close => connection.close().await,
+        After::Leave => drop(timeout(OUR_ANSWER_WAIT, connection.writer.end()).await),
+        After::Next | After::Cut => {}
     }
 }
 
@@ -98,8 +105,10 @@ struct Connection<'c> {
 enum After {
     /// The next request may come.
     Next,
-    /// It ends, cleanly.
+    /// It ends, cleanly, when the peer has had its answer.
     Close,
+    /// It ends at rest.
+    Leave,
     /// It is cut: what was written must not look whole.
     Cut,
 }
@@ -119,7 +128,7 @@ impl Connection<'_> {
                 Err(Some(NoHead::Bad(bad))) => return self.turn_down(status_of(bad)).await,
                 Err(Some(NoHead::Gone)) => return After::Cut,
                 // The time is over, or the process stops.
-                Err(None) => return After::Close,
+                Err(None) => return After::Leave,
             };
             let after = match parse(&head) {
                 Ok(announced) => self.answer(&announced).await,
@@ -161,10 +170,25 @@ impl Connection<'_> {
     /// Answers what is no request.
     async fn turn_down(&mut self, status: StatusCode) -> After {
         self.writer.head.begin(status);
-        match self.writer.whole(b"", Delimited::ByLength, true).await {
-            Ok(()) => After::Close,
+        match self.send_ours(b"", Delimited::ByLength, true).await {
+            Ok(_) => After::Close,
             Err(_) => After::Cut,
         }
+    }
+
+    async fn send_ours(
+        &mut self,
+        body: &[u8],
+        delimited: Delimited,
+        close: bool,
+    ) -> io::Result<Written> {
+        let sent = timeout(OUR_ANSWER_WAIT, self.writer.whole(body, delimited, close)).await;
+        sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map(|()| Written::Whole)
+    }
+
+    /// Whether this is a stranger whose time is over.
+    fn has_overstayed(&self) -> bool {
+        self.visitor.is_stranger() && self.begun.elapsed() >= FIRST_HEAD_WAIT
     }
 
     async fn answer(&mut self, announced: &Announced<'_>) -> After {
@@ -240,15 +264,15 @@ impl Connection<'_> {
     /// Writes an answer whose head is in the writer.
     async fn reply(&mut self, reply: ReplyBody, request: &Exchanged<'_>) -> After {
         let read = self.side.reader().is_some_and(|reader| reader.body_is_over());
-        let close = request.close || !read || *self.stop.borrow();
+        let close = request.close || !read || *self.stop.borrow() || self.has_overstayed();
         let RequestHead { method, version, .. } = *request.head;
-        let writer = &mut self.writer;
         let written = match reply {
             ReplyBody::Ours(body) => {
-                let delimited = writer.head.delimit(method, version, Some(0));
-                writer.whole(&body, delimited, close).await.map(|()| Written::Whole)
+                let delimited = self.writer.head.delimit(method, version, Some(0));
+                self.send_ours(&body, delimited, close).await
             }
             ReplyBody::Provider(mut body) => {
+                let writer = &mut self.writer;
                 let delimited = writer.head.delimit(method, version, body.length());
                 tokio::select! {
                     biased;
@@ -283,13 +307,13 @@ impl Connection<'_> {
         self.reply(ReplyBody::Ours(body), request).await
     }
 
-    /// Ends the connection, and listens on to a peer that still sends: a reset would overtake the answer.
+    /// Ends the connection and listens until the peer has ended it too: a reset would overtake the answer.
     async fn close(&mut self) {
-        self.writer.end().await;
         let linger = async {
+            self.writer.end().await;
             let mut left = LINGER_BYTES;
             let Some(reader) = self.side.come_home().await else { return };
-            while left > 0 && !reader.is_clean() {
+            while left > 0 {
                 match reader.discard().await {
                     0 => return,
                     more => left = left.saturating_sub(more),

@@ -7,12 +7,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body::{Frame, SizeHint};
 use hyper::server::conn::http2;
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -23,7 +25,7 @@ use crate::answer::{HeadSink, ReplyBody};
 use crate::call::{call, give_up};
 use crate::connection::{ANSWER_WAIT, FIRST_HEAD_WAIT, IDLE_WAIT, Stream, Visitor};
 use crate::gateway::Gateway;
-use crate::incoming::Incoming;
+use crate::incoming::{Incoming, Kept, Shelf};
 use crate::place::Prefix;
 use crate::request::RequestHead;
 use crate::routes::prefix_of;
@@ -69,14 +71,14 @@ struct Door {
     visitor: Arc<Visitor>,
 }
 
-type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+type Making = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 impl Service<Request<hyper::body::Incoming>> for Door {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Answering;
+    type Future = Making;
 
-    fn call(&self, request: Request<hyper::body::Incoming>) -> Answering {
+    fn call(&self, request: Request<hyper::body::Incoming>) -> Making {
         self.visitor.requests.fetch_add(1, Ordering::Relaxed);
         let mut door = self.clone();
         Box::pin(async move {
@@ -95,6 +97,8 @@ impl Door {
         request: Request<hyper::body::Incoming>,
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
+        let shelf = Shelf::default();
+        let body = Incoming::Http2(Kept::new(body, &shelf));
         let head = RequestHead {
             method: parts.method.as_str(),
             target: parts.uri.path_and_query().map_or("/", |target| target.as_str()),
@@ -108,20 +112,50 @@ impl Door {
         };
         let mut sink = MapSink::default();
         let here = (&*self.gateway, &*self.visitor);
-        let making = call(here, prefix, &head, Incoming::Http2(body), &mut sink);
+        let making = call(here, prefix, &head, body, &mut sink);
         let reply = match timeout(ANSWER_WAIT, making).await {
             Ok(reply) => reply,
             Err(_) => give_up(&self.gateway, prefix, &mut sink),
         };
         match reply {
-            ReplyBody::Ours(text) => sink.response(Body::from(text)),
+            // RFC 9110, 9.3.2; a body would be an error of ours (RFC 9113, 8.1.1).
+            ReplyBody::Ours(_) if parts.method == Method::HEAD => sink.response(Body::empty()),
+            ReplyBody::Ours(text) => {
+                sink.response(Body::new(Answering { body: Body::from(text), _shelf: shelf }))
+            }
             ReplyBody::Provider(body) => {
                 if let Some(length) = body.length() {
                     sink.0.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
                 }
-                sink.response(Body::new(*body))
+                sink.response(Body::new(Answering { body: *body, _shelf: shelf }))
             }
         }
+    }
+}
+
+/// An answer's body, and its request's.
+struct Answering<B> {
+    body: B,
+    _shelf: Shelf,
+}
+
+impl<B: http_body::Body + Unpin> http_body::Body for Answering<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

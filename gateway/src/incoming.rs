@@ -3,6 +3,8 @@
 //! Invariant: pieces are never empty; trailers travel neither way.
 //! Distrusts: the caller, in every byte and in its pace.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use bytes::Bytes;
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -17,7 +19,48 @@ pub(crate) enum Incoming {
     /// Over HTTP/1.1.
     Http1(Box<Lent>),
     /// Over HTTP/2.
-    Http2(hyper::body::Incoming),
+    Http2(Kept),
+}
+
+/// A body over HTTP/2. Whoever is done with it puts it on its shelf, where it stays until the answer has gone out: dropped
+/// before its end it would reset the stream, and with it the answer.
+pub(crate) struct Kept {
+    body: Option<hyper::body::Incoming>,
+    shelf: Shelf,
+}
+
+/// Where a body waits for its answer's end.
+#[derive(Clone, Default)]
+pub(crate) struct Shelf(Arc<Mutex<Option<hyper::body::Incoming>>>);
+
+impl Kept {
+    pub(crate) fn new(body: hyper::body::Incoming, shelf: &Shelf) -> Self {
+        Self { body: Some(body), shelf: shelf.clone() }
+    }
+
+    fn is_over(&self) -> bool {
+        self.body.as_ref().is_none_or(hyper::body::Incoming::is_end_stream)
+    }
+
+    async fn piece(&mut self) -> Result<Option<Bytes>, BodyFault> {
+        let Some(body) = &mut self.body else { return Ok(None) };
+        loop {
+            match body.frame().await {
+                None => return Ok(None),
+                Some(Err(_)) => return Err(BodyFault::Gone),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if !data.is_empty() => return Ok(Some(data)),
+                    Ok(_) | Err(_) => {}
+                },
+            }
+        }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        *self.shelf.0.lock().unwrap_or_else(PoisonError::into_inner) = self.body.take();
+    }
 }
 
 /// Why no more of a body comes.
@@ -35,7 +78,7 @@ impl Incoming {
         match self {
             Self::Here(bytes) => bytes.is_empty(),
             Self::Http1(lent) => lent.is_over(),
-            Self::Http2(body) => body.is_end_stream(),
+            Self::Http2(kept) => kept.is_over(),
         }
     }
 
@@ -47,16 +90,7 @@ impl Incoming {
         match self {
             Self::Here(bytes) => Ok(Some(std::mem::take(bytes)).filter(|bytes| !bytes.is_empty())),
             Self::Http1(lent) => lent.piece().await,
-            Self::Http2(body) => loop {
-                match body.frame().await {
-                    None => return Ok(None),
-                    Some(Err(_)) => return Err(BodyFault::Gone),
-                    Some(Ok(frame)) => match frame.into_data() {
-                        Ok(data) if !data.is_empty() => return Ok(Some(data)),
-                        Ok(_) | Err(_) => {}
-                    },
-                }
-            },
+            Self::Http2(kept) => kept.piece().await,
         }
     }
 }

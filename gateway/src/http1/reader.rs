@@ -33,6 +33,8 @@ pub(crate) struct Reader {
     search: HeadSearch,
     /// Of the request under way.
     body: Body,
+    /// What follows in the buffer is told apart by nobody: the body's framing was broken.
+    malformed: bool,
     ended: bool,
 }
 
@@ -55,6 +57,7 @@ impl Reader {
             buffer: BytesMut::new(),
             search: HeadSearch::default(),
             body: Body::new(Framing::Empty),
+            malformed: false,
             ended: false,
         }
     }
@@ -113,7 +116,12 @@ impl Reader {
 
     /// Waits for the peer to leave, or to send beyond the bound: behind bytes that are not read its leaving would not be
     /// seen, and its call would go on for nobody. What it sends within the bound stays for later.
+    ///
+    /// Behind a broken body the peer is not watched any more: it is owed the refusal, and its connection ends with that.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.malformed {
+            return Poll::Pending;
+        }
         while self.buffer.len() < MAX_AHEAD_BYTES {
             if std::task::ready!(self.poll_fill(cx)).is_err() {
                 break;
@@ -122,16 +130,11 @@ impl Reader {
         Poll::Ready(())
     }
 
-    /// Between requests: a large buffer goes.
+    /// Between requests: a large buffer goes. Its capacity is what is left behind the last head; what lies before counts too.
     pub(super) fn rest(&mut self) {
-        if self.buffer.is_empty() && self.buffer.capacity() > MAX_AHEAD_BYTES {
+        if self.buffer.is_empty() && self.buffer.try_reclaim(MAX_AHEAD_BYTES) {
             self.buffer = BytesMut::new();
         }
-    }
-
-    /// Whether all that came was used.
-    pub(super) fn is_clean(&self) -> bool {
-        self.body_is_over() && self.buffer.is_empty()
     }
 
     /// Throws away what comes; yields how much it was, zero at the end.
@@ -144,12 +147,9 @@ impl Reader {
     }
 
     fn take_buffered(&mut self) -> Result<Bytes, BodyFault> {
-        let decoded = self.body.decode(&mut self.buffer).map_err(|_| {
-            // Whatever follows cannot be told apart from the body.
-            self.ended = true;
-            BodyFault::Malformed
-        })?;
-        Ok(decoded.data)
+        let decoded = self.body.decode(&mut self.buffer);
+        self.malformed |= decoded.is_err();
+        decoded.map(|decoded| decoded.data).map_err(|_| BodyFault::Malformed)
     }
 
     fn poll_gather(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {

@@ -145,3 +145,78 @@ async fn whoever_floods_behind_a_call_is_cut_off_and_the_call_cancelled() {
     assert!(!clean, "a cancelled call looks whole");
     stage.lanes_come_back(1).await;
 }
+
+#[tokio::test]
+async fn broken_chunks_behind_a_streaming_form_are_refused_and_not_only_cut() {
+    let stage = Stage::set(1).await;
+    let part = |name: &str, more: &str, value: &str| {
+        format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"{more}\r\n\r\n{value}\r\n")
+    };
+    let file = part("file", "; filename=\"a.wav\"", &"y".repeat(100_000));
+    let body = part("model", "", "whisper-1") + &file;
+    let head = format!(
+        "POST /openai/v1/audio/transcriptions HTTP/1.1\r\nhost: localhost\r\nx-api-key: {}\r\n\
+         content-type: multipart/form-data; boundary=b\r\ntransfer-encoding: chunked\r\n\r\n",
+        token()
+    );
+    for _ in 0..10 {
+        let mut stream = stage.dial().await;
+        let opening = format!("{head}{:x}\r\n{body}\r\n", body.len());
+        stream.write_all(opening.as_bytes()).await.unwrap();
+        stream.write_all(b"zz\r\nnot a chunk\r\n").await.unwrap();
+        let (answer, _) = read_to_close(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer:?}");
+        assert!(answer.contains("SR-BODY-001"), "{answer}");
+        stage.lanes_come_back(1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_large_answer_arrives_whole_though_its_caller_sends_on() {
+    let stage = Stage::set(1).await;
+    let body = large_body(2_000_000);
+    let mut stream = stage.dial().await;
+    stream.write_all(chat("plain", &body).as_bytes()).await.unwrap();
+    // The rest of the answer waits in the gateway's socket; what is sent now would lie unread when that closes.
+    let mut first = vec![0; 100];
+    stream.read_exact(&mut first).await.unwrap();
+    stream.write_all(&b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n".repeat(10)).await.unwrap();
+    let (answer, clean) = read_to_close(&mut stream).await;
+    assert!(clean && answer.ends_with(&body[body.len() - 20..]), "{} bytes", answer.len());
+}
+
+/// Connections as the counters have them.
+fn connections(stage: &Stage) -> usize {
+    let page = stage.gateway.metrics.page(&stage.gateway);
+    let line = page.lines().find_map(|line| line.strip_prefix("strongroom_connections "));
+    line.unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_stranger_who_always_asks_and_hardly_reads_is_shown_out() {
+    let stage = Stage::set(1).await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let tcp = socket.connect(([127, 0, 0, 1], stage.port).into()).await.unwrap();
+    let stream = stage.dial_over(tcp).await;
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let flood = b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n".repeat(500);
+    let asking = tokio::spawn(async move { while writer.write_all(&flood).await.is_ok() {} });
+    let reading = tokio::spawn(async move {
+        let mut some = vec![0; 512];
+        while reader.read(&mut some).await.is_ok_and(|read| read > 0) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let gone = timeout(Duration::from_secs(25), async {
+        while connections(&stage) != 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    while connections(&stage) == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(gone.await.is_ok(), "still there after 25 s");
+    asking.abort();
+    reading.abort();
+}

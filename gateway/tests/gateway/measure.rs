@@ -190,3 +190,39 @@ async fn a_caller_whom_the_keeper_knows_needs_no_place() {
     assert_eq!(send(&mut sender, good()).await.0, 200);
     assert!(calls.try_join_next().is_none(), "a call was refused");
 }
+
+#[tokio::test]
+async fn a_refusal_arrives_whole_though_its_request_s_body_is_not_read() {
+    let stage = Stage::set(1).await;
+    let mut sender = connect(&stage).await;
+    let large = || {
+        let request = Request::post("https://localhost/openai/v1/chat/completions")
+            .header("x-api-key", token())
+            .header("content-type", "application/json")
+            .header("content-length", "33554433");
+        request.body(Hollow::Open).unwrap()
+    };
+    for _ in 0..20 {
+        let answer = sender.send_request(large()).await.unwrap();
+        assert_eq!(told(&answer), (413, "SR-BODY-003".to_owned()));
+        let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+        assert!(body.starts_with(b"{\"error\""), "{body:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_to_head_has_no_body_and_breaks_no_stream() {
+    let stage = Stage::set(1).await;
+    let mut sender = connect(&stage).await;
+    for (path, token, expected) in [
+        ("/openai/v1/models", token(), (405, "SR-HTTP-003")),
+        ("/openai/v1/models", "sk-x".to_owned(), (401, "SR-TOKEN-002")),
+        ("/healthz", token(), (200, "")),
+    ] {
+        let request = Request::head(format!("https://localhost{path}")).header("x-api-key", token);
+        let answer = sender.send_request(request.body(Hollow::None).unwrap()).await.unwrap();
+        assert_eq!(told(&answer), (expected.0, expected.1.to_owned()));
+        let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+        assert!(body.is_empty(), "{body:?}");
+    }
+}

@@ -106,6 +106,12 @@ impl Stage {
         self.dial_as(self.client(b"http/1.1")).await.unwrap()
     }
 
+    pub(crate) async fn dial_over(&self, stream: TcpStream) -> TlsStream<TcpStream> {
+        let name = ServerName::try_from("localhost").unwrap();
+        let config = Arc::new(self.client(b"http/1.1"));
+        TlsConnector::from(config).connect(name, stream).await.unwrap()
+    }
+
     pub(crate) async fn dial_as(
         &self,
         config: ClientConfig,
