@@ -23,6 +23,8 @@ enum Hollow {
     None,
     Open,
     Ends,
+    /// So many pieces of 64 KiB.
+    Flood(usize),
 }
 
 impl http_body::Body for Hollow {
@@ -30,12 +32,16 @@ impl http_body::Body for Hollow {
     type Error = Infallible;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match *self {
+        match &mut *self {
             Self::Open => Poll::Pending,
-            Self::None | Self::Ends => Poll::Ready(None),
+            Self::None | Self::Ends | Self::Flood(0) => Poll::Ready(None),
+            Self::Flood(left) => {
+                *left -= 1;
+                Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b' '; 64 * 1024])))))
+            }
         }
     }
 
@@ -194,15 +200,15 @@ async fn a_caller_whom_the_keeper_knows_needs_no_place() {
 #[tokio::test]
 async fn a_refusal_arrives_whole_though_its_request_s_body_is_not_read() {
     let stage = Stage::set(1).await;
-    let mut sender = connect(&stage).await;
     let large = || {
         let request = Request::post("https://localhost/openai/v1/chat/completions")
             .header("x-api-key", token())
             .header("content-type", "application/json")
-            .header("content-length", "33554433");
-        request.body(Hollow::Open).unwrap()
+            .header("content-length", (600 * 64 * 1024).to_string());
+        request.body(Hollow::Flood(600)).unwrap()
     };
-    for _ in 0..20 {
+    for _ in 0..5 {
+        let mut sender = connect(&stage).await;
         let answer = sender.send_request(large()).await.unwrap();
         assert_eq!(told(&answer), (413, "SR-BODY-003".to_owned()));
         let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
