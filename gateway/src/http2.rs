@@ -121,13 +121,13 @@ impl Door {
             // RFC 9110, 9.3.2; a body would be an error of ours (RFC 9113, 8.1.1).
             ReplyBody::Ours(_) if parts.method == Method::HEAD => sink.response(Body::empty()),
             ReplyBody::Ours(text) => {
-                sink.response(Body::new(Answering { body: Body::from(text), _shelf: shelf }))
+                sink.response(Body::new(Answering { body: Body::from(text), shelf }))
             }
             ReplyBody::Provider(body) => {
                 if let Some(length) = body.length() {
                     sink.0.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
                 }
-                sink.response(Body::new(Answering { body: *body, _shelf: shelf }))
+                sink.response(Body::new(Answering { body: *body, shelf }))
             }
         }
     }
@@ -136,7 +136,13 @@ impl Door {
 /// An answer's body, and its request's.
 struct Answering<B> {
     body: B,
-    _shelf: Shelf,
+    shelf: Shelf,
+}
+
+impl<B> Drop for Answering<B> {
+    fn drop(&mut self) {
+        self.shelf.answered();
+    }
 }
 
 impl<B: http_body::Body + Unpin> http_body::Body for Answering<B> {

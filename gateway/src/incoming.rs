@@ -4,11 +4,14 @@
 //! Distrusts: the caller, in every byte and in its pace.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use strongroom_policy::refusal::Refusal;
+use tokio::runtime::Handle;
+use tokio::time::sleep;
 
 use crate::http1::Lent;
 
@@ -57,11 +60,29 @@ impl Kept {
     }
 }
 
+impl Shelf {
+    /// Its answer has gone out. A body that was not read to its end stays a moment longer: clients that hear of the reset
+    /// while they still send (curl before 8) forget the answer that came before it.
+    pub(crate) fn answered(&self) {
+        let body = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let unread = body.filter(|body| !body.is_end_stream());
+        if let (Some(body), Ok(runtime)) = (unread, Handle::try_current()) {
+            runtime.spawn(async move {
+                sleep(RESET_PAUSE).await;
+                drop(body);
+            });
+        }
+    }
+}
+
 impl Drop for Kept {
     fn drop(&mut self) {
         *self.shelf.0.lock().unwrap_or_else(PoisonError::into_inner) = self.body.take();
     }
 }
+
+/// How long after its answer an unread body's stream is reset.
+const RESET_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why no more of a body comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -139,6 +139,26 @@ fn a_body_over_the_limit_is_refused_at_once_and_one_below_it_passes() {
 }
 
 #[test]
+fn curl_hears_why_its_large_body_is_refused_over_either_version() {
+    let (appliance, token) = Appliance::stocked();
+    let body = appliance.scratch().join("large.json");
+    std::fs::write(&body, " ".repeat(36_000_000)).unwrap();
+    for version in ["--http1.1", "--http2"] {
+        let curl = std::process::Command::new("curl")
+            .args([version, "-sS", "-o", "/dev/null", "-w", "%{http_code}", "--cacert"])
+            .arg(appliance.authority())
+            .args(["-H", &format!("authorization: Bearer {token}")])
+            .args(["-H", "content-type: application/json", "--data-binary"])
+            .arg(format!("@{}", body.display()))
+            .arg(format!("{}/openai/v1/chat/completions", appliance.url()))
+            .output()
+            .expect("curl is installed");
+        let told = String::from_utf8_lossy(&curl.stderr);
+        assert_eq!(String::from_utf8_lossy(&curl.stdout), "413", "{version}: {told}");
+    }
+}
+
+#[test]
 fn forms_that_parsers_read_differently_reach_nobody() {
     let (appliance, token) = Appliance::stocked();
     let gate = appliance.gate();
