@@ -40,7 +40,7 @@ impl http_body::Body for Hollow {
             Self::None | Self::Ends | Self::Flood(0) => Poll::Ready(None),
             Self::Flood(left) => {
                 *left -= 1;
-                Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b' '; 64 * 1024])))))
+                Poll::Ready(Some(Ok(Frame::data(Bytes::from(vec![b' '; 64 * 1024])))))
             }
         }
     }
