@@ -5,8 +5,8 @@
 //! chain(n) = HMAC-SHA256(journal key, chain(n-1) ‖ line without its chain)
 //! ```
 //! One entry before a key is opened (`admit`), one when the call has ended (`close`); operators' acts, refusals, and
-//! what the vault itself does. Written by one thread, handed to the disk at most [`SYNC_EVERY`] later by another. What a call
-//! or an act waits for is written at once; what nobody waits for, at most [`NOTE_PATIENCE`] later.
+//! what the vault itself does. Written by one thread, handed to the disk at most [`SYNC_EVERY`] later by another. Whether
+//! or not anybody waits for it an entry is written at once, or in one go with those that came while others were being written.
 //!
 //! Invariant: an [`Admitted`] is made of a call whose entry was written, and in one place: no entry, no key.
 //! Invariant: a journal that cannot be written, or whose file was taken away, admits nothing.
