@@ -1,6 +1,7 @@
 //! Memory that serves call after call, wiped in between.
 //!
-//! Invariant: after `wipe` no byte of a call is left in a buffer, nor in the memory behind its end; the same on drop.
+//! Invariant: after `wipe` no byte of a call is left in a buffer, nor in the memory behind its end. On drop a `WipedVec` wipes
+//! itself; the memory of a `ReadBuffer` is wiped by the allocator alone, when its last part is freed.
 //! Invariant: a buffer that had to grow for a call is given back after it, to an allocator that wipes.
 //!
 //! Allocating a few buffers of some KiB for each call and giving them back cost a fifth of a call's time.
