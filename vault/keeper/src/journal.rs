@@ -5,8 +5,8 @@
 //! chain(n) = HMAC-SHA256(journal key, chain(n-1) ‖ line without its chain)
 //! ```
 //! One entry before a key is opened (`admit`), one when the call has ended (`close`); operators' acts, refusals, and
-//! what the vault itself does. Written by one thread, handed to the disk at most [`SYNC_EVERY`] later by another. What a call
-//! or an act waits for is written at once; what nobody waits for, at most [`NOTE_PATIENCE`] later.
+//! what the vault itself does. Written by one thread, handed to the disk at most [`SYNC_EVERY`] later by another. Whether
+//! or not anybody waits for it an entry is written at once, or in one go with those that came while others were being written.
 //!
 //! Invariant: an [`Admitted`] is made of a call whose entry was written, and in one place: no entry, no key.
 //! Invariant: a journal that cannot be written, or whose file was taken away, admits nothing.
@@ -34,9 +34,9 @@ use crate::keys::purpose;
 use entry::Entry;
 use lines::Lines;
 pub use lines::rfc3339;
-use waiting::{Audience, Group, Waiting, WaitingCall};
+use waiting::{Audience, Group, HandedOn, Waiting, WaitingCall};
 pub use writer::JournalError;
-use writer::Writer;
+use writer::{Outcome, Writer};
 
 /// The file within the journal's directory.
 pub const JOURNAL_FILE: &str = "journal.jsonl";
@@ -172,8 +172,8 @@ impl Journal {
             if self.waiting().closed {
                 return;
             }
-            let Some(group) = self.take_group() else { continue };
-            let written = self.write(group.lines, &tell).await;
+            let Some(group) = self.hand_on(&mut self.waiting()) else { continue };
+            let written = self.write(group.outcome, &tell).await;
             self.settle(group.audience, &written);
             while let Some(waiting) = self.take_settled(group.number) {
                 tell(waiting.answered(written.clone()));
@@ -181,10 +181,17 @@ impl Journal {
         }
     }
 
+    /// Hands what gathered to the writing thread, under the lock under which it is taken: whoever takes the next group, or ends the
+    /// thread, comes after it. Two locks are taken in this order only: this one, then the queue's.
+    fn hand_on(&self, waiting: &mut Waiting) -> Option<HandedOn> {
+        let Group { number, lines, audience } = waiting.take_group()?;
+        Some(HandedOn { number, audience, outcome: self.writer.submit(lines) })
+    }
+
     /// Waits until a group is written. The calls whose patience is over meanwhile are told so one by one, in whichever
     /// group they are.
-    async fn write(&self, lines: Lines, tell: &impl Fn(Answered)) -> Result<(), JournalError> {
-        let mut outcome = self.writer.submit(lines)?;
+    async fn write(&self, outcome: Outcome, tell: &impl Fn(Answered)) -> Result<(), JournalError> {
+        let mut outcome = outcome?;
         loop {
             match timeout_at(self.next_deadline().into(), &mut outcome).await {
                 Ok(Ok((lines, written))) => {
@@ -221,10 +228,9 @@ impl Journal {
 
     /// Takes no more entries, and returns when those that were taken are on the disk. Blocks.
     pub fn finish(&self) {
-        self.waiting().closed = true;
-        let last = self.take_group().map(|group| (self.writer.submit(group.lines), group.audience));
+        let last = self.close();
         self.writer.finish();
-        if let Some((outcome, audience)) = last {
+        if let Some(HandedOn { audience, outcome, .. }) = last {
             let written = outcome.and_then(|mut outcome| {
                 outcome.try_recv().map_or(Err(JournalError::Stopped), |(_, written)| written)
             });
@@ -233,14 +239,16 @@ impl Journal {
         self.news.notify_one();
     }
 
+    fn close(&self) -> Option<HandedOn> {
+        let mut waiting = self.waiting();
+        waiting.closed = true;
+        self.hand_on(&mut waiting)
+    }
+
     // The lock is held for one of these, never while somebody is told: who is told writes entries.
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take_group(&self) -> Option<Group> {
-        self.waiting().take_group()
     }
 
     fn take_settled(&self, group: u64) -> Option<WaitingCall> {

@@ -432,7 +432,8 @@ fn derive<F, T>(from: &Key<F>, salt: &[u8], info: &[&[u8]]) -> Result<Key<T>, De
 }
 
 /// A key of MACs that are made for every call, with its pads hashed once. On the heap, where it is wiped when it is freed
-/// like all that lies there; as secret as the key that it was made of.
+/// like all that lies there; as secret as the key that it was made of. It is made, and copied for each MAC, on the stack: what
+/// the stack keeps of it is not wiped.
 pub struct MacKey<P> {
     keyed: Box<Hmac<Sha256>>,
     purpose: PhantomData<fn() -> P>,

@@ -16,7 +16,8 @@ use zeroize::Zeroizing;
 
 use crate::keys::{Algorithm, FillRandom, KEY_BYTES};
 
-/// The seal, for as long as the vault is open. On the heap, where it is wiped when it is freed.
+/// The seal, for as long as the vault is open. On the heap, where it is wiped when it is freed; its round keys are worked out on
+/// the stack and moved there, and what the stack keeps of them is not wiped.
 pub enum MemorySeal {
     /// Where the CPU has AES instructions.
     Aes256Gcm(Box<Aes256Gcm>),

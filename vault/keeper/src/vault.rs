@@ -1,6 +1,7 @@
 //! The open vault: keys, tables, store and journal together, for as long as it is unsealed.
 //!
-//! Invariant: nothing of this type exists while the vault is sealed; dropping it wipes the keys.
+//! Invariant: nothing of this type exists while the vault is sealed; dropping it wipes the keys on the heap. What ciphers and
+//! MACs left of them on a stack is not wiped.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -321,18 +321,24 @@ mod tests {
         assert!(matches!(read, Message::Recall(Recall::Calls(calls)) if calls.len() == 1));
     }
 
+    // Red when the host, the name of TLS or the target is taken without a look.
     #[test]
     fn a_name_or_target_that_is_none_is_no_message() {
-        for (good, bad) in
-            [(&b"api.example.com"[..], &b"api..xample.com"[..]), (b"/v1/x", b"/v/.x")]
-        {
+        for (good, bad) in [
+            (&b"api.example.com"[..], &b"api..xample.com"[..]),
+            (b"tls.example.com", b"tls..xample.com"),
+            (b"/v1/x", b"/v//x"),
+            (b"/v1/x", b"/../x"),
+            (b"/v1/x", b"/v1#x"),
+            (b"/v1/x", b"/v1 x"),
+        ] {
             let message =
                 ToCourier::Errand { ticket: Ticket([9; 16]), errand: errand(destination()) };
             let mut body = body(&message);
             let at = memchr::memmem::find(&body, good).unwrap();
             body[at..at + good.len()].copy_from_slice(&bad[..good.len()]);
-            let ours = Reader::default().read(&body);
-            assert_eq!(ours.is_err(), decode::<ToCourier>(&body).is_err());
+            assert!(Reader::default().read(&body).is_err(), "{}", bad.escape_ascii());
+            assert!(decode::<ToCourier>(&body).is_err(), "{}", bad.escape_ascii());
         }
     }
 

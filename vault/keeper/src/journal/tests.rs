@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::TryLockError;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
 
 use strongroom_policy::claims::{Claims, Length};
 use strongroom_policy::decide::{Wish, decide};
@@ -65,11 +67,16 @@ fn permit() -> Permit {
     decide(wish, NOW).unwrap()
 }
 
-/// A journal whose disk is the receiver, and what its pump tells.
-fn played() -> (Arc<Journal>, Receiver<writer::Group>, Told) {
+/// A journal whose disk is the receiver.
+fn before_a_disk() -> (Arc<Journal>, Receiver<writer::Group>) {
     let (queue, disk) = sync_channel(2);
     let writer = Writer::before(queue);
-    let journal = Arc::new(Journal { writer, waiting: Mutex::default(), news: Notify::new() });
+    (Arc::new(Journal { writer, waiting: Mutex::default(), news: Notify::new() }), disk)
+}
+
+/// The same, and what its pump tells.
+fn played() -> (Arc<Journal>, Receiver<writer::Group>, Told) {
+    let (journal, disk) = before_a_disk();
     let told = Told::default();
     let telling = Rc::clone(&told);
     spawn_local(Arc::clone(&journal).pump(move |answered| {
@@ -181,4 +188,37 @@ fn a_call_that_was_forgotten_is_told_nothing_when_its_entry_is_written() {
         sleep(Duration::from_millis(50)).await;
         assert!(told.borrow().is_empty());
     });
+}
+
+// Red when a group is taken under one lock and handed on under the next: whoever finishes comes between, and it is lost.
+#[test]
+fn nothing_is_lost_when_the_journal_is_finished_while_a_group_is_handed_on() {
+    let (journal, disk) = before_a_disk();
+    journal.note(&Entry::Seal { reason: "test" }, NOW);
+    let held_up = journal.writer.hold_up();
+    let pumping = Arc::clone(&journal);
+    let pump = thread::spawn(move || run(pumping.pump(|_| {})));
+    let begun = Instant::now();
+    let mut seen_locked = 0;
+    while seen_locked < 50 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "nobody takes the group");
+        match journal.waiting.try_lock() {
+            Ok(waiting) => {
+                assert!(!waiting.lines.is_empty(), "what is taken is neither here nor handed on");
+                seen_locked = 0;
+            }
+            Err(TryLockError::WouldBlock) => seen_locked += 1,
+            Err(TryLockError::Poisoned(_)) => panic!("a thread ended badly"),
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    let finishing = Arc::clone(&journal);
+    let finish = thread::spawn(move || finishing.finish());
+    drop(held_up);
+    let last = disk.recv_timeout(ENTRY_PATIENCE).unwrap();
+    assert_eq!(last.lines.len(), 1);
+    answer(last, Ok(()));
+    finish.join().unwrap();
+    pump.join().unwrap();
+    journal.health().unwrap();
 }

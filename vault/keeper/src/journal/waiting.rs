@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::JournalError;
 use super::lines::Lines;
+use super::writer::Outcome;
 use crate::keeper::Asker;
 
 /// Hears what became of one entry.
@@ -48,6 +49,13 @@ pub(super) struct Group {
     pub(super) number: u64,
     pub(super) lines: Lines,
     pub(super) audience: Audience,
+}
+
+/// A group that the writing thread was given.
+pub(super) struct HandedOn {
+    pub(super) number: u64,
+    pub(super) audience: Audience,
+    pub(super) outcome: Outcome,
 }
 
 /// A call whose entry is not written yet.

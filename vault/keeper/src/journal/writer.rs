@@ -51,6 +51,9 @@ pub enum JournalError {
 /// What became of lines, and their buffer for the next ones.
 pub(super) type Written = (Lines, Result<(), JournalError>);
 
+/// Answers when lines are in the file; or why they never will be.
+pub(super) type Outcome = Result<oneshot::Receiver<Written>, JournalError>;
+
 /// Lines that are written at once, and answered at once.
 pub(super) struct Group {
     pub(super) lines: Lines,
@@ -155,8 +158,14 @@ impl Writer {
         }
     }
 
+    /// Holds up whoever hands lines to the thread, or ends it.
+    #[cfg(test)]
+    pub(super) fn hold_up(&self) -> std::sync::MutexGuard<'_, Option<SyncSender<Group>>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Hands lines to the thread; the receiver answers when they are in the file.
-    pub(super) fn submit(&self, lines: Lines) -> Result<oneshot::Receiver<Written>, JournalError> {
+    pub(super) fn submit(&self, lines: Lines) -> Outcome {
         self.health()?;
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(queue) = queue.as_ref() else { return Err(JournalError::Stopped) };

@@ -1,21 +1,26 @@
-//! A disk that stalls: a file system of the test's own that it freezes. Only root can.
+//! A disk that stalls: a file system of the test's own that it freezes. Only root can; as root a mount that fails fails the test.
 
 use std::fs::{File, create_dir_all};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use nix::unistd::Uid;
+
 /// A mounted file system; thawed and unmounted when dropped.
 pub(crate) struct Disk(PathBuf);
 
 impl Disk {
-    /// An ext4 in a file of `place`, mounted at `below` it; `None` when that cannot be.
+    /// An ext4 in a file of `place`, mounted at `below` it; `None` for who is not root.
     pub(crate) fn mount(place: &Path, below: &str) -> Option<Self> {
+        if !Uid::effective().is_root() {
+            return None;
+        }
         let (image, at) = (place.join("disk.img"), place.join(below));
         create_dir_all(&at).unwrap();
         File::create(&image).unwrap().set_len(24 * 1024 * 1024).unwrap();
-        let made = run(Command::new("mkfs.ext4").arg("-q").arg(&image))
-            && run(Command::new("mount").args(["-t", "ext4", "-o", "loop"]).arg(&image).arg(&at));
-        made.then_some(Self(at))
+        assert!(run(Command::new("mkfs.ext4").arg("-q").arg(&image)));
+        assert!(run(Command::new("mount").args(["-t", "ext4", "-o", "loop"]).arg(&image).arg(&at)));
+        Some(Self(at))
     }
 
     pub(crate) fn freeze(&self) {

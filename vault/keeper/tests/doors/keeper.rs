@@ -34,7 +34,7 @@ impl Keeper {
         Self::start_in(tempfile::tempdir().unwrap(), None)
     }
 
-    /// With its journal on a file system of its own, when there can be one.
+    /// With its journal on a file system of its own; `None` for who is not root.
     pub(crate) fn start_on_a_disk() -> Option<Self> {
         let place = tempfile::tempdir().unwrap();
         let disk = Disk::mount(place.path(), "data/journal")?;
