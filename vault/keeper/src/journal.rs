@@ -31,6 +31,7 @@ use tokio::time::{timeout, timeout_at};
 use crate::keeper::Asker;
 use crate::keys::MacKey;
 use crate::keys::purpose;
+use crate::tickets::MAX_CALLS;
 use entry::Entry;
 use lines::Lines;
 pub use lines::rfc3339;
@@ -45,8 +46,12 @@ pub const SYNC_EVERY: Duration = Duration::from_millis(200);
 /// How long a call waits for its entry before it is refused.
 pub const ENTRY_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Most lines that wait for the group before them: more than all calls that can be under way.
+/// Most lines that wait for the group before them.
 const MAX_WAITING: usize = 16 * 1024;
+/// From so many on no call is admitted, and of refusals only a number is recorded: there is room for the end of each call that
+/// is under way, and for what operators do.
+const PRESSED: usize = MAX_WAITING / 2;
+const _: () = assert!(MAX_WAITING - PRESSED >= 2 * MAX_CALLS);
 
 /// The open journal. Entries gather while the group before them is being written.
 pub struct Journal {
@@ -93,14 +98,14 @@ impl Journal {
     /// [`Admitted`]; or that it was not within [`ENTRY_PATIENCE`].
     ///
     /// # Errors
-    /// When no entry can be written; nobody is told anything then.
+    /// When no entry can be written, or too many wait; nobody is told anything then.
     pub fn admit(
         &self,
         (permit, call): (Permit, CallId),
         asker: Asker,
         now: Moment,
     ) -> Result<(), JournalError> {
-        let mut waiting = self.gather(&Entry::admit(call, &permit), now)?;
+        let mut waiting = self.gather(&Entry::admit(call, &permit), now, PRESSED)?;
         let begun = Instant::now();
         let deadline = begun.checked_add(ENTRY_PATIENCE).unwrap_or(begun);
         waiting.add_call((permit, call), asker, deadline);
@@ -113,7 +118,7 @@ impl Journal {
     /// When it is not written within [`ENTRY_PATIENCE`].
     pub async fn record(&self, entry: &Entry<'_>, now: Moment) -> Result<(), JournalError> {
         let (written, wait) = oneshot::channel();
-        self.gather(entry, now)?.audience.waiters.push(written);
+        self.gather(entry, now, MAX_WAITING)?.audience.waiters.push(written);
         match timeout(ENTRY_PATIENCE, wait).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(JournalError::Stopped),
@@ -134,7 +139,7 @@ impl Journal {
 
     /// Writes an entry that nobody waits for; if it cannot be written the journal admits nothing more.
     pub fn note(&self, entry: &Entry<'_>, now: Moment) {
-        match self.gather(entry, now) {
+        match self.gather(entry, now, MAX_WAITING) {
             Ok(mut waiting) => waiting.audience.unwatched = true,
             Err(error) => {
                 tracing::error!(%error, "a journal entry is lost; nothing more is admitted");
@@ -143,18 +148,19 @@ impl Journal {
         }
     }
 
-    /// Adds an entry to the next group; the caller says who hears of it.
+    /// Adds an entry to the next group when less than `most` are in it; the caller says who hears of it.
     fn gather(
         &self,
         entry: &Entry<'_>,
         now: Moment,
+        most: usize,
     ) -> Result<MutexGuard<'_, Waiting>, JournalError> {
         self.writer.health()?;
         let mut waiting = self.waiting();
         if waiting.closed {
             return Err(JournalError::Stopped);
         }
-        if waiting.lines.len() >= MAX_WAITING {
+        if waiting.lines.len() >= most {
             return Err(JournalError::Full);
         }
         waiting.lines.push(entry, now)?;
@@ -270,7 +276,7 @@ impl Journal {
 
     /// Whether so much waits that only what must be recorded should be.
     pub fn is_pressed(&self) -> bool {
-        self.waiting().lines.len() > MAX_WAITING / 2
+        self.waiting().lines.len() >= PRESSED
     }
 
     /// How many entries there are.

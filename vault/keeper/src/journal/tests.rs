@@ -10,6 +10,7 @@ use strongroom_policy::claims::{Claims, Length};
 use strongroom_policy::decide::{Wish, decide};
 use strongroom_policy::id::{CredentialId, TenantId, TokenId, UserId};
 use strongroom_policy::provider::builtin::definitions;
+use strongroom_policy::refusal::Refusal;
 use strongroom_policy::route::Method;
 use strongroom_policy::rules::{
     Choice, CredentialFacts, CredentialRules, Home, Standing, Subject, TokenScope,
@@ -22,6 +23,7 @@ use super::*;
 use crate::keeper::GatewayId;
 
 const NOW: Moment = Moment::from_unix_millis(1_000_000);
+const SLOW: Refusal = Refusal::JournalUnavailable;
 const USER: UserId = UserId::from_random([1; 16]);
 
 /// What was told: the question's number, and the outcome without its proof.
@@ -171,6 +173,30 @@ fn the_loss_of_an_entry_that_nobody_waits_for_ends_admitting() {
         sleep(Duration::from_millis(50)).await;
         assert!(matches!(admit(&journal, 1), Err(JournalError::Broken(_))));
         assert!(told.borrow().is_empty(), "who is refused at once is not told again");
+    });
+}
+
+// Red when calls are admitted for as long as there is room: the end of one then finds none, and the journal is out of order.
+#[test]
+fn a_disk_that_stalls_for_long_ends_admitting_while_there_is_room_for_the_end_of_each_call() {
+    run(async {
+        let (journal, disk, told) = played();
+        admit(&journal, 1).unwrap();
+        let stalled = group(&disk).await;
+        let end = || journal.note(&Entry::unmade(CallId::from_random([9; 16]), SLOW), NOW);
+        (1..PRESSED).for_each(|_| end());
+        admit(&journal, 2).unwrap();
+        assert_eq!(admit(&journal, 3), Err(JournalError::Full));
+        (0..MAX_CALLS).for_each(|_| end());
+        journal.health().unwrap();
+        answer(stalled, Ok(()));
+        let waited = group(&disk).await;
+        assert_eq!(waited.lines.len(), PRESSED + MAX_CALLS);
+        answer(waited, Ok(()));
+        admit(&journal, 4).unwrap();
+        answer(group(&disk).await, Ok(()));
+        sleep(Duration::from_millis(50)).await;
+        assert_eq!(told.borrow().last(), Some(&(4, Ok(()))));
     });
 }
 
