@@ -1,4 +1,4 @@
-//! Reads a request body as far as its claims need: JSON whole, forms up to their first file, other bytes not at all.
+//! Reads a request body as far as its claims need: JSON and forms whole, uploads up to their file, other bytes not at all.
 //!
 //! Invariant: the original bytes are what travels; only a copy is parsed.
 //! Invariant: beyond [`STRANGER_BYTES`] nothing is read before the keeper has identified the caller.
@@ -27,11 +27,11 @@ use crate::upload::{BODY_IDLE, Source, is_slow};
 
 /// How long a body of unknown length may take to turn out empty, on a path that takes none.
 const EMPTY_WAIT: Duration = Duration::from_secs(1);
-/// Largest JSON body.
-const MAX_JSON_BYTES: u64 = 32 * 1024 * 1024;
+/// Largest JSON body, and largest form that is read whole.
+const MAX_HELD_BYTES: u64 = 32 * 1024 * 1024;
 /// Most that is read of a caller whom the keeper has not identified.
 const STRANGER_BYTES: u64 = 64 * 1024;
-/// Within so many bytes a form must say its model.
+/// Within so many bytes a form that is not held must come to its file.
 const MAX_FORM_OPENING_BYTES: usize = 64 * 1024;
 /// Room for the opening of a body that streams: what is read until the claims are settled, and one read more.
 const OPENING_ROOM_BYTES: u64 = 320 * 1024;
@@ -130,15 +130,15 @@ impl<'a> Pull<'a> {
 
     async fn json(&mut self) -> Result<Read, Refused> {
         check_json_type(self.reading.content_type).map_err(|error| refused(&error))?;
-        if self.reading.announced.is_some_and(|length| length > MAX_JSON_BYTES) {
+        if self.reading.announced.is_some_and(|length| length > MAX_HELD_BYTES) {
             return Err(Refused::plain(Refusal::BodyTooLarge));
         }
-        self.make_room(MAX_JSON_BYTES).await?;
+        self.make_room(MAX_HELD_BYTES).await?;
         let reading = &mut self.reading;
         let mut scanner =
             json::Scanner::new(reading.dialect, reading.target, reading.path_model.take());
         while let Some(piece) = self.piece().await? {
-            if self.received > MAX_JSON_BYTES {
+            if self.received > MAX_HELD_BYTES {
                 return Err(Refused::plain(Refusal::BodyTooLarge));
             }
             for part in piece.chunks(SCAN_BYTES) {
@@ -153,22 +153,27 @@ impl<'a> Pull<'a> {
         Ok(Read { claims, length: Length::Known(self.received), source: self.source(false) })
     }
 
+    /// A form is read whole, as JSON is, since the SDKs put `model` before a file or after it. One that only uploads a file, or
+    /// is too large to hold, goes on from its first file; the courier refuses it when a later part changes what it claims.
     async fn form(&mut self) -> Result<Read, Refused> {
         let boundary = boundary_of(self.reading.content_type).map_err(|error| refused(&error))?;
-        self.make_room(OPENING_ROOM_BYTES).await?;
+        let fits = self.reading.announced.is_none_or(|length| length <= MAX_HELD_BYTES);
+        let held = fits && !uploads(self.reading.target);
+        self.make_room(if held { MAX_HELD_BYTES } else { OPENING_ROOM_BYTES }).await?;
         let mut scanner = multipart::Scanner::new(&boundary);
         while let Some(piece) = self.piece().await? {
             scanner.feed(&piece).map_err(|error| refused(&error))?;
-            self.kept.push(piece, None);
-            if self.kept.len() <= ONE_WRITE_BYTES && self.is_small() {
+            self.kept.push(piece, self.reading.announced.filter(|_| held));
+            let small = self.kept.len() <= ONE_WRITE_BYTES && self.is_small();
+            if small || (held && self.received <= MAX_HELD_BYTES) {
                 continue;
             }
-            if let Some(claims) = scanner.settled() {
+            if let Some(claims) = scanner.at_file() {
                 let claims = claims.clone();
                 return Ok(Read { claims, length: self.length(), source: self.source(true) });
             }
             if self.kept.len() > MAX_FORM_OPENING_BYTES {
-                let about = "the parts that decide must come within the first 64 KiB";
+                let about = "a form this large must name its parts within the first 64 KiB";
                 return Err(plain(Refusal::BodyInvalid, about));
             }
         }
@@ -225,7 +230,7 @@ impl<'a> Pull<'a> {
         }
         if self.received > STRANGER_BYTES && self.reading.announced.is_none() {
             self.identify().await?;
-            self.grow(self.received.next_power_of_two().min(MAX_JSON_BYTES)).await?;
+            self.grow(self.received.next_power_of_two().min(MAX_HELD_BYTES)).await?;
         }
         Ok(Some(data))
     }
@@ -283,6 +288,11 @@ impl Kept {
         let one = std::mem::take(&mut self.one);
         if one.is_empty() { std::mem::take(&mut self.many).freeze() } else { one }
     }
+}
+
+/// Paths that take a file to keep it, of any size and for no model.
+fn uploads(target: &Target) -> bool {
+    target.segments().any(|segment| matches!(segment, "files" | "uploads"))
 }
 
 fn refused(error: &BodyError) -> Refused {

@@ -61,7 +61,7 @@ pub enum BodyKind {
     Empty,
     /// One JSON value, read for claims.
     Json,
-    /// Canonical multipart, whose `model` part comes before any file.
+    /// Canonical multipart, read for claims.
     Multipart,
     /// Bytes that nobody here reads (upload parts).
     Opaque,

@@ -89,6 +89,11 @@ await check("file", async () => {
   const file = await client.files.create({ file: new File(["hello"], "a.txt"), purpose: "user_data" });
   return same(await (await client.files.content(file.id)).text(), "hello");
 });
+await check("transcription, file first", async () => {
+  const file = new File([new Uint8Array(300_000)], "a.wav");
+  return (await openai(token).audio.transcriptions.create({ file, model: "whisper-1" })).text;
+});
+await check("transcription, file first, denied", () => raises(() => openai(narrow).audio.transcriptions.create({ file: new File([new Uint8Array(300_000)], "a.wav"), model: "whisper-1" }), (error) => error.status === 403 && error.code === "SR-POLICY-002"));
 await check("model denied, not retried", async () => {
   const begun = performance.now();
   const told = await raises(() => openai(narrow).chat.completions.create({ model: "another", messages: user("x") }), (error) => error.status === 403 && error.code === "SR-POLICY-002");

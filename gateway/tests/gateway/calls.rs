@@ -101,33 +101,58 @@ async fn chunked_json_is_known_to_its_last_byte() {
     assert_eq!(call.length, Length::Known(u64::try_from(body.len()).unwrap()));
 }
 
+/// A form of these parts, and its request.
+fn form(path: &str, parts: &[(&str, &str, &str)]) -> (String, String) {
+    let mut body = String::new();
+    for (name, more, value) in parts {
+        let disposition = format!("Content-Disposition: form-data; name=\"{name}\"{more}");
+        for text in ["--b\r\n", &disposition, "\r\n\r\n", value, "\r\n"] {
+            body.push_str(text);
+        }
+    }
+    body.push_str("--b--\r\n");
+    let (token, length) = (token(), body.len());
+    let request = format!(
+        "POST /openai/v1/{path} HTTP/1.1\r\nhost: localhost\r\nx-api-key: {token}\r\n\
+         content-type: multipart/form-data; boundary=b\r\ncontent-length: {length}\r\n\
+         connection: close\r\n\r\n{body}"
+    );
+    (request, body)
+}
+
 #[tokio::test]
-async fn a_form_streams_behind_its_model() {
+async fn a_form_names_its_model_before_its_file_or_after_it() {
     let mut stage = Stage::set(1).await;
-    let token = token();
-    let part = |name: &str, more: &str, value: &str| {
-        format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"{more}\r\n\r\n{value}\r\n")
-    };
-    let file = "y".repeat(400_000);
-    let body = [
-        part("model", "", "whisper-1"),
-        part("file", "; filename=\"a.wav\"", &file),
-        "--b--\r\n".to_owned(),
-    ]
-    .concat();
-    let length = body.len();
-    let answer = stage
-        .send(&format!(
-            "POST /openai/v1/audio/transcriptions HTTP/1.1\r\nhost: localhost\r\nx-api-key: {token}\r\n\
-             content-type: multipart/form-data; boundary=b\r\ncontent-length: {length}\r\n\
-             connection: close\r\n\r\n{body}"
-        ))
-        .await;
+    let large = "y".repeat(400_000);
+    let model = ("model", "", "whisper-1");
+    let file = ("file", "; filename=\"a.wav\"", large.as_str());
+    for parts in [[model, file], [file, model]] {
+        let (request, body) = form("audio/transcriptions", &parts);
+        let answer = stage.send(&request).await;
+        assert!(answer.ends_with(&body), "{}", &answer[..300.min(answer.len())]);
+        assert!(matches!(stage.next().await, Seen::Identify));
+        let Seen::Call(call) = stage.next().await else { panic!("no call") };
+        assert_eq!(call.claims.model.unwrap().as_ref() as &str, "whisper-1");
+        assert_eq!(call.length, Length::Known(u64::try_from(body.len()).unwrap()));
+        while !matches!(stage.next().await, Seen::BodyEnd) {}
+        stage.lanes_come_back(1).await;
+    }
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_from_its_file_without_being_held() {
+    let mut stage = Stage::set(1).await;
+    let large = "y".repeat(400_000);
+    let parts = [("purpose", "", "batch"), ("file", "; filename=\"a.jsonl\"", large.as_str())];
+    let (request, body) = form("files", &parts);
+    let (opening, rest) = request.split_at(request.len() - 100_000);
+    let mut stream = stage.dial().await;
+    stream.write_all(opening.as_bytes()).await.unwrap();
+    // The courier has the beginning before the end has come.
+    while !matches!(stage.next().await, Seen::Body) {}
+    stream.write_all(rest.as_bytes()).await.unwrap();
+    let (answer, _) = crate::stage::read_to_close(&mut stream).await;
     assert!(answer.ends_with(&body), "{}", &answer[..300.min(answer.len())]);
-    assert!(matches!(stage.next().await, Seen::Identify));
-    let Seen::Call(call) = stage.next().await else { panic!("no call") };
-    assert_eq!(call.claims.model.unwrap().as_ref() as &str, "whisper-1");
-    assert_eq!(call.length, Length::Known(u64::try_from(length).unwrap()));
     stage.lanes_come_back(1).await;
 }
 

@@ -153,9 +153,9 @@ pub enum FormFlaw {
          one 'Content-Type'"
     )]
     Header,
-    /// A part that decides what is allowed, sent as a file or after one.
-    #[error("'{0}' must be a plain part that comes before any file")]
-    LatePart(&'static str),
+    /// A part that decides what is allowed, sent as a file or with a type.
+    #[error("'{0}' must be a plain part")]
+    NotPlain(&'static str),
     /// A part that decides what is allowed, too long or not text.
     #[error("the value of '{0}' is not valid")]
     PartValue(&'static str),

@@ -171,7 +171,7 @@ fn forms_that_parsers_read_differently_reach_nobody() {
     };
     let form = "multipart/form-data; boundary=b";
     for body in [
-        format!("{file}{model}{end}"),
+        format!("{file}{model}{model}{end}"),
         format!("{model}{model}{file}{end}"),
         format!("{model}{}{file}{end}", model.replace("\"model\"", "\"Model\"")),
         format!("{}{file}{end}", model.replace("\"model\"", "\"model\"; filename=\"x\"")),
@@ -195,9 +195,12 @@ fn forms_that_parsers_read_differently_reach_nobody() {
     assert_eq!(appliance.providers().counts().requests, 0, "{:#?}", appliance.providers().seen());
     let answer = send(form, &format!("{model}{file}{end}")).is(200);
     assert!(answer.json()["text"].is_string(), "{}", answer.text());
-    // A model rule holds in forms, too.
+    send(form, &format!("{file}{model}{end}")).is(200);
+    // A model rule holds in forms, too, wherever the model stands.
     let narrow = appliance.token("narrow", &["--models", "gpt-*"]);
-    let request = Request::new("POST", "/openai/v1/audio/transcriptions").bearer(&narrow);
-    let request = request.body(form, format!("{model}{file}{end}").as_bytes());
-    gate.call(&request).refused(403, "SR-POLICY-002");
+    let large = file.replace("abc", &"y".repeat(300_000));
+    for body in [format!("{model}{file}{end}"), format!("{large}{model}{end}")] {
+        let request = Request::new("POST", "/openai/v1/audio/transcriptions").bearer(&narrow);
+        gate.call(&request.body(form, body.as_bytes())).refused(403, "SR-POLICY-002");
+    }
 }

@@ -290,15 +290,16 @@ fn a_form_is_read_however_it_is_cut() {
     }
     assert_eq!(form(&format!("{FILE}{END}")), Ok(Claims::of_no_body(None)));
     assert_eq!(form(&format!("{MODEL}----ab--abc--")), Ok(claims_of("whisper-1")));
+    assert_eq!(form(&format!("{FILE}{STREAM}{MODEL}{END}")), Ok(expected));
 }
 
 #[test]
-fn the_claims_of_a_form_are_settled_when_a_file_begins() {
+fn the_claims_so_far_are_told_from_the_first_file_on() {
     let mut scanner = multipart::Scanner::new(&boundary());
     scanner.feed(MODEL.replace('\n', "\r\n").as_bytes()).unwrap();
-    assert_eq!(scanner.settled(), None);
+    assert_eq!(scanner.at_file(), None);
     scanner.feed(FILE.replace('\n', "\r\n").as_bytes()).unwrap();
-    assert_eq!(scanner.settled(), Some(&claims_of("whisper-1")));
+    assert_eq!(scanner.at_file(), Some(&claims_of("whisper-1")));
 }
 
 #[test]
@@ -310,9 +311,9 @@ fn forms_that_parsers_read_differently_are_refused() {
     let folded = MODEL.replace("\"model\"", "\"Model\"");
     let twice = STREAM.replace("true", "TRUE");
     for (bad, says) in [
-        (format!("{FILE}{MODEL}{END}"), "before any file"),
-        (format!("{upload}{END}"), "before any file"),
-        (format!("{typed}{END}"), "before any file"),
+        (format!("{FILE}{MODEL}{FILE}{MODEL}{END}"), "given twice"),
+        (format!("{upload}{END}"), "must be a plain part"),
+        (format!("{FILE}{typed}{END}"), "must be a plain part"),
         (format!("{MODEL}{MODEL}{END}"), "given twice"),
         (format!("{MODEL}{folded}{END}"), "must be spelled"),
         (format!("{long}{END}"), "not valid"),

@@ -3,8 +3,8 @@
 //! Canonical form only (RFC 7578): CRLF everywhere, nothing before the first boundary or after the last but one CRLF,
 //! and the boundary's text nowhere but on its own line, so that a parser that also takes a bare LF sees the same parts.
 //!
-//! Invariant: parts that decide (`model`, `stream`, `n`) come once each and before any file, so the claims are settled
-//! when the first file begins.
+//! Invariant: parts that decide (`model`, `stream`, `n`) come once each, as plain text. The SDKs put them before a file or
+//! after it: the claims are whole at the form's end, and whoever goes on before must compare again there.
 //! Invariant: after an error every later call gives the same error.
 //! Distrusts: every byte of the body.
 
@@ -87,8 +87,8 @@ impl Scanner {
         self.failed.clone().map_or(Ok(()), Err)
     }
 
-    /// The claims, once no later part can change them: from the first file on, or from the end.
-    pub fn settled(&self) -> Option<&Claims> {
+    /// The claims so far, from the first file on: for readers who cannot hold the file. A part behind it may still change them.
+    pub fn at_file(&self) -> Option<&Claims> {
         let ended = matches!(self.state, State::Last | State::LastLine | State::End);
         let settled = ended || self.files == Files::Begun;
         (settled && self.failed.is_none()).then_some(&self.claims)
@@ -163,9 +163,8 @@ impl Scanner {
         if self.seen & bit != 0 {
             return Err(BodyError::Twice(Shown::of(&head.name)));
         }
-        let late = self.files == Files::Begun || head.carries != Carries::Text;
-        if role != Role::Free && late {
-            return Err(BodyError::Form(FormFlaw::LatePart(role.name())));
+        if role != Role::Free && head.carries != Carries::Text {
+            return Err(BodyError::Form(FormFlaw::NotPlain(role.name())));
         }
         self.seen |= bit;
         self.role = role;
