@@ -249,7 +249,7 @@ impl Refusal {
                 "SR-CREDENTIAL-003",
                 403,
                 Never,
-                "this key's time is over; an operator renews it with 'strongroom credential rotate'",
+                "this key's time is over; an operator sets a new one with 'strongroom credential rules NAME --expires …', naming its other rules again",
             ),
             Self::StatefulDenied => row(
                 "SR-POLICY-001",

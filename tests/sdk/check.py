@@ -11,6 +11,7 @@ import time
 import traceback
 
 import anthropic
+import curl_cffi
 import httpx
 import openai
 from google import genai
@@ -229,6 +230,13 @@ def geminis():
     check("gemini upload", files)
 
 
+def boringssl():
+    """Claude Code's TLS library: it is pickier about authorities than OpenSSL is."""
+    answer = curl_cffi.get(f"{URL}/openai/v1/models", headers={"authorization": f"Bearer {TOKEN}"}, verify=os.environ["SSL_CERT_FILE"])
+    return same(answer.status_code, 200)
+
+
+check("BoringSSL takes the certificate", boringssl)
 base = f"{URL}/openai/v1"
 chats("openai", openai.OpenAI(api_key=TOKEN, base_url=base, max_retries=0))
 chats("xai", openai.OpenAI(api_key=TOKEN, base_url=f"{URL}/xai/v1", max_retries=0))

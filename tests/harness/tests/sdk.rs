@@ -33,6 +33,37 @@ fn the_javascript_sdks_work_unchanged() {
     run(command.arg(script("check.mjs")), 2);
 }
 
+#[test]
+fn the_printed_examples_work_as_they_stand() {
+    let (Some(python), Some(node)) = (named("SR_PYTHON"), named("SR_NODE")) else { return };
+    let (appliance, _) = Appliance::stocked();
+    let example = |name: &str| appliance.data().join("examples").join(name);
+    // The Node example looks for its SDK where it is run.
+    let modules = std::env::var_os("SR_MODULES").map_or_else(|| ".".into(), PathBuf::from);
+    for (program, name, hint) in
+        [(&python, "call.py", "pip install openai"), (&node, "call.mjs", "npm install openai")]
+    {
+        let told = output(Command::new(program).arg(example(name)).current_dir(&modules));
+        assert_eq!(told, (true, "Say hello in five words.\n".to_owned(), String::new()), "{name}");
+        // `-S`: without installed packages.
+        let bare: &[&str] = if name == "call.py" { &["-S"] } else { &[] };
+        let mut without = Command::new(program);
+        without.args(bare).arg(example(name)).current_dir(appliance.scratch());
+        let (success, _, errors) = output(&mut without);
+        let lines = errors.lines().count();
+        assert!(!success && lines == 1 && errors.contains(hint), "{name}: {errors}");
+    }
+}
+
+/// Whether it succeeded, and its words, with nothing of ours in its environment.
+fn output(command: &mut Command) -> (bool, String, String) {
+    let names = ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "PYTHONPATH", "NODE_PATH"];
+    names.iter().fold(&mut *command, |command, name| command.env_remove(name));
+    let ran = command.stdin(Stdio::null()).output().expect("the example runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (ran.status.success(), text(&ran.stdout), text(&ran.stderr))
+}
+
 fn named(variable: &str) -> Option<PathBuf> {
     let found = std::env::var_os(variable).map(PathBuf::from);
     if found.is_none() {

@@ -1,15 +1,14 @@
 //! The local certificate authority: made, used once, and forgotten.
 //!
-//! Invariant: the authority vouches only for the names in the settings (RFC 5280, 4.2.1.10), and its
+//! Invariant: the authority vouches for no host name but those in the settings (RFC 5280, 4.2.1.10), and its
 //! key is never written: whoever takes this machine cannot sign another certificate with it.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    NameConstraints, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, SanType,
 };
 use strongroom_policy::name::HostName;
 use time::{Duration, OffsetDateTime};
@@ -42,7 +41,7 @@ pub(crate) enum Issued {
     Kept,
     /// There were none.
     First,
-    /// Users must trust a new authority: the old one ended, or the names changed.
+    /// Users must trust a new authority: the old one ended, or the names or the form changed.
     Again,
 }
 
@@ -52,6 +51,8 @@ const LIFE: Duration = Duration::days(397);
 pub(crate) const RENEW_BEFORE: Duration = Duration::days(30);
 /// Clocks of clients may be late.
 const BACKDATED: Duration = Duration::hours(1);
+/// What the certificates look like; the first line of the file with their names. Another form is issued anew.
+const FORM: &str = "form 2: host names are constrained, addresses are not";
 const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Where certificates are, or would be.
@@ -88,7 +89,7 @@ pub(crate) fn provide(
     files::directory(&tls, 0o755)?;
     let names_file = tls.join("names");
     let names: Vec<_> = settings.names.iter().map(ToString::to_string).collect();
-    let names = names.join("\n");
+    let names = format!("{FORM}\n{}", names.join("\n"));
     let named = files::read(&names_file)?;
     let end = files::read(&certificates.cert)?.and_then(|pem| certificate::end_of(pem.as_bytes()));
     let good = end.is_some_and(|end| end > (now + RENEW_BEFORE).unix_timestamp())
@@ -148,23 +149,16 @@ fn authority_params(names: &[HostName], dates: Dates) -> CertificateParams {
     params
 }
 
-/// A kind of name without any permitted subtree would be unconstrained, so each has at least one.
+/// Host names alone. `BoringSSL` (Claude Code's Bun, Chrome's network code, curl-impersonate) compares no addresses: it
+/// refuses a leaf with one below an authority that constrains any. The key that could sign for a foreign address is
+/// dropped with the issue, so the constraint is a second wall, and not worth a client.
 fn permitted(names: &[HostName]) -> Vec<GeneralSubtree> {
-    let subtree = |name: &HostName| match name.as_ref().parse::<IpAddr>() {
-        Ok(ip) => {
-            let bits = if ip.is_ipv4() { 32 } else { 128 };
-            GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(ip, bits))
-        }
-        Err(_) => GeneralSubtree::DnsName(name.to_string()),
-    };
-    let mut subtrees: Vec<GeneralSubtree> = names.iter().map(subtree).collect();
-    if !subtrees.iter().any(|each| matches!(each, GeneralSubtree::DnsName(_))) {
-        // RFC 6761, 6.4: nobody has this name.
+    let hosts = names.iter().filter(|name| name.as_ref().parse::<IpAddr>().is_err());
+    let mut subtrees: Vec<_> =
+        hosts.map(|name| GeneralSubtree::DnsName(name.to_string())).collect();
+    if subtrees.is_empty() {
+        // Without a subtree all names were permitted. RFC 6761, 6.4: nobody has this one.
         subtrees.push(GeneralSubtree::DnsName("invalid".to_owned()));
-    }
-    if !subtrees.iter().any(|each| matches!(each, GeneralSubtree::IpAddress(_))) {
-        let nowhere = IpAddr::from([127, 0, 0, 1]);
-        subtrees.push(GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(nowhere, 32)));
     }
     subtrees
 }

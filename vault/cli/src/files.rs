@@ -57,8 +57,16 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32, owner: Option<Owner>
         give(&draft, owner)?;
     }
     fs::rename(&draft, path).map_err(failed)?;
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)
+    File::open(parent(path)).and_then(|parent| parent.sync_all()).map_err(failed)
+}
+
+/// The directory that holds a file; a bare name lies in the current one.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => Path::new("/"),
+    }
 }
 
 /// Gives a path to a user and a group, without following a link.
@@ -87,7 +95,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    use super::{create, directory, replace};
+    use super::{create, directory, parent, replace};
 
     #[test]
     fn a_file_that_exists_is_not_overwritten_by_create() {
@@ -107,6 +115,19 @@ mod tests {
         replace(&path, b"two", 0o600, None).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_bare_name_lies_in_the_current_directory() {
+        for (path, expected) in [("token", "."), ("a/token", "a"), ("/token", "/"), ("/", "/")] {
+            assert_eq!(parent(path.as_ref()).to_str(), Some(expected));
+        }
+        // Each test process has a name of its own here; it is gone again below.
+        let name = format!("bare-name-{}", std::process::id());
+        let replaced = replace(name.as_ref(), b"one", 0o600, None);
+        let read = fs::read(&name);
+        fs::remove_file(&name).unwrap();
+        assert_eq!((replaced, read.unwrap()), (Ok(()), b"one".to_vec()));
     }
 
     #[test]

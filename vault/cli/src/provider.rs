@@ -2,6 +2,8 @@
 //!
 //! Invariant: a new provider has no path that the operator did not name.
 
+mod left_behind;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -113,10 +115,19 @@ fn add(arguments: AddArguments, desk: &Desk) -> Outcome {
     let definition = define(arguments)?;
     let place = deposit::describe(&definition.destination);
     let paths = definition.paths.len();
-    let name = definition.name.to_string();
-    desk.link()?.tell(&Request::ProviderPut(Box::new(definition)))?;
+    let (name, new) = (definition.name.clone(), definition.destination.clone());
+    let mut link = desk.link()?;
+    let old = left_behind::before(&mut link, &name)?;
+    link.tell(&Request::ProviderPut(Box::new(definition)))?;
+    let left = match old {
+        Some(old) => left_behind::find(&mut link, &name, &old, &new)?,
+        None => Vec::new(),
+    };
+    let ids: Vec<_> = left.iter().map(|row| row.id.to_string()).collect();
     match desk.form {
-        Form::Json => out::object(json!({"provider": name, "paths": paths})),
+        Form::Json => {
+            out::object(json!({"provider": name, "paths": paths, "old_destination": ids}));
+        }
         Form::Text => {
             out::say(&format!("{name} is reached at /p/{name} and goes to {place}"));
             match paths {
@@ -125,6 +136,7 @@ fn add(arguments: AddArguments, desk: &Desk) -> Outcome {
             }
         }
     }
+    left_behind::warn(&left);
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Invariant: the child holds standard streams and the listed descriptors, and nothing else.
 //! Invariant: the child is killed when the thread that started it ends.
+//! Invariant: the child has no terminal: what is typed there, Control-C above all, reaches the supervisor alone.
 #![expect(unsafe_code, reason = "code between fork and exec must keep to what is safe there")]
 
 use std::fs::File;
@@ -15,7 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::SigSet;
-use nix::unistd::{Gid, Pid, Uid};
+use nix::unistd::{Gid, Pid, Uid, setsid};
 
 use crate::process::{become_user, die_with_parent};
 
@@ -96,6 +97,7 @@ impl Child<'_> {
                 place(fd.as_raw_fd(), number)?;
             }
             close_on_exec_from(end)?;
+            setsid()?;
             if network == Network::None {
                 unshare(CloneFlags::CLONE_NEWNET)?;
             }

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgid};
 use serde_json::Value;
 
 use super::{Appliance, PASSPHRASE, Vault};
@@ -108,6 +108,21 @@ impl Appliance {
             if within(STOP_PATIENCE, || (!processes::runs(pid)).then_some(())).is_none() {
                 processes::signal(pid, Signal::SIGKILL);
             }
+        }
+    }
+
+    /// Control-C: the terminal sends it to the supervisor and to whoever shares its process group.
+    ///
+    /// # Panics
+    /// When nothing runs.
+    pub fn control_c(&self) {
+        let id = self.supervisor.as_ref().expect("it runs").id();
+        let own = Pid::from_raw(i32::try_from(id).unwrap_or(i32::MAX));
+        let group = getpgid(Some(own)).expect("it runs");
+        let children = processes::descendants(id).into_iter().map(|(pid, _)| pid);
+        // All of the group at once, but for the test, which is in it too.
+        for pid in children.chain([own]).filter(|pid| getpgid(Some(*pid)) == Ok(group)) {
+            processes::signal(pid, Signal::SIGINT);
         }
     }
 

@@ -87,6 +87,37 @@ fn lum_03_an_operator_defined_provider_works_and_starts_without_a_path() {
 }
 
 #[test]
+fn lum_03_a_replaced_provider_says_which_keys_still_go_to_the_old_place() {
+    let appliance = Appliance::start(&Options::default());
+    let define = |base: &str, more: &[&str]| {
+        let common = ["provider", "add", "mine", "--base-url", base, "--dialect", "openai"];
+        let common = [&common[..], &["--paths-of", "openai"]].concat();
+        appliance.cli(&[&common[..], more].concat(), b"").ok().stderr
+    };
+    let silent = |told: String| assert!(!told.contains("still go"), "{told}");
+    silent(define("https://api.openai.com", &[]));
+    let key = canary::key(Api::OpenAi).as_bytes();
+    appliance.json(&["credential", "add", "mine", "-", "--no-test"], key);
+    silent(define("https://api.openai.com", &["--allow", "GET /v1/more"]));
+    let told = define("https://llm.example.com:8443/v2", &[]);
+    let expected = "1 credential (mine) still goes to https://api.openai.com as it was defined before; \
+                    'strongroom credential rotate mine' moves it";
+    assert!(told.contains(expected), "{told}");
+    // What is advised helps.
+    appliance.json(&["credential", "rotate", "mine", "-", "--no-test"], key);
+    silent(define("https://llm.example.com:8443/v2", &[]));
+    // The same place by another header is another destination.
+    let told = define("https://llm.example.com:8443/v2", &["--auth", "header:x-key"]);
+    assert!(told.contains("still goes to https://llm.example.com:8443/v2 as"), "{told}");
+    for label in ["second", "third"] {
+        let add = ["credential", "add", "mine", "-", "--no-test", "--label", label];
+        appliance.json(&add, key);
+    }
+    let told = define("https://api.openai.com", &[]);
+    assert!(told.contains("3 credentials (mine, second, third) still go to"), "{told}");
+}
+
+#[test]
 fn lum_09_tls_everywhere_and_the_vault_listens_on_no_network() {
     let (appliance, token) = Appliance::stocked();
     let gate = appliance.gate();

@@ -3,7 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{Issuer, KeyPair};
+use rcgen::{GeneralSubtree, Issuer, KeyPair};
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use strongroom_policy::name::HostName;
 use time::{Duration, OffsetDateTime};
 
-use super::{Issued, authority_params, leaf_params, make, provide};
+use super::{Issued, authority_params, leaf_params, make, permitted, provide};
 use crate::places::{Install, Places};
 use crate::settings::Settings;
 
@@ -52,13 +52,33 @@ fn the_leaf_is_good_for_its_names_and_no_other() {
 }
 
 #[test]
+fn no_address_is_constrained_because_boringssl_refuses_that() {
+    for ours in [&["localhost", "127.0.0.1", "::1"][..], &["127.0.0.1"], &["localhost"]] {
+        let subtrees = permitted(&names(ours));
+        assert!(!subtrees.is_empty());
+        assert!(subtrees.iter().all(|each| matches!(each, GeneralSubtree::DnsName(_))), "{ours:?}");
+    }
+}
+
+#[test]
+fn certificates_of_an_earlier_form_are_issued_again() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (places, now) = (places(scratch.path()), OffsetDateTime::now_utc());
+    let issued = || provide(&places, &settings(&["localhost", "127.0.0.1"]), None, now).unwrap().1;
+    assert_eq!(issued(), Issued::First);
+    // As it was written beside authorities that constrain addresses.
+    fs::write(scratch.path().join("tls").join("names"), "localhost\n127.0.0.1").unwrap();
+    assert_eq!(issued(), Issued::Again);
+    assert_eq!(issued(), Issued::Kept);
+}
+
+#[test]
 fn the_authority_cannot_vouch_for_another_name() {
     let now = OffsetDateTime::now_utc();
     let dates = (now - Duration::hours(1), now + Duration::days(1));
     for (ours, foreign) in [
         (&["localhost", "127.0.0.1"][..], "api.openai.com"),
-        (&["localhost", "127.0.0.1"], "192.0.2.1"),
-        (&["localhost"], "192.0.2.1"),
+        (&["localhost"], "api.openai.com"),
         (&["127.0.0.1"], "api.openai.com"),
     ] {
         let authority = authority_params(&names(ours), dates);

@@ -15,7 +15,13 @@ if (authority && process.env.NODE_EXTRA_CA_CERTS !== authority) {
 const { createRequire } = await import("node:module");
 const { pathToFileURL } = await import("node:url");
 // From where it is run: the examples' directory has no packages.
-const installed = createRequire(`${process.cwd()}/`).resolve("openai");
+let installed;
+try {
+  installed = createRequire(`${process.cwd()}/`).resolve("openai");
+} catch {
+  console.error("OpenAI's SDK is not installed in this directory; run: npm install openai");
+  process.exit(1);
+}
 const { OpenAI } = await import(pathToFileURL(installed).href);
 
 const client = new OpenAI({

@@ -3,22 +3,21 @@
 
 Written by every `strongroom up`: copy it before you change it."""
 
-import ssl
+import os
+import sys
 
-import httpx
-from openai import OpenAI
+if {{bundle}}:
+    # Before the SDK is loaded: the public roots and Strongroom's own, for whichever HTTP library it uses.
+    os.environ["SSL_CERT_FILE"] = {{bundle}}
+try:
+    from openai import OpenAI
+except ModuleNotFoundError:
+    sys.exit("OpenAI's SDK is not installed for this Python; run: pip install openai")
 
-trust = ssl.create_default_context()
-if {{authority}}:
-    trust.load_verify_locations({{authority}})
 with open({{token}}) as file:
     token = file.read().strip()
 
-client = OpenAI(
-    base_url="{{base_url}}",
-    api_key=token,
-    http_client=httpx.Client(verify=trust, timeout=600),
-)
+client = OpenAI(base_url="{{base_url}}", api_key=token)
 answer = client.chat.completions.create(
     model="gpt-4o-mini",
     messages=[{"role": "user", "content": "Say hello in five words."}],

@@ -31,6 +31,7 @@ pub(crate) fn write(ground: &Ground) -> Outcome {
         environment: &places.environment(),
         token: &places.token(),
         authority: ground.certificates.authority.as_deref(),
+        bundle: ground.certificates.bundle.as_deref(),
         base_url: &format!("{url}{route}/v1"),
     };
     for (name, template) in TEMPLATES {
@@ -52,17 +53,19 @@ struct Filled<'a> {
     environment: &'a Path,
     token: &'a Path,
     authority: Option<&'a Path>,
+    bundle: Option<&'a Path>,
     base_url: &'a str,
 }
 
 impl Filled<'_> {
     fn fill(&self, template: &str) -> String {
         let literal = |path: &Path| serde_json::json!(path.to_string_lossy()).to_string();
-        let authority = self.authority.map_or_else(|| "\"\"".to_owned(), literal);
+        let or_empty = |path: Option<&Path>| path.map_or_else(|| "\"\"".to_owned(), literal);
         template
             .replace("{{environment}}", &quote(&self.environment.to_string_lossy()))
             .replace("{{token}}", &literal(self.token))
-            .replace("{{authority}}", &authority)
+            .replace("{{authority}}", &or_empty(self.authority))
+            .replace("{{bundle}}", &or_empty(self.bundle))
             .replace("{{base_url}}", self.base_url)
     }
 }
@@ -79,6 +82,7 @@ mod tests {
             environment: Path::new("/d/env.sh"),
             token: Path::new("/d/to\"ken"),
             authority: None,
+            bundle: None,
             base_url: "https://localhost:8443/openai/v1",
         };
         for (name, template) in TEMPLATES {

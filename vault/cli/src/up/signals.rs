@@ -1,7 +1,7 @@
 //! Signals as data: they wait in a descriptor until the supervisor has time for them.
 //!
-//! Invariant: a signal to stop is never lost; the terminal's Control-C reaches this process alone, so that
-//! the others stop in their order.
+//! Invariant: a signal to stop is never lost. The terminal's Control-C reaches this process alone (its children have
+//! sessions of their own), so that the others stop in their order.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -27,9 +27,9 @@ pub(crate) struct Signals {
     descriptor: SignalFd,
 }
 
-/// Held from the start, and in children too: blocking is inherited over exec.
+/// Held from the start.
 const TERMINAL: [Signal; 2] = [Signal::SIGINT, Signal::SIGHUP];
-/// Held once the questions are answered; never in children.
+/// Held once the questions are answered.
 const OWN: [Signal; 2] = [Signal::SIGTERM, Signal::SIGCHLD];
 
 impl Signals {

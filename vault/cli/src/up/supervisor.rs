@@ -40,8 +40,11 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(5);
 /// A process that ran this long is healthy: its next end is a new story.
 const HEALTHY_AFTER: Duration = Duration::from_secs(30);
-/// Deadlines of calls are longer, but whoever stops the appliance does not wait for them.
+/// A process that has not stopped by itself by then is killed.
 const STOPPED_WITHIN: Duration = Duration::from_secs(10);
+/// How long the gateway lets calls go on that are under way: `DRAIN_WAIT` in `gateway/src/listener.rs`. Deadlines of
+/// calls are longer, but whoever stops the appliance does not wait for them.
+const CALLS_END_WITHIN: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(200);
 
 impl Supervisor {
@@ -113,31 +116,45 @@ impl Supervisor {
         (due && post.role.needs().iter().all(runs)).then_some(post.role)
     }
 
-    /// Stops all: whoever is talked to from outside first, the keeper last.
+    /// Stops all: whoever is talked to from outside first, the keeper last. A further signal hurries.
     pub(crate) fn stop(&mut self) {
         self.posts.sort_by_key(|post| post.role);
+        if self.posts.iter().any(|post| post.role == Role::Gateway && post.child.is_some()) {
+            let seconds = CALLS_END_WITHIN.as_secs();
+            out::say(&format!(
+                "stopping; calls under way have up to {seconds} s, Control-C again stops at once"
+            ));
+        }
+        let mut patience = STOPPED_WITHIN;
         while let Some(mut post) = self.posts.pop() {
-            if let Some(child) = post.child.take() {
-                self.end(post.role, child);
+            let Some(child) = post.child.take() else { continue };
+            // Nobody waits for the keeper's calls any more, and its journal is to reach the disk.
+            let own = if post.role == Role::Keeper { STOPPED_WITHIN } else { patience };
+            if self.end(post.role, child, own) == Woken::Stop {
+                patience = Duration::ZERO;
             }
         }
     }
 
-    fn end(&self, role: Role, mut child: Child) {
+    /// Ends a process, within `patience` by itself, and tells whether somebody wants the end at once.
+    fn end(&self, role: Role, mut child: Child, patience: Duration) -> Woken {
         // It may have ended by itself.
         let _gone = i32::try_from(child.id()).map(|pid| kill(Pid::from_raw(pid), Signal::SIGTERM));
         let begun = Instant::now();
-        while begun.elapsed() < STOPPED_WITHIN {
+        let mut woken = Woken::Look;
+        while begun.elapsed() < patience && woken == Woken::Look {
             match child.try_wait() {
                 Ok(None) => {}
-                Ok(Some(_)) | Err(_) => return,
+                Ok(Some(_)) | Err(_) => return woken,
             }
-            // Further signals to stop change nothing.
-            let _woken = self.signals.wait(Duration::from_millis(20));
+            woken = self.signals.wait(Duration::from_millis(20)).unwrap_or(Woken::Look);
         }
-        out::warn(&format!("the {} did not stop by itself", role.name()));
+        if woken == Woken::Look && !patience.is_zero() {
+            out::warn(&format!("the {} did not stop by itself", role.name()));
+        }
         let _gone = child.kill();
         let _status = child.wait();
+        woken
     }
 }
 

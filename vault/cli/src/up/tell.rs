@@ -39,8 +39,8 @@ pub(crate) fn next_steps(ground: &Ground, vault: Vault, form: Form) {
     out::say(&format!("\nStrongroom is ready at {url} (data in {})\n", places.data.display()));
     let mut steps = vec![
         ("one call with curl", format!("sh {}", example("call.sh"))),
-        ("Python SDK", format!("python3 {}", example("call.py"))),
-        ("Node SDK", format!("node {}", example("call.mjs"))),
+        ("Python SDK (pip install openai)", format!("python3 {}", example("call.py"))),
+        ("Node SDK (npm install openai)", format!("node {}", example("call.mjs"))),
         ("Claude Code", format!("sh {}", example("claude-code.sh"))),
         ("any other program", format!("eval \"$({program} env)\"")),
         ("what happened", format!("{program} audit tail")),
@@ -49,7 +49,7 @@ pub(crate) fn next_steps(ground: &Ground, vault: Vault, form: Form) {
         steps.insert(0, ("add a key", format!("{program} credential add openai")));
     }
     for (what, command) in steps {
-        out::say(&format!("  {what:<18} {command}"));
+        out::say(&format!("  {what:<31}  {command}"));
     }
     out::say("\nControl-C stops it.");
 }
