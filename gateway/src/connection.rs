@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use axum::Router;
 use strongroom_policy::refusal::Refusal;
+use strongroom_socket::OneSlice;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireError, watch};
 use tokio::time::timeout;
@@ -21,7 +22,7 @@ use crate::gateway::Gateway;
 use crate::{http1, http2};
 
 /// The bytes of a connection, decrypted.
-pub(crate) type Stream = TlsStream<TcpStream>;
+pub(crate) type Stream = TlsStream<OneSlice<TcpStream>>;
 
 /// From the handshake to the first request's head; and how long a stranger is listened to.
 pub(crate) const FIRST_HEAD_WAIT: Duration = Duration::from_secs(10);

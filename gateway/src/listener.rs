@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use nix::sys::socket::{setsockopt, sockopt};
 use rustls::ServerConfig;
+use strongroom_socket::OneSlice;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
@@ -111,7 +112,7 @@ async fn welcome(
 ) {
     drop(stream.set_nodelay(true));
     let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &STALL_MILLISECONDS);
-    if let Ok(Ok(stream)) = timeout(HANDSHAKE_WAIT, acceptor.accept(stream)).await {
+    if let Ok(Ok(stream)) = timeout(HANDSHAKE_WAIT, acceptor.accept(OneSlice(stream))).await {
         serve(stream, inside, visitor, stop).await;
     }
 }

@@ -305,7 +305,7 @@ mod tests {
             if unasked.is_empty() {
                 theirs.shutdown().await.unwrap();
             }
-            ours.get_ref().0.readable().await.unwrap();
+            ours.get_ref().0.0.readable().await.unwrap();
             pool.put(Connection::new(ours, &purpose(&to, 1)), now);
             assert!(pool.take(&purpose(&to, 1), now).is_none(), "{unasked:?}");
             assert!(pool.is_empty());

@@ -18,12 +18,13 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, SupportedProtocolVersion};
 use sha2::{Digest, Sha256};
+use strongroom_socket::OneSlice;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 /// A connection to a provider.
-pub type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
+pub type TlsStream = tokio_rustls::client::TlsStream<OneSlice<TcpStream>>;
 
 /// How long a handshake may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -93,7 +94,7 @@ impl Tls {
     ) -> Result<TlsStream, Untrusted> {
         let name = ServerName::try_from(tls_name.to_owned()).map_err(|_| Untrusted::Name)?;
         let connector = TlsConnector::from(self.config(extra)?);
-        let stream = timeout(HANDSHAKE_TIMEOUT, connector.connect(name, stream))
+        let stream = timeout(HANDSHAKE_TIMEOUT, connector.connect(name, OneSlice(stream)))
             .await
             .map_err(|_| Untrusted::Handshake(io::ErrorKind::TimedOut.into()))?
             .map_err(Untrusted::Handshake)?;

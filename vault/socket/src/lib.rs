@@ -7,6 +7,8 @@
 //! Invariant: an end of the stream is seen after the last byte before it.
 #![forbid(unsafe_code)]
 
+mod one_slice;
+
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -17,6 +19,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+
+pub use self::one_slice::OneSlice;
 
 /// Least that one read asks for. A read clears what it asks for first, so it asks for little until little was not enough.
 const LEAST_READ_BYTES: usize = 4 * 1024;

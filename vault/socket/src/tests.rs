@@ -119,3 +119,25 @@ async fn a_peer_that_is_gone_is_an_error_to_the_writer() {
     drop(there);
     assert_eq!(writer.write(b"x").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
 }
+
+#[tokio::test]
+async fn one_slice_and_many_arrive_in_their_order() {
+    let (here, mut there) = tokio::io::duplex(64);
+    let mut stream = OneSlice(here);
+    let slices = [b"".as_slice(), b"one", b"", b"two"].map(IoSlice::new);
+    assert_eq!(stream.write_vectored(&slices[..2]).await.unwrap(), 3);
+    let mut copy = slices;
+    let mut all = &mut copy[..];
+    while !all.is_empty() {
+        let written = stream.write_vectored(all).await.unwrap();
+        IoSlice::advance_slices(&mut all, written);
+    }
+    stream.shutdown().await.unwrap();
+    let mut seen = String::new();
+    there.read_to_string(&mut seen).await.unwrap();
+    assert_eq!(seen, "oneonetwo");
+    there.write_all(b"back").await.unwrap();
+    let mut back = [0; 4];
+    stream.read_exact(&mut back).await.unwrap();
+    assert_eq!(&back, b"back");
+}
