@@ -2,12 +2,13 @@
 //!
 //! Invariant: a body is written exactly by the framing that its head announced, or the connection is not ended cleanly.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::task::Poll;
 
 use bytes::BytesMut;
 use http::{StatusCode, Version};
-use tokio::io::{AsyncWrite, AsyncWriteExt, WriteHalf};
+use strongroom_socket::write_parts;
+use tokio::io::{AsyncWriteExt, WriteHalf};
 
 use crate::answer::{AnswerBody, HeadSink, PieceEnd};
 use crate::connection::Stream;
@@ -231,22 +232,6 @@ fn size_line(length: usize, room: &mut [u8; SIZE_BYTES]) -> &[u8] {
             return &room[at..];
         }
     }
-}
-
-/// One write where the connection takes it whole, and so one TLS record.
-async fn write_parts<W: AsyncWrite + Unpin>(half: &mut W, parts: [&[u8]; 4]) -> io::Result<()> {
-    let total: usize = parts.iter().map(|part| part.len()).sum();
-    let mut written = 0;
-    while written < total {
-        let mut rest = parts.map(IoSlice::new);
-        let mut rest = &mut rest[..];
-        IoSlice::advance_slices(&mut rest, written);
-        match half.write_vectored(rest).await? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            more => written += more,
-        }
-    }
-    half.flush().await
 }
 
 #[cfg(test)]

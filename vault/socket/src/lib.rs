@@ -20,7 +20,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
-pub use self::one_slice::OneSlice;
+pub use self::one_slice::{OneSlice, write_parts};
 
 /// Least that one read asks for. A read clears what it asks for first, so it asks for little until little was not enough.
 const LEAST_READ_BYTES: usize = 4 * 1024;

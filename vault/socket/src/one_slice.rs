@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 /// Any stream.
 #[derive(Debug)]
@@ -56,4 +56,26 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for OneSlice<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
     }
+}
+
+/// Writes parts one behind the other: in one write, and so one TLS record, where the stream takes them whole.
+///
+/// # Errors
+/// When the stream takes no more.
+pub async fn write_parts<W: AsyncWrite + Unpin>(
+    stream: &mut W,
+    parts: [&[u8]; 4],
+) -> io::Result<()> {
+    let total: usize = parts.iter().map(|part| part.len()).sum();
+    let mut written = 0;
+    while written < total {
+        let mut rest = parts.map(IoSlice::new);
+        let mut rest = &mut rest[..];
+        IoSlice::advance_slices(&mut rest, written);
+        match stream.write_vectored(rest).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            more => written += more,
+        }
+    }
+    stream.flush().await
 }

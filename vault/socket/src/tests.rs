@@ -141,3 +141,15 @@ async fn one_slice_and_many_arrive_in_their_order() {
     stream.read_exact(&mut back).await.unwrap();
     assert_eq!(&back, b"back");
 }
+
+#[tokio::test]
+async fn parts_are_written_whole_through_a_stream_that_takes_little() {
+    let (mut here, mut there) = tokio::io::duplex(3);
+    let sending = async {
+        write_parts(&mut here, [b"head", b"", b"body", b"tail"]).await.unwrap();
+        drop(here);
+    };
+    let mut seen = String::new();
+    let ((), read) = tokio::join!(sending, there.read_to_string(&mut seen));
+    assert_eq!((read.unwrap(), seen.as_str()), (12, "headbodytail"));
+}

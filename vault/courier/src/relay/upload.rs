@@ -6,7 +6,6 @@
 //!
 //! Trusts: the errand's claims and length. Distrusts: the body.
 
-use std::io::{self, IoSlice};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +14,8 @@ use strongroom_policy::name::ModelName;
 use strongroom_policy::refusal::Refusal;
 use strongroom_policy::route::BodyKind;
 use strongroom_protocol::body::{BodyError, boundary_of, check_json_type, json, multipart};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use strongroom_socket::write_parts;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::order::Order;
 use crate::errands::Errand;
@@ -242,7 +242,7 @@ impl<W: AsyncWrite + Unpin> Out<'_, W> {
             BodyLength::Chunked => (format!("{:x}\r\n", piece.len()), chunk_end),
         };
         let parts = [self.head, size.as_bytes(), piece, end];
-        let written = timer.limit(self.stall, write_all(self.sink, parts)).await;
+        let written = timer.limit(self.stall, write_parts(self.sink, parts)).await;
         *self.head = WipedVec::default();
         match written {
             Ok(Ok(())) => Ok(()),
@@ -250,22 +250,6 @@ impl<W: AsyncWrite + Unpin> Out<'_, W> {
             Err(_) => Err(Refusal::ProviderTimeout.into()),
         }
     }
-}
-
-/// One write where the connection takes it whole.
-async fn write_all<W: AsyncWrite + Unpin>(sink: &mut W, parts: [&[u8]; 4]) -> io::Result<()> {
-    let total: usize = parts.iter().map(|part| part.len()).sum();
-    let mut written = 0;
-    while written < total {
-        let mut rest = parts.map(IoSlice::new);
-        let mut rest = &mut rest[..];
-        IoSlice::advance_slices(&mut rest, written);
-        match sink.write_vectored(rest).await? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            more => written += more,
-        }
-    }
-    sink.flush().await
 }
 
 fn widen(bytes: usize) -> u64 {
