@@ -1,4 +1,4 @@
-//! Reads a request body as far as its claims need: JSON and forms whole, uploads up to their file, other bytes not at all.
+//! Reads a request body as far as its claims need: JSON whole, forms up to their file or to the model behind it, other bytes not at all.
 //!
 //! Invariant: the original bytes are what travels; only a copy is parsed.
 //! Invariant: beyond [`STRANGER_BYTES`] nothing is read before the keeper has identified the caller.
@@ -153,27 +153,34 @@ impl<'a> Pull<'a> {
         Ok(Read { claims, length: Length::Known(self.received), source: self.source(false) })
     }
 
-    /// A form is read whole, as JSON is, since the SDKs put `model` before a file or after it. One that only uploads a file, or
-    /// is too large to hold, goes on from its first file; the courier refuses it when a later part changes what it claims.
+    /// The SDKs put `model` before a file or after it. Behind its model a form goes on from its first file; without one so far
+    /// it is held, to look behind the file. What only uploads a file, or is too large to hold, goes on in any case. The
+    /// courier refuses whatever a later part adds to the claims.
     async fn form(&mut self) -> Result<Read, Refused> {
         let boundary = boundary_of(self.reading.content_type).map_err(|error| refused(&error))?;
-        let fits = self.reading.announced.is_none_or(|length| length <= MAX_HELD_BYTES);
-        let held = fits && !uploads(self.reading.target);
-        self.make_room(if held { MAX_HELD_BYTES } else { OPENING_ROOM_BYTES }).await?;
+        let announced = self.reading.announced;
+        let fits = announced.is_none_or(|length| length <= MAX_HELD_BYTES);
+        let may_hold = fits && !uploads(self.reading.target);
+        self.make_room(OPENING_ROOM_BYTES).await?;
         let mut scanner = multipart::Scanner::new(&boundary);
         while let Some(piece) = self.piece().await? {
             scanner.feed(&piece).map_err(|error| refused(&error))?;
-            self.kept.push(piece, self.reading.announced.filter(|_| held));
-            let small = self.kept.len() <= ONE_WRITE_BYTES && self.is_small();
-            if small || (held && self.received <= MAX_HELD_BYTES) {
+            self.kept.push(piece, None);
+            if self.kept.len() <= ONE_WRITE_BYTES && self.is_small() {
                 continue;
             }
-            if let Some(claims) = scanner.at_file() {
-                let claims = claims.clone();
+            let claims = scanner.at_file().cloned();
+            let nameless = claims.as_ref().is_some_and(|claims| claims.model.is_none());
+            if nameless && may_hold && self.received <= MAX_HELD_BYTES {
+                self.identify().await?;
+                self.grow(announced.unwrap_or(self.received)).await?;
+                continue;
+            }
+            if let Some(claims) = claims {
                 return Ok(Read { claims, length: self.length(), source: self.source(true) });
             }
             if self.kept.len() > MAX_FORM_OPENING_BYTES {
-                let about = "a form this large must name its parts within the first 64 KiB";
+                let about = "a form's parts must come to its file within the first 64 KiB";
                 return Err(plain(Refusal::BodyInvalid, about));
             }
         }

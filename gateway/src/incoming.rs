@@ -11,6 +11,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use strongroom_policy::refusal::Refusal;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use crate::http1::Lent;
@@ -66,10 +67,11 @@ impl Shelf {
     pub(crate) fn answered(&self) {
         let body = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let unread = body.filter(|body| !body.is_end_stream());
-        if let (Some(body), Ok(runtime)) = (unread, Handle::try_current()) {
+        let (Some(body), Ok(runtime)) = (unread, Handle::try_current()) else { return };
+        if let Ok(place) = PAUSES.try_acquire() {
             runtime.spawn(async move {
                 sleep(RESET_PAUSE).await;
-                drop(body);
+                drop((body, place));
             });
         }
     }
@@ -81,6 +83,8 @@ impl Drop for Kept {
     }
 }
 
+/// Unread bodies that stay at a time; further ones are reset at once.
+static PAUSES: Semaphore = Semaphore::const_new(256);
 /// How long after its answer an unread body's stream is reset.
 const RESET_PAUSE: Duration = Duration::from_secs(1);
 

@@ -60,7 +60,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// # Errors
 /// The first thing that cannot be had.
 pub fn open(settings: &Settings) -> anyhow::Result<Opened> {
-    let room = raise_descriptor_limit()?.saturating_sub(settings.lanes + OTHER_DESCRIPTORS);
+    // A lane without room to write holds a second descriptor (`vault/socket`).
+    let inside = 2 * (settings.lanes + 1) + OTHER_DESCRIPTORS;
+    let room = raise_descriptor_limit()?.saturating_sub(inside);
     anyhow::ensure!(room > 0, "the limit of open files leaves no room beside the lanes");
     let dial = |path: &Path| {
         UnixStream::connect(path).with_context(|| format!("connect to {}", path.display()))

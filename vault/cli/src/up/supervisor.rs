@@ -46,6 +46,8 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(10);
 /// calls are longer, but whoever stops the appliance does not wait for them.
 const CALLS_END_WITHIN: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(200);
+/// A signal so soon after the first is the same wish told twice: a terminal that closes, a wrapper that repeats.
+const HURRY_AFTER: Duration = Duration::from_millis(500);
 
 impl Supervisor {
     /// Nothing runs yet.
@@ -116,8 +118,9 @@ impl Supervisor {
         (due && post.role.needs().iter().all(runs)).then_some(post.role)
     }
 
-    /// Stops all: whoever is talked to from outside first, the keeper last. A further signal hurries.
+    /// Stops all: whoever is talked to from outside first, the keeper last. A further signal hurries all but the keeper.
     pub(crate) fn stop(&mut self) {
+        let asked = Instant::now();
         self.posts.sort_by_key(|post| post.role);
         if self.posts.iter().any(|post| post.role == Role::Gateway && post.child.is_some()) {
             let seconds = CALLS_END_WITHIN.as_secs();
@@ -130,14 +133,14 @@ impl Supervisor {
             let Some(child) = post.child.take() else { continue };
             // Nobody waits for the keeper's calls any more, and its journal is to reach the disk.
             let own = if post.role == Role::Keeper { STOPPED_WITHIN } else { patience };
-            if self.end(post.role, child, own) == Woken::Stop {
+            if self.end(post.role, child, (asked, own)) == Woken::Stop {
                 patience = Duration::ZERO;
             }
         }
     }
 
     /// Ends a process, within `patience` by itself, and tells whether somebody wants the end at once.
-    fn end(&self, role: Role, mut child: Child, patience: Duration) -> Woken {
+    fn end(&self, role: Role, mut child: Child, (asked, patience): (Instant, Duration)) -> Woken {
         // It may have ended by itself.
         let _gone = i32::try_from(child.id()).map(|pid| kill(Pid::from_raw(pid), Signal::SIGTERM));
         let begun = Instant::now();
@@ -147,7 +150,11 @@ impl Supervisor {
                 Ok(None) => {}
                 Ok(Some(_)) | Err(_) => return woken,
             }
-            woken = self.signals.wait(Duration::from_millis(20)).unwrap_or(Woken::Look);
+            let told = self.signals.wait(Duration::from_millis(20)).unwrap_or(Woken::Look);
+            // The keeper writes its last entries, and gives up by itself when the disk does not take them.
+            if role != Role::Keeper && asked.elapsed() >= HURRY_AFTER {
+                woken = told;
+            }
         }
         if woken == Woken::Look && !patience.is_zero() {
             out::warn(&format!("the {} did not stop by itself", role.name()));

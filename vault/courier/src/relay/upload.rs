@@ -154,7 +154,11 @@ impl Upload {
             _ if over => return Err(Refusal::BodyMismatch),
             Check::Empty | Check::Done => return Err(Refusal::BodyMismatch),
             Check::Json(scanner) => scanner.feed(piece),
-            Check::Form(scanner) => scanner.feed(piece),
+            // A form names its parts in any order: what goes beyond the judgement stops in the frame where it stands.
+            Check::Form(scanner) => {
+                scanner.feed(piece).map_err(|_| Refusal::BodyMismatch)?;
+                return within(scanner.so_far(), &self.claims);
+            }
             Check::Opaque => Ok(()),
         };
         read.map_err(|_| Refusal::BodyMismatch)
@@ -182,6 +186,18 @@ impl Upload {
         self.state = State::Agreed;
         Ok(())
     }
+}
+
+/// Whether the parts of a form that have come ask for nothing that was not judged.
+fn within(found: &Claims, judged: &Claims) -> Result<(), Refusal> {
+    let nothing = Claims::of_no_body(None);
+    let Claims { model, max_output, answers, stream, features } = found;
+    let good = (model.is_none() || *model == judged.model)
+        && (max_output.is_none() || *max_output == judged.max_output)
+        && (*answers == nothing.answers || *answers == judged.answers)
+        && (*stream == nothing.stream || *stream == judged.stream)
+        && features.first_beyond(judged.features).is_none();
+    if good { Ok(()) } else { Err(Refusal::BodyMismatch) }
 }
 
 /// Whether a body asks for what was judged and for no feature beyond it.
@@ -254,4 +270,30 @@ impl<W: AsyncWrite + Unpin> Out<'_, W> {
 
 fn widen(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use strongroom_policy::claims::{Feature, Stream};
+
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_form_stops_where_it_goes_beyond_what_was_judged() {
+        let nothing = Claims::of_no_body(None);
+        let model = |name: &str| Some(ModelName::parse(name).unwrap());
+        let judged = Claims { model: model("whisper-1"), ..nothing.clone() };
+        assert_eq!(within(&nothing, &judged), Ok(()));
+        assert_eq!(within(&judged, &judged), Ok(()));
+        for beyond in [
+            Claims { model: model("another"), ..nothing.clone() },
+            Claims { answers: 9, ..nothing.clone() },
+            Claims { stream: Stream::Streamed, ..nothing.clone() },
+            Claims { max_output: Some(1), ..nothing.clone() },
+            Claims { features: nothing.features.with(Feature::RemoteUrls), ..nothing.clone() },
+        ] {
+            assert_eq!(within(&beyond, &judged), Err(Refusal::BodyMismatch), "{beyond:?}");
+            assert_eq!(within(&beyond, &beyond), Ok(()));
+        }
+    }
 }

@@ -87,6 +87,11 @@ impl Scanner {
         self.failed.clone().map_or(Ok(()), Err)
     }
 
+    /// The claims of the parts that have ended.
+    pub fn so_far(&self) -> &Claims {
+        &self.claims
+    }
+
     /// The claims so far, from the first file on: for readers who cannot hold the file. A part behind it may still change them.
     pub fn at_file(&self) -> Option<&Claims> {
         let ended = matches!(self.state, State::Last | State::LastLine | State::End);
