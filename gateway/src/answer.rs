@@ -100,7 +100,6 @@ pub(crate) fn respond(
     let body = AnswerBody {
         exchange,
         left: head.length,
-        ended: None,
         events: events.then_some(Events { dialect: told.dialect, stream: told.stream }),
         tail: *b"\n\n",
         passed: told.passed,
@@ -137,14 +136,13 @@ pub(crate) struct AnswerBody {
     exchange: Exchange,
     /// What is still to come, when the length was said.
     left: Option<u64>,
-    ended: Option<Ending>,
     /// Of a stream of events, until its last words.
     events: Option<Events>,
     /// The last two bytes: an event of ours may only stand between two of the provider's.
     tail: [u8; 2],
     passed: Arc<AtomicU64>,
     /// HTTP/2 asks once more after the last piece.
-    told: Option<PieceEnd>,
+    told: Option<Ending>,
     /// Before the body fails.
     pause: Option<Pin<Box<Sleep>>>,
 }
@@ -153,15 +151,6 @@ pub(crate) struct AnswerBody {
 struct Events {
     dialect: Dialect,
     stream: Stream,
-}
-
-/// How a body ended, as its caller must see it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PieceEnd {
-    /// Whole.
-    Complete,
-    /// The connection or stream must not end cleanly.
-    Broken(Refusal),
 }
 
 /// A failing body makes HTTP/2 throw away what it has not written yet: the head, the last event.
@@ -183,29 +172,28 @@ impl AnswerBody {
         &mut self,
         cx: &mut Context<'_>,
         into: &mut BytesMut,
-    ) -> Poll<Option<PieceEnd>> {
+    ) -> Poll<Option<Ending>> {
         let before = into.len();
         let polled = self.exchange.poll_body(cx, into);
         let fits = self.count(into.get(before..).unwrap_or_default());
         if !fits {
             into.truncate(before);
-            return Poll::Ready(Some(PieceEnd::Broken(Refusal::ProviderBroken)));
+            return Poll::Ready(Some(Ending::Broken(Refusal::ProviderBroken)));
         }
         let Poll::Ready(ended) = polled else {
             // All announced bytes have passed; dropping this value lets the exchange end by itself.
             let all = self.left == Some(0);
-            return if all { Poll::Ready(Some(PieceEnd::Complete)) } else { Poll::Pending };
+            return if all { Poll::Ready(Some(Ending::Complete)) } else { Poll::Pending };
         };
-        self.ended = ended;
         Poll::Ready(match ended {
-            None => (self.left == Some(0)).then_some(PieceEnd::Complete),
+            None => (self.left == Some(0)).then_some(Ending::Complete),
             Some(Ending::Complete) if self.left.unwrap_or(0) > 0 => {
-                Some(PieceEnd::Broken(Refusal::ProviderBroken))
+                Some(Ending::Broken(Refusal::ProviderBroken))
             }
-            Some(Ending::Complete) => Some(PieceEnd::Complete),
+            Some(Ending::Complete) => Some(Ending::Complete),
             Some(Ending::Broken(refusal)) => {
                 into.extend_from_slice(&self.last_words(refusal));
-                Some(PieceEnd::Broken(refusal))
+                Some(Ending::Broken(refusal))
             }
         })
     }
@@ -261,8 +249,8 @@ impl http_body::Body for AnswerBody {
             }
         }
         let refusal = match self.told {
-            Some(PieceEnd::Broken(refusal)) => refusal,
-            Some(PieceEnd::Complete) => return Poll::Ready(None),
+            Some(Ending::Broken(refusal)) => refusal,
+            Some(Ending::Complete) => return Poll::Ready(None),
             None => {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
@@ -274,7 +262,7 @@ impl http_body::Body for AnswerBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.told == Some(PieceEnd::Complete)
+        self.told == Some(Ending::Complete)
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -56,7 +56,7 @@ pub(crate) struct Exchange {
 pub(crate) enum Ending {
     /// Whole.
     Complete,
-    /// Before its end.
+    /// Before its end: the connection or stream must not end cleanly.
     Broken(Refusal),
 }
 

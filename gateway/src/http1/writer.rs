@@ -10,8 +10,9 @@ use http::{StatusCode, Version};
 use strongroom_socket::write_parts;
 use tokio::io::{AsyncWriteExt, WriteHalf};
 
-use crate::answer::{AnswerBody, HeadSink, PieceEnd};
+use crate::answer::{AnswerBody, HeadSink};
 use crate::connection::Stream;
+use crate::exchange::Ending;
 
 /// Buffers that grew beyond this are given back between answers.
 const KEPT_BYTES: usize = 32 * 1024;
@@ -162,8 +163,8 @@ impl Writer {
             self.write_piece(delimited, end, head_waits).await?;
             head_waits = false;
             match end {
-                Some(PieceEnd::Complete) => return Ok(Written::Whole),
-                Some(PieceEnd::Broken(_)) => return Ok(Written::Broken),
+                Some(Ending::Complete) => return Ok(Written::Whole),
+                Some(Ending::Broken(_)) => return Ok(Written::Broken),
                 None => {}
             }
         }
@@ -172,12 +173,12 @@ impl Writer {
     async fn write_piece(
         &mut self,
         delimited: Delimited,
-        end: Option<PieceEnd>,
+        end: Option<Ending>,
         with_head: bool,
     ) -> io::Result<()> {
         let head: &[u8] = if with_head { &self.head.text } else { b"" };
         let chunked = delimited == Delimited::ByChunks;
-        let last = chunked && end == Some(PieceEnd::Complete);
+        let last = chunked && end == Some(Ending::Complete);
         let mut size = [0; SIZE_BYTES];
         let (size, tail): (&[u8], &[u8]) = match (chunked, self.piece.is_empty(), last) {
             (false, _, _) | (true, true, false) => (b"", b""),
