@@ -149,10 +149,9 @@ impl AsyncWrite for Writer {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         // One slice is written with less ado.
-        let mut full = slices.iter().filter(|slice| !slice.is_empty());
-        match (full.next(), full.next()) {
-            (Some(one), None) => self.poll(cx, |mut stream| stream.write(one)),
-            _ => self.poll(cx, |mut stream| stream.write_vectored(slices)),
+        match one_slice::only(slices) {
+            Some(one) => self.poll(cx, |mut stream| stream.write(one)),
+            None => self.poll(cx, |mut stream| stream.write_vectored(slices)),
         }
     }
 

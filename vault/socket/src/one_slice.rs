@@ -38,10 +38,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for OneSlice<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut full = slices.iter().filter(|slice| !slice.is_empty());
-        match (full.next(), full.next()) {
-            (Some(one), None) => Pin::new(&mut self.0).poll_write(cx, one),
-            _ => Pin::new(&mut self.0).poll_write_vectored(cx, slices),
+        match only(slices) {
+            Some(one) => Pin::new(&mut self.0).poll_write(cx, one),
+            None => Pin::new(&mut self.0).poll_write_vectored(cx, slices),
         }
     }
 
@@ -55,6 +54,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for OneSlice<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// The one slice that holds anything.
+pub(crate) fn only<'s>(slices: &'s [IoSlice<'_>]) -> Option<&'s [u8]> {
+    let mut full = slices.iter().filter(|slice| !slice.is_empty());
+    match (full.next(), full.next()) {
+        (Some(one), None) => Some(one),
+        _ => None,
     }
 }
 
