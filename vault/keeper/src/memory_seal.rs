@@ -1,8 +1,8 @@
 //! The seal of keys that lie in memory until a call opens one.
 //!
 //! Not the envelope of the disk: there each record has a derived key, as its nonces meet those of years and of copies, and
-//! a commitment, as a thief may have written it. Here one cipher serves until the vault closes, and deriving nothing makes
-//! opening a key a tenth as dear.
+//! a commitment, as a thief may have written it. Here one cipher serves until the vault closes, and a call
+//! derives nothing.
 //!
 //! Invariant: its key is drawn anew whenever the vault opens, and reaches no disk and no other process.
 //! Invariant: what was sealed for one credential does not open for another.
