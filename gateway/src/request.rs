@@ -25,11 +25,6 @@ pub struct RequestHead<'r> {
 pub struct Lines<'r>(Vec<(&'r str, &'r [u8])>);
 
 impl<'r> Lines<'r> {
-    /// Takes over lines whose names are in lower case.
-    pub fn new(lines: Vec<(&'r str, &'r [u8])>) -> Self {
-        Self(lines)
-    }
-
     /// Every line.
     pub fn iter(&self) -> impl Iterator<Item = (&'r str, &'r [u8])> {
         self.0.iter().copied()
