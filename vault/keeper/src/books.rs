@@ -142,8 +142,8 @@ impl Books {
         let place = directory.join(STORE_DIRECTORY);
         // A copy is judged first: opening a damaged store rewrites it, and then nobody can tell what happened.
         with_copy(&place, |copy| judge(&manifest, keyring, copy).map(drop))?.0?;
-        let store = Arc::new(SledStore::open(&place)?);
-        let (verdict, rows) = judge(&manifest, keyring, &store)?;
+        let store: Arc<dyn Store> = Arc::new(SledStore::open(&place)?);
+        let (verdict, rows) = judge(&manifest, keyring, &*store)?;
         match verdict {
             Verdict::Same => {}
             Verdict::IntendedNotApplied => manifest.abandon(&mut getrandom::fill)?,
@@ -213,6 +213,17 @@ impl Books {
         Ok(Changes { batch, written })
     }
 
+    /// Runs `work` on the writer's thread between two commits; see [`GroupCommit::at_rest`].
+    ///
+    /// # Errors
+    /// When too much is waiting or the writer has ended; `work` is dropped unrun.
+    pub fn at_rest(
+        &self,
+        work: impl FnOnce(&dyn Store) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.group.at_rest(work)
+    }
+
     /// Hands changes to the writer; the receiver answers when they are durable.
     pub fn submit(&mut self, changes: Changes) -> oneshot::Receiver<Result<(), StoreError>> {
         let (answer, outcome) = oneshot::channel();
@@ -251,7 +262,7 @@ type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 fn judge(
     manifest: &Manifest,
     keyring: &crate::keyring::KeyringFile,
-    store: &SledStore,
+    store: &dyn Store,
 ) -> Result<(Verdict, Rows), BooksError> {
     let mut scan = manifest.scan();
     let mut rows = Vec::new();

@@ -40,7 +40,7 @@ pub fn check_copy(dir: &Path) -> Result<Report, CheckError> {
 ///
 /// # Panics
 /// As [`check_copy`].
-pub fn with_copy<T>(dir: &Path, see: impl FnOnce(&SledStore) -> T) -> Result<(T, u64), CheckError> {
+pub fn with_copy<T>(dir: &Path, see: impl FnOnce(&dyn Store) -> T) -> Result<(T, u64), CheckError> {
     let hold = Hold::take(dir).map_err(CheckError::Original)?;
     let scratch = Scratch::beside(hold.dir())?;
     let bytes = copy(hold.dir(), &scratch.0, Depth::Top)?;

@@ -4,6 +4,7 @@
 //! nothing is answered before all of it is done.
 //! Invariant: each reply is called exactly once, even if the writer ends.
 //! Invariant: a batch whose expectation fails is refused alone; a failure after the intent poisons the store.
+//! Invariant: work at rest sees the store between two groups: all that was submitted before it, and nothing after.
 
 mod merge;
 
@@ -91,11 +92,7 @@ impl GroupCommit {
     ///
     /// # Errors
     /// [`StoreError::Io`] when no thread can be made.
-    pub fn start<S, W>(store: Arc<S>, witness: W) -> Result<Self, StoreError>
-    where
-        S: Store + ?Sized + 'static,
-        W: Witness,
-    {
+    pub fn start<W: Witness>(store: Arc<dyn Store>, witness: W) -> Result<Self, StoreError> {
         let (queue, requests) = mpsc::sync_channel(QUEUE_BATCHES);
         let writer = Writer { store, witness, requests, carried: None };
         let writer = thread::Builder::new()
@@ -117,13 +114,29 @@ impl GroupCommit {
             return reply.send(Err(limit.into()));
         }
         let Some(queue) = &self.queue else { return reply.send(Err(StoreError::Stopped)) };
-        match queue.try_send(Request { batch, reply }) {
+        match queue.try_send(Request::Write(Write { batch, reply })) {
             Ok(()) => {}
-            Err(TrySendError::Full(request)) => request.reply.send(Err(StoreError::Busy)),
-            Err(TrySendError::Disconnected(request)) => {
-                request.reply.send(Err(StoreError::Stopped));
-            }
+            Err(TrySendError::Full(request)) => request.refuse(StoreError::Busy),
+            Err(TrySendError::Disconnected(request)) => request.refuse(StoreError::Stopped),
         }
+    }
+
+    /// Runs `work` once on the writer's thread, after everything that was submitted before it is settled and before
+    /// anything else is begun: what it reads is one commit's state, and the witness stands at that commit. No write is
+    /// settled meanwhile, so it must end well within [`COMMIT_PATIENCE`]. It answers by its own means; if the writer
+    /// ends before its turn it is dropped unrun.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] when too much is waiting, [`StoreError::Stopped`]; `work` is dropped unrun.
+    pub fn at_rest(
+        &self,
+        work: impl FnOnce(&dyn Store) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let queue = self.queue.as_ref().ok_or(StoreError::Stopped)?;
+        queue.try_send(Request::Rest(Box::new(work))).map_err(|refused| match refused {
+            TrySendError::Full(_) => StoreError::Busy,
+            TrySendError::Disconnected(_) => StoreError::Stopped,
+        })
     }
 
     /// Commits `batch` and waits for it, at most [`COMMIT_PATIENCE`].
@@ -155,10 +168,27 @@ impl Drop for GroupCommit {
     }
 }
 
-struct Request {
+/// What waits for the writer, in the order in which it came.
+enum Request {
+    Write(Write),
+    Rest(Work),
+}
+
+impl Request {
+    fn refuse(self, error: StoreError) {
+        match self {
+            Self::Write(write) => write.reply.send(Err(error)),
+            Self::Rest(work) => drop(work),
+        }
+    }
+}
+
+struct Write {
     batch: Batch,
     reply: Reply,
 }
+
+type Work = Box<dyn FnOnce(&dyn Store) + Send>;
 
 /// An answer owed: given by `send`, or `Stopped` when it is dropped.
 struct Reply(Option<Answer>);
@@ -181,34 +211,44 @@ impl Drop for Reply {
     }
 }
 
-struct Writer<S: ?Sized, W> {
-    store: Arc<S>,
+struct Writer<W> {
+    store: Arc<dyn Store>,
     witness: W,
     requests: Receiver<Request>,
-    /// The request that did not fit into the last group.
+    /// The request that had no place in the last group.
     carried: Option<Request>,
 }
 
-impl<S: Store + ?Sized, W: Witness> Writer<S, W> {
+impl<W: Witness> Writer<W> {
     fn run(mut self) {
         while let Some(first) = self.carried.take().or_else(|| self.requests.recv().ok()) {
-            self.settle(first);
+            match first {
+                Request::Write(first) => self.settle(first),
+                Request::Rest(work) => work(&*self.store),
+            }
         }
     }
 
     /// Writes one group and answers it. Refusals wait for the group too: they may rest on a batch
     /// of the same group that is not durable yet.
-    fn settle(&mut self, first: Request) {
+    fn settle(&mut self, first: Write) {
         let store = Arc::clone(&self.store);
         let mut merge = Merge::new(&*store);
         let mut waiting = Vec::new();
-        let mut next = Some(first);
-        while let Some(Request { batch, reply }) = next {
+        let mut next = Some(Request::Write(first));
+        while let Some(request) = next {
+            let Write { batch, reply } = match request {
+                Request::Write(write) => write,
+                Request::Rest(_) => {
+                    self.carried = Some(request);
+                    break;
+                }
+            };
             match merge.admit(batch) {
                 Admission::Joined => waiting.push((reply, Ok(()))),
                 Admission::Refused(error) => waiting.push((reply, Err(error))),
                 Admission::Full(batch) => {
-                    self.carried = Some(Request { batch, reply });
+                    self.carried = Some(Request::Write(Write { batch, reply }));
                     break;
                 }
             }
@@ -246,7 +286,7 @@ impl<S: Store + ?Sized, W: Witness> Writer<S, W> {
     }
 }
 
-/// The most batches that wait; more are refused as busy.
+/// The most batches and works at rest that wait; more are refused as busy.
 pub const QUEUE_BATCHES: usize = 256;
 
 /// The longest that [`GroupCommit::commit`] waits: a disk that takes longer is a fault.

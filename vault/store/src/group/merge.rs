@@ -18,8 +18,8 @@ pub(super) enum Admission {
 }
 
 /// A group in the making.
-pub(super) struct Merge<'a, S: ?Sized> {
-    store: &'a S,
+pub(super) struct Merge<'a> {
+    store: &'a dyn Store,
     touched: BTreeMap<Key, Net>,
     bytes: usize,
 }
@@ -29,8 +29,8 @@ struct Net {
     after: Option<Value>,
 }
 
-impl<'a, S: Store + ?Sized> Merge<'a, S> {
-    pub(super) fn new(store: &'a S) -> Self {
+impl<'a> Merge<'a> {
+    pub(super) fn new(store: &'a dyn Store) -> Self {
         Self { store, touched: BTreeMap::new(), bytes: 0 }
     }
 

@@ -120,7 +120,7 @@ impl Witness for Recorder {
 
 fn open(stage: &Arc<Stage>) -> GroupCommit {
     let recorder = Recorder { stage: Arc::clone(stage), gate: None };
-    GroupCommit::start(Arc::clone(stage), recorder).unwrap()
+    GroupCommit::start(Arc::clone(stage) as Arc<dyn Store>, recorder).unwrap()
 }
 
 /// A writer that stands in its first group until `Sender` speaks.
@@ -128,7 +128,7 @@ fn gated(stage: &Arc<Stage>) -> (GroupCommit, Receiver<()>, Sender<()>) {
     let (begin, begun) = mpsc::channel();
     let (go, wait) = mpsc::channel();
     let recorder = Recorder { stage: Arc::clone(stage), gate: Some((begin, wait)) };
-    (GroupCommit::start(Arc::clone(stage), recorder).unwrap(), begun, go)
+    (GroupCommit::start(Arc::clone(stage) as Arc<dyn Store>, recorder).unwrap(), begun, go)
 }
 
 fn submit(group: &GroupCommit, batch: Batch) -> Receiver<Result<(), StoreError>> {
@@ -300,6 +300,54 @@ fn a_full_queue_and_a_large_batch_are_refused_at_once() {
 }
 
 #[test]
+fn work_at_rest_sees_what_was_submitted_before_it_and_nothing_after() {
+    let stage = Stage::new();
+    let (group, begun, go) = gated(&stage);
+    let first = submit(&group, put("a", "1"));
+    begun.recv_timeout(PATIENCE).unwrap();
+    let before = submit(&group, put("a", "2"));
+    let (answer, seen) = mpsc::channel();
+    group.at_rest(move |store| answer.send(store.get(&key("a"))).unwrap()).unwrap();
+    let after = submit(&group, put("a", "3"));
+    for _ in 0..3 {
+        go.send(()).unwrap();
+    }
+    for receiver in [&first, &before, &after] {
+        outcome(receiver).unwrap();
+    }
+    assert_eq!(seen.recv_timeout(PATIENCE).unwrap().unwrap(), Some(value("2")));
+    let told = |before, after| Event::Before(vec![("a", before, after)]);
+    let groups: Vec<Event> =
+        stage.events().into_iter().filter(|event| matches!(event, Event::Before(_))).collect();
+    assert_eq!(groups, [told("-", "1"), told("1", "2"), told("2", "3")]);
+}
+
+#[test]
+fn work_at_rest_is_bounded_and_is_dropped_unrun_when_there_is_no_writer() {
+    let stage = Stage::new();
+    let (group, begun, go) = gated(&stage);
+    let first = submit(&group, put("first", "1"));
+    begun.recv_timeout(PATIENCE).unwrap();
+    let (answer, seen) = mpsc::channel();
+    for _ in 0..QUEUE_BATCHES {
+        let answer = answer.clone();
+        group.at_rest(move |_| answer.send(()).unwrap()).unwrap();
+    }
+    assert!(matches!(group.at_rest(|_| panic!("one too many")), Err(StoreError::Busy)));
+    go.send(()).unwrap();
+    outcome(&first).unwrap();
+    drop(answer);
+    drop(group);
+    assert_eq!(seen.iter().count(), QUEUE_BATCHES);
+    let bombed = GroupCommit::start(Stage::new(), Bomb).unwrap();
+    assert!(matches!(bombed.commit(put("a", "1")), Err(StoreError::Stopped)));
+    let (answer, seen) = mpsc::channel::<()>();
+    let refused = bombed.at_rest(move |_| answer.send(()).unwrap());
+    assert!(refused.is_ok() || matches!(refused, Err(StoreError::Stopped)));
+    assert!(matches!(seen.recv_timeout(PATIENCE), Err(mpsc::RecvTimeoutError::Disconnected)));
+}
+
+#[test]
 fn a_writer_that_ends_writes_what_is_queued_first() {
     let stage = Stage::new();
     let group = open(&stage);
@@ -312,18 +360,22 @@ fn a_writer_that_ends_writes_what_is_queued_first() {
 
 #[test]
 fn a_writer_that_panics_answers_everyone() {
-    struct Bomb;
-    impl Witness for Bomb {
-        fn before(&mut self, _changes: &[Change]) -> Result<Option<(Key, Value)>, WitnessError> {
-            panic!("on purpose");
-        }
-        fn after(&mut self) -> Result<(), WitnessError> {
-            Ok(())
-        }
-    }
     let group = GroupCommit::start(Stage::new(), Bomb).unwrap();
     assert!(matches!(group.commit(put("a", "1")), Err(StoreError::Stopped)));
     assert!(matches!(group.commit(put("a", "1")), Err(StoreError::Stopped)));
+}
+
+/// A witness that ends its writer.
+struct Bomb;
+
+impl Witness for Bomb {
+    fn before(&mut self, _changes: &[Change]) -> Result<Option<(Key, Value)>, WitnessError> {
+        panic!("on purpose");
+    }
+
+    fn after(&mut self) -> Result<(), WitnessError> {
+        Ok(())
+    }
 }
 
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -23,7 +23,7 @@ fn writer() {
         opened => opened,
     };
     let store = Arc::new(store.unwrap());
-    let group = GroupCommit::start(Arc::clone(&store), ()).unwrap();
+    let group = GroupCommit::start(Arc::clone(&store) as Arc<dyn Store>, ()).unwrap();
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
             let (store, group) = (&store, &group);
