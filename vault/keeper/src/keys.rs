@@ -30,8 +30,8 @@ use zeroize::Zeroizing;
 
 pub use typed::{
     AuditSigningSeed, EpochKey, JournalKey, Key, KeyringKey, ManifestKey, MarkKey, PassphraseKey,
-    Pepper, RootKey, SetHashKey, ShareMacKey, ShredKey, SubjectTagKey, SystemSeed, TenantKey,
-    TenantRoot, TokenHashKey, UploadKeyPair, WrongKeyLength, purpose,
+    Pepper, RootKey, SetHashKey, ShareMacKey, ShredKey, StreamKey, SubjectTagKey, SystemSeed,
+    TenantKey, TenantRoot, TokenHashKey, UploadKeyPair, WrongKeyLength, purpose,
 };
 
 const KEYRING: &[u8] = b"strongroom/v1/key/keyring";
@@ -47,6 +47,7 @@ const TOKEN_HASH: &[u8] = b"strongroom/v1/key/token-hash";
 const PEPPER: &[u8] = b"strongroom/v1/key/pepper";
 const SUBJECT_TAG: &[u8] = b"strongroom/v1/key/subject-tag";
 const UPLOAD: &[u8] = b"strongroom/v1/key/upload";
+const STREAM: &[u8] = b"strongroom/v1/key/stream";
 
 const RECORD_CONTEXT: &[u8] = b"strongroom/v1/context/record";
 const SET_ELEMENT: &[u8] = b"strongroom/v1/expand/set-element";
@@ -358,6 +359,15 @@ pub fn derive_upload_key_pair(
     store: StoreId,
 ) -> Result<UploadKeyPair, DeriveError> {
     derive(seed, &[], &[UPLOAD, &store.0])
+}
+
+/// System seed, salt and header → the key of one backup: a header that was changed leads to another key.
+pub fn derive_stream_key(
+    seed: &SystemSeed,
+    store: StoreId,
+    (salt, header): (&[u8; KEY_BYTES], &[u8]),
+) -> Result<StreamKey, DeriveError> {
+    derive(seed, salt, &[STREAM, &store.0, &Sha256::digest(header)])
 }
 
 /// What the store keeps of an API token.

@@ -15,6 +15,7 @@
 
 pub mod acts;
 pub mod arguments;
+pub mod backup;
 pub mod books;
 pub mod clock;
 pub mod doors;

@@ -113,6 +113,9 @@ pub mod purpose {
     /// Opens sealed uploads.
     #[derive(Debug)]
     pub enum Upload {}
+    /// Encrypts one backup.
+    #[derive(Debug)]
+    pub enum Stream {}
 }
 
 /// The root key R: everything else hangs below it.
@@ -151,3 +154,5 @@ pub type Pepper = Key<purpose::Pepper>;
 pub type SubjectTagKey = Key<purpose::SubjectTag>;
 /// HPKE's input key material for the X25519 pair of sealed uploads.
 pub type UploadKeyPair = Key<purpose::Upload>;
+/// Encrypts one backup.
+pub type StreamKey = Key<purpose::Stream>;
