@@ -4,6 +4,7 @@
 //! Invariant: one act at a time.
 
 mod credentials;
+mod keys;
 mod people;
 mod providers;
 pub mod sealing;
@@ -168,17 +169,10 @@ impl Act<'_> {
         apply: impl FnOnce(&mut Vault),
     ) -> Result<(), Fault> {
         self.begin(act, target.clone()).await?;
-        let outcome = self.vault(|vault| {
-            let changes =
-                build(vault, vault.books.changes()).map_err(|error| books_fault(&error))?;
-            Ok(vault.books.submit(changes))
+        let changes = self.vault(|vault| {
+            build(vault, vault.books.changes()).map_err(|error| books_fault(&error))
         })?;
-        let stored = match timeout(STORE_PATIENCE, outcome).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(StoreError::Stopped),
-            Err(_) => Err(StoreError::TimedOut),
-        };
-        if let Err(error) = stored {
+        if let Err(error) = self.store(changes).await? {
             return Err(self.store_failed((act, target), &error).await);
         }
         self.vault(|vault| {
@@ -187,6 +181,23 @@ impl Act<'_> {
         })?;
         self.keeper.announce();
         Ok(())
+    }
+
+    /// Waits until changes are durable.
+    async fn store(&self, changes: Changes) -> Result<Result<(), StoreError>, Fault> {
+        let (outcome, noted) = self.vault(|vault| Ok(vault.books.submit(changes)))?;
+        let stored = match timeout(STORE_PATIENCE, outcome).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(StoreError::Stopped),
+            Err(_) => Err(StoreError::TimedOut),
+        };
+        if stored.is_ok() {
+            self.vault(|vault| {
+                vault.books.note(noted);
+                Ok(())
+            })?;
+        }
+        Ok(stored)
     }
 
     /// Writes that an act is about to be done.
@@ -267,5 +278,10 @@ fn write<T: serde::Serialize>(
     record: &T,
 ) -> Result<Changes, BooksError> {
     let plain = postcard::to_stdvec(record).map_err(|_| BooksError::Malformed)?;
-    vault.books.put(changes, name, &Secret::take(plain), None)
+    vault.books.put(changes, name, &Secret::take(plain))
+}
+
+/// A record as it is sealed.
+fn plain<T: serde::Serialize>(record: &T) -> Result<Secret, Fault> {
+    postcard::to_stdvec(record).map(Secret::take).map_err(|_| books_fault(&BooksError::Malformed))
 }

@@ -1,67 +1,50 @@
 //! The keeper's records on disk: sealed one by one, committed in groups, kept in step with the manifest.
 //!
-//! A record longer than one value lies in numbered pieces: `store key ‖ piece number`; the first byte of the first
-//! piece is how many there are.
-//!
 //! Invariant: plaintext exists in memory only; what reaches the store is an envelope.
 //! Invariant: a commit that was answered is durable, and the manifest knows it.
+//! Invariant: what is written is under the newest epoch, in the newest format, and under its owner's shred key.
 //! Distrusts: the store's files.
+
+mod ledger;
+mod reading;
+mod sealing;
+mod sweep;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use strongroom_policy::id::TenantId;
 use strongroom_store::check::{CheckError, with_copy};
-use strongroom_store::{
-    Batch, Change, GroupCommit, Key, SledStore, Store, StoreError, Value, Witness, WitnessError,
-};
+use strongroom_store::{Batch, GroupCommit, Key, SledStore, Store, StoreError, Value};
 use strongroom_sys::Secret;
 use tokio::sync::oneshot;
 
-use crate::envelope::{EnvelopeError, Header, open_record, seal_record};
-use crate::keyring::{KeyringError, ShredId};
-use crate::keys::{
-    Algorithm, Context, Epoch, RecordId, RecordKeySource, RecordVersion, Scope, ShredKey, StoreId,
-    TenantKey,
-};
-use crate::manifest::{MARK_RECORD, Manifest, ManifestError, Refusal, Verdict};
+use crate::envelope::EnvelopeError;
+use crate::keyring::{Keyring, KeyringError, ShredId};
+use crate::keys::{self, Algorithm, Epoch, Format, ShredKey};
+use crate::manifest::{Manifest, ManifestError, Refusal, Verdict};
 use crate::records::RecordName;
 use crate::seal::Unsealed;
+use ledger::{Ledger, Written};
+use reading::{Read, Rows};
+pub use sealing::TenantKeys;
+use sealing::piece_key;
+pub use sweep::Portion;
+use witness::ManifestWitness;
 
 /// The store's directory within the vault's.
 pub const STORE_DIRECTORY: &str = "store";
-/// Plaintext of one piece; with the envelope it stays under the store's 8 KiB.
-const PIECE_BYTES: usize = 7 * 1024;
-/// Most pieces of one record.
-const MAX_PIECES: usize = 16;
-
-/// The one tenant's keys and identity, as records are sealed with them.
-pub struct TenantKeys {
-    /// The vault.
-    pub store: StoreId,
-    /// The tenant.
-    pub tenant: TenantId,
-    /// The generation of keys that new records are written under.
-    pub epoch: Epoch,
-    /// The tenant's key in that generation.
-    pub key: TenantKey,
-    /// The cipher of new records.
-    pub algorithm: Algorithm,
-}
 
 /// The open store.
 pub struct Books {
     group: GroupCommit,
     keys: Arc<TenantKeys>,
-    versions: BTreeMap<Vec<u8>, Written>,
-}
-
-/// What is known of a stored record.
-#[derive(Debug, Clone, Copy)]
-struct Written {
-    version: u64,
-    pieces: u8,
+    /// Copies of the keyring's: it is locked while it is being written, and calls do not wait for that.
+    shreds: BTreeMap<ShredId, Arc<ShredKey>>,
+    ledger: Ledger,
+    commit: Arc<AtomicU64>,
 }
 
 /// Why the store is not opened or a record not written.
@@ -85,6 +68,15 @@ pub enum BooksError {
     /// The keyring.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
+    /// Its generation of keys was destroyed.
+    #[error("a record is of epoch {}, whose key was destroyed", .0.0)]
+    Retired(Epoch),
+    /// It has an owner without a shred key, or a shred key without an owner.
+    #[error("a record's owner has no shred key")]
+    Ownerless,
+    /// A defect of ours.
+    #[error(transparent)]
+    Derive(#[from] keys::DeriveError),
     /// A record that no version of this program wrote.
     #[error("a record is malformed")]
     Malformed,
@@ -97,6 +89,7 @@ pub enum BooksError {
 }
 
 /// Changes that are committed together.
+#[must_use]
 pub struct Changes {
     batch: Batch,
     written: Vec<(Vec<u8>, Option<Written>)>,
@@ -108,8 +101,21 @@ pub struct Opened {
     pub books: Books,
     /// Every record in clear.
     pub records: Vec<(RecordName, Secret)>,
-    /// How many commits there were.
-    pub commit: u64,
+    /// Whose records were sealed under the successor of their shred key.
+    pub taken: Vec<ShredId>,
+}
+
+/// How far the rewriting of old records is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generations {
+    /// The generation that new records are sealed under.
+    pub epoch: Epoch,
+    /// How many records each generation has.
+    pub epochs: BTreeMap<Epoch, usize>,
+    /// How many records are to be rewritten.
+    pub old: usize,
+    /// How many records there are.
+    pub records: usize,
 }
 
 /// Makes the files of an empty store in a new vault's directory.
@@ -138,25 +144,79 @@ impl Books {
     ) -> Result<Opened, BooksError> {
         let guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
         let keyring = guard.keyring();
-        let mut manifest = Manifest::open(directory, keyring, keys.algorithm)?;
+        let mut manifest = Manifest::open(directory, keyring, keys.algorithm())?;
         let place = directory.join(STORE_DIRECTORY);
         // A copy is judged first: opening a damaged store rewrites it, and then nobody can tell what happened.
-        with_copy(&place, |copy| judge(&manifest, keyring, copy).map(drop))?.0?;
+        let judged = with_copy(&place, |copy| {
+            let rows = Rows::read(copy)?;
+            Ok::<_, BooksError>((rows.judge(&manifest, keyring)?, rows.digest()))
+        });
+        let (mut verdict, digest) = judged?.0?;
         let store: Arc<dyn Store> = Arc::new(SledStore::open(&place)?);
-        let (verdict, rows) = judge(&manifest, keyring, &*store)?;
+        let rows = Rows::read(&*store)?;
+        if rows.digest() != digest {
+            verdict = rows.judge(&manifest, keyring)?;
+        }
         match verdict {
             Verdict::Same => {}
             Verdict::IntendedNotApplied => manifest.abandon(&mut getrandom::fill)?,
             Verdict::IntendedApplied => drop(manifest.finish(&mut getrandom::fill)?),
         }
-        let (records, versions) = open_all(rows, &keys, |owner| {
-            keyring.keyring().shred_key(owner).map_err(BooksError::from)
-        })?;
+        let Read { records, ledger, taken } = rows.open(&keys, keyring)?;
         drop(guard);
-        let commit = manifest.commit();
-        let witness = ManifestWitness { manifest, unsealed: Arc::clone(unsealed) };
+        let commit = Arc::new(AtomicU64::new(manifest.commit()));
+        let witness = ManifestWitness {
+            manifest,
+            unsealed: Arc::clone(unsealed),
+            commit: Arc::clone(&commit),
+        };
         let group = GroupCommit::start(store, witness)?;
-        Ok(Opened { books: Self { group, keys, versions }, records, commit })
+        let books = Self { group, keys, shreds: BTreeMap::new(), ledger, commit };
+        Ok(Opened { books, records, taken })
+    }
+
+    /// Takes the keyring's keys, after it was changed: a new epoch, and every owner's shred key.
+    ///
+    /// # Errors
+    /// Only through a defect of ours.
+    pub fn learn(&mut self, keyring: &Keyring, keys: TenantKeys) -> Result<(), KeyringError> {
+        self.keys = Arc::new(keys);
+        self.shreds.clear();
+        for owner in keyring.shred_owners() {
+            let key = keyring.shred_key(owner)?.copy()?;
+            self.shreds.insert(owner, Arc::new(key));
+        }
+        Ok(())
+    }
+
+    /// Seals under a new generation of keys from now on.
+    pub fn turn_to(&mut self, keys: TenantKeys) {
+        self.keys = Arc::new(keys);
+    }
+
+    /// Takes in the shred key of a new owner, or the one that replaces an owner's.
+    pub fn hold_shred(&mut self, owner: ShredId, key: ShredKey) {
+        self.shreds.insert(owner, Arc::new(key));
+    }
+
+    /// Forgets the shred key of an owner that is gone.
+    pub fn forget_shred(&mut self, owner: ShredId) {
+        self.shreds.remove(&owner);
+    }
+
+    /// The last settled commit.
+    pub fn commit(&self) -> u64 {
+        self.commit.load(Ordering::Acquire)
+    }
+
+    /// How far the rewriting of old records is.
+    pub fn generations(&self) -> Generations {
+        Generations {
+            epoch: self.keys.epoch(),
+            epochs: self.ledger.epochs(),
+            old: self.ledger.old((self.keys.epoch(), Format::NEWEST)),
+            records: self.ledger.len(),
+        }
     }
 
     /// Begins a set of changes.
@@ -164,53 +224,74 @@ impl Books {
         Changes { batch: Batch::new(), written: Vec::new() }
     }
 
-    /// Adds the writing of a record; a credential's key takes its shred key.
+    /// Adds the writing of a record.
     ///
     /// # Errors
-    /// When it is too long or cannot be sealed.
+    /// When it is too long, cannot be sealed, or its owner has no shred key.
     pub fn put(
         &self,
         changes: Changes,
         name: &RecordName,
         plain: &Secret,
-        shred: Option<&ShredKey>,
+    ) -> Result<Changes, BooksError> {
+        let shred = self.shred_of(name, Format::NEWEST)?;
+        self.put_under(changes, (name, shred.as_deref()), plain)
+    }
+
+    /// Adds the writing of a record under a shred key that is to replace its owner's.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub fn put_under(
+        &self,
+        changes: Changes,
+        (name, shred): (&RecordName, Option<&ShredKey>),
+        plain: &Secret,
     ) -> Result<Changes, BooksError> {
         let key = name.store_key();
-        let before = self.versions.get(&key).copied();
+        let before = self.ledger.get(&key);
         let version = before.map_or(0, |written| written.version).saturating_add(1);
-        let pieces = split(plain)?;
-        let count = u8::try_from(pieces.len()).map_err(|_| BooksError::TooLong)?;
-        let mut batch = changes.batch;
-        for (number, piece) in (0_u8..).zip(&pieces) {
-            let piece_key = piece_key(&key, number);
-            let context = self.keys.context(name, &piece_key, (self.keys.epoch, version));
-            let source = RecordKeySource::from_tenant(&self.keys.key, shred);
-            let envelope = piece.expose(|plain| {
-                seal_record(&source, &context, self.keys.algorithm, plain, &mut getrandom::fill)
-            })?;
-            batch = batch.put(store_key(&piece_key)?, value(&envelope)?);
+        let sealed = self.keys.seal((name, version), plain, shred)?;
+        let pieces = u8::try_from(sealed.len()).map_err(|_| BooksError::TooLong)?;
+        let Changes { mut batch, mut written } = match name.former() {
+            Some(former) => self.delete(changes, &former)?,
+            None => changes,
+        };
+        for (number, envelope) in (0_u8..).zip(&sealed) {
+            batch = batch.put(store_key(&piece_key(&key, number))?, value(envelope)?);
         }
-        for number in count..before.map_or(0, |written| written.pieces) {
+        for number in pieces..before.map_or(0, |written| written.pieces) {
             batch = batch.delete(store_key(&piece_key(&key, number))?);
         }
-        let mut written = changes.written;
-        written.push((key, Some(Written { version, pieces: count })));
+        let (epoch, format) = (self.keys.epoch(), Format::NEWEST);
+        written.push((key, Some(Written { version, pieces, epoch, format })));
         Ok(Changes { batch, written })
     }
 
-    /// Adds the removal of a record.
+    /// Adds the removal of a record, under whichever name it lies.
     ///
     /// # Errors
     /// Only through a defect of ours.
     pub fn delete(&self, changes: Changes, name: &RecordName) -> Result<Changes, BooksError> {
-        let key = name.store_key();
-        let mut batch = changes.batch;
-        for number in 0..self.versions.get(&key).map_or(0, |written| written.pieces) {
-            batch = batch.delete(store_key(&piece_key(&key, number))?);
+        let Changes { mut batch, mut written } = changes;
+        for key in std::iter::once(name.store_key()).chain(name.former().map(|one| one.store_key()))
+        {
+            let Some(found) = self.ledger.get(&key) else { continue };
+            for number in 0..found.pieces {
+                batch = batch.delete(store_key(&piece_key(&key, number))?);
+            }
+            written.push((key, None));
         }
-        let mut written = changes.written;
-        written.push((key, None));
         Ok(Changes { batch, written })
+    }
+
+    fn shred_of(
+        &self,
+        name: &RecordName,
+        format: Format,
+    ) -> Result<Option<Arc<ShredKey>>, BooksError> {
+        let Some(owner) = name.owner(format) else { return Ok(None) };
+        self.shreds.get(&owner).cloned().map(Some).ok_or(BooksError::Ownerless)
     }
 
     /// Runs `work` on the writer's thread between two commits; see [`GroupCommit::at_rest`].
@@ -224,137 +305,31 @@ impl Books {
         self.group.at_rest(work)
     }
 
-    /// Hands changes to the writer; the receiver answers when they are durable.
-    pub fn submit(&mut self, changes: Changes) -> oneshot::Receiver<Result<(), StoreError>> {
+    /// Hands changes to the writer. When they are durable, and not before, [`Self::note`] takes them in.
+    pub fn submit(&self, changes: Changes) -> (Outcome, Noted) {
         let (answer, outcome) = oneshot::channel();
-        for (key, written) in changes.written {
-            match written {
-                Some(written) => drop(self.versions.insert(key, written)),
-                None => drop(self.versions.remove(&key)),
-            }
-        }
         // Whoever stopped waiting has reported the fault already.
         self.group.submit(changes.batch, move |result| drop(answer.send(result)));
-        outcome
+        (outcome, Noted(changes.written))
     }
-}
 
-impl TenantKeys {
-    fn context<'a>(
-        &self,
-        name: &RecordName,
-        piece_key: &'a [u8],
-        (epoch, version): (Epoch, u64),
-    ) -> Context<'a> {
-        Context {
-            store: self.store,
-            scope: Scope::Tenant(self.tenant),
-            epoch,
-            kind: name.kind(),
-            record: RecordId(piece_key),
-            version: RecordVersion(version),
+    /// Takes in what is durable by now.
+    pub fn note(&mut self, noted: Noted) {
+        for (key, written) in noted.0 {
+            match written {
+                Some(written) => self.ledger.put(key, written),
+                None => self.ledger.remove(&key),
+            }
         }
     }
 }
 
-type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+/// Answers when changes are durable, or says why not.
+pub type Outcome = oneshot::Receiver<Result<(), StoreError>>;
 
-fn judge(
-    manifest: &Manifest,
-    keyring: &crate::keyring::KeyringFile,
-    store: &dyn Store,
-) -> Result<(Verdict, Rows), BooksError> {
-    let mut scan = manifest.scan();
-    let mut rows = Vec::new();
-    let mut failed = None;
-    store.scan_all(&mut |key, value| {
-        if let Err(error) = scan.take(RecordId(key.as_bytes()), value.as_bytes()) {
-            failed = Some(error);
-            return std::ops::ControlFlow::Break(());
-        }
-        if key.as_bytes() != MARK_RECORD {
-            rows.push((key.as_bytes().to_vec(), value.as_bytes().to_vec()));
-        }
-        std::ops::ControlFlow::Continue(())
-    })?;
-    if let Some(error) = failed {
-        return Err(ManifestError::from(error).into());
-    }
-    let scanned = scan.finish();
-    Ok((manifest.judge(&scanned, keyring)?, rows))
-}
-
-type OpenRecords = (Vec<(RecordName, Secret)>, BTreeMap<Vec<u8>, Written>);
-
-/// Rows come in key order, so the pieces of a record follow each other from 0.
-fn open_all<'k>(
-    rows: Rows,
-    keys: &TenantKeys,
-    shred_of: impl Fn(ShredId) -> Result<&'k ShredKey, BooksError>,
-) -> Result<OpenRecords, BooksError> {
-    let mut records = Vec::new();
-    let mut versions = BTreeMap::new();
-    let mut rows = rows.into_iter().peekable();
-    while let Some((first_key, envelope)) = rows.next() {
-        let (number, key) = first_key.split_last().ok_or(BooksError::Malformed)?;
-        let name = RecordName::parse(key).ok_or(BooksError::Malformed)?;
-        if *number != 0 {
-            return Err(BooksError::Malformed);
-        }
-        let shred = match &name {
-            RecordName::Key(id) => Some(shred_of(ShredId(*id.bytes()))?),
-            RecordName::User(_)
-            | RecordName::Workspace(_)
-            | RecordName::Token(_)
-            | RecordName::Credential(_)
-            | RecordName::Provider(_) => None,
-        };
-        let source = RecordKeySource::from_tenant(&keys.key, shred);
-        let version = Header::parse(&envelope)?.version.0;
-        let open = |piece: &[u8], envelope: &[u8]| {
-            let epoch = Header::parse(envelope)?.epoch;
-            open_record(&source, &keys.context(&name, piece, (epoch, version)), envelope)
-        };
-        let first = open(&first_key, &envelope)?;
-        let pieces = first.expose(|plain| plain.first().copied()).ok_or(BooksError::Malformed)?;
-        let mut plain = first
-            .expose(|plain| zeroize::Zeroizing::new(plain.get(1..).unwrap_or_default().to_vec()));
-        for number in 1..pieces {
-            let wanted = piece_key(key, number);
-            let (piece, envelope) =
-                rows.next_if(|(found, _)| *found == wanted).ok_or(BooksError::Malformed)?;
-            let more = open(&piece, &envelope)?;
-            // Only definitions and rules have several pieces; a provider's key has one.
-            more.expose(|more| plain.extend_from_slice(more));
-        }
-        versions.insert(key.to_vec(), Written { version, pieces });
-        records.push((name, Secret::copy_from(&plain)));
-    }
-    Ok((records, versions))
-}
-
-fn split(plain: &Secret) -> Result<Vec<Secret>, BooksError> {
-    plain.expose(|plain| {
-        let count = plain.len().div_ceil(PIECE_BYTES).max(1);
-        if count > MAX_PIECES {
-            return Err(BooksError::TooLong);
-        }
-        let count_byte = u8::try_from(count).map_err(|_| BooksError::TooLong)?;
-        let (first, rest) = plain.split_at_checked(PIECE_BYTES).unwrap_or((plain, &[]));
-        let mut head = zeroize::Zeroizing::new(Vec::with_capacity(PIECE_BYTES.saturating_add(1)));
-        head.push(count_byte);
-        head.extend_from_slice(first);
-        let mut pieces = vec![Secret::copy_from(&head)];
-        pieces.extend(rest.chunks(PIECE_BYTES).map(Secret::copy_from));
-        Ok(pieces)
-    })
-}
-
-fn piece_key(key: &[u8], number: u8) -> Vec<u8> {
-    let mut piece = key.to_vec();
-    piece.push(number);
-    piece
-}
+/// What changes make of the books once they are durable.
+#[must_use]
+pub struct Noted(Vec<(Vec<u8>, Option<Written>)>);
 
 fn store_key(key: &[u8]) -> Result<Key, BooksError> {
     Key::new(key).map_err(|error| BooksError::Store(error.into()))
@@ -364,38 +339,7 @@ fn value(envelope: &[u8]) -> Result<Value, BooksError> {
     Value::new(envelope).map_err(|error| BooksError::Store(error.into()))
 }
 
-/// Keeps the manifest in step with each group of commits.
-struct ManifestWitness {
-    manifest: Manifest,
-    unsealed: Arc<Mutex<Unsealed>>,
-}
-
-impl Witness for ManifestWitness {
-    fn before(&mut self, changes: &[Change]) -> Result<Option<(Key, Value)>, WitnessError> {
-        let mut delta = self.manifest.delta();
-        for change in changes {
-            let record = RecordId(change.key.as_bytes());
-            let before = change.before.as_ref().map(Value::as_bytes);
-            match (&change.after, before) {
-                (Some(after), before) => delta.put(record, before, after.as_bytes()),
-                (None, Some(before)) => delta.delete(record, before),
-                (None, None) => Ok(()),
-            }
-            .map_err(WitnessError::new)?;
-        }
-        let change = delta.change();
-        let generation =
-            self.unsealed.lock().unwrap_or_else(PoisonError::into_inner).keyring().generation();
-        let mark = self
-            .manifest
-            .begin(change, generation, &mut getrandom::fill)
-            .map_err(WitnessError::new)?;
-        let key = Key::new(MARK_RECORD).map_err(WitnessError::new)?;
-        let value = Value::new(&mark.0).map_err(WitnessError::new)?;
-        Ok(Some((key, value)))
-    }
-
-    fn after(&mut self) -> Result<(), WitnessError> {
-        self.manifest.finish(&mut getrandom::fill).map(drop).map_err(WitnessError::new)
-    }
-}
+#[cfg(test)]
+mod scene;
+#[cfg(test)]
+mod tests;

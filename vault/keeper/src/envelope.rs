@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! offset  bytes  field
-//!      0      1  format       1
+//!      0      1  format       2 tenants' records, 1 the appliance's own and tenants' old records
 //!      1      1  algorithm    1 AES-256-GCM, 2 ChaCha20-Poly1305
 //!      2      4  epoch        big-endian
 //!      6      8  version      big-endian
@@ -26,13 +26,15 @@ use strongroom_sys::Secret;
 use subtle::ConstantTimeEq;
 
 use crate::keys::{
-    Algorithm, Context, DeriveError, Epoch, FORMAT, FillRandom, KEY_BYTES, RecordKey,
+    Algorithm, Context, DeriveError, Epoch, FillRandom, Format, KEY_BYTES, RecordKey,
     RecordKeySource, RecordVersion, TAG_BYTES, derive_record_key,
 };
 
 /// What stands in clear before a record, so that the right key and context can be chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
+    /// How its key is derived.
+    pub format: Format,
     /// The cipher.
     pub algorithm: Algorithm,
     /// The generation of keys.
@@ -47,9 +49,17 @@ pub enum EnvelopeError {
     /// Shorter than an empty record.
     #[error("the record is cut short")]
     Short,
-    /// Not our format, or one that is retired.
+    /// Not our format.
     #[error("unknown record format {0}")]
     UnknownFormat(u8),
+    /// A format that this key does not seal, or that is refused by now.
+    #[error("the record is of format {found:?}, not {expected:?}")]
+    OtherFormat {
+        /// In the header.
+        found: Format,
+        /// Of the key.
+        expected: Format,
+    },
     /// Not an algorithm of ours.
     #[error("unknown record algorithm {0}")]
     UnknownAlgorithm(u8),
@@ -118,12 +128,12 @@ pub fn seal_record(
     let mut nonce = [0_u8; NONCE_BYTES];
     random(&mut salt)?;
     random(&mut nonce)?;
-    let associated = context.encode(algorithm);
+    let associated = context.encode(source.format(), algorithm);
     let key = derive_record_key(source, &salt, &associated)?;
 
     // One allocation of the final size: growing would leave plaintext behind in freed memory.
     let mut envelope = Vec::with_capacity(plaintext.len().saturating_add(OVERHEAD_BYTES));
-    envelope.extend_from_slice(&[FORMAT, algorithm.code()]);
+    envelope.extend_from_slice(&[source.format().code(), algorithm.code()]);
     envelope.extend_from_slice(&context.epoch.0.to_be_bytes());
     envelope.extend_from_slice(&context.version.0.to_be_bytes());
     envelope.extend_from_slice(&salt);
@@ -146,14 +156,17 @@ pub fn open_record(
     envelope: &[u8],
 ) -> Result<Secret, EnvelopeError> {
     let parts = Parts::parse(envelope)?;
-    let Header { algorithm, epoch, version } = parts.header;
+    let Header { format, algorithm, epoch, version } = parts.header;
+    if format != source.format() {
+        return Err(EnvelopeError::OtherFormat { found: format, expected: source.format() });
+    }
     if epoch != context.epoch {
         return Err(EnvelopeError::OtherEpoch { found: epoch, expected: context.epoch });
     }
     if version != context.version {
         return Err(EnvelopeError::OtherVersion { found: version, expected: context.version });
     }
-    let associated = context.encode(algorithm);
+    let associated = context.encode(format, algorithm);
     let key = derive_record_key(source, parts.salt, &associated)?;
     if !bool::from(key.commitment.ct_eq(parts.commitment)) {
         return Err(EnvelopeError::OtherKeyOrContext);
@@ -176,9 +189,7 @@ struct Parts<'a> {
 impl<'a> Parts<'a> {
     fn parse(envelope: &'a [u8]) -> Result<Self, EnvelopeError> {
         let (&[format, algorithm], rest) = take(envelope)?;
-        if format != FORMAT {
-            return Err(EnvelopeError::UnknownFormat(format));
-        }
+        let format = Format::parse(format).ok_or(EnvelopeError::UnknownFormat(format))?;
         let algorithm =
             Algorithm::parse(algorithm).ok_or(EnvelopeError::UnknownAlgorithm(algorithm))?;
         let (epoch, rest) = take(rest)?;
@@ -188,6 +199,7 @@ impl<'a> Parts<'a> {
         let (nonce, rest) = take(rest)?;
         let (ciphertext, tag) = rest.split_last_chunk().ok_or(EnvelopeError::Short)?;
         let header = Header {
+            format,
             algorithm,
             epoch: Epoch(u32::from_be_bytes(*epoch)),
             version: RecordVersion(u64::from_be_bytes(*version)),
@@ -266,12 +278,12 @@ mod tests {
     }
 
     fn seal(key: &TenantKey, algorithm: Algorithm) -> Vec<u8> {
-        let source = RecordKeySource::from_tenant(key, None);
+        let source = RecordKeySource::from_tenant(key, None, Format::Two);
         seal_record(&source, &context(), algorithm, PLAINTEXT, &mut getrandom::fill).unwrap()
     }
 
     fn open(key: &TenantKey, envelope: &[u8]) -> Result<Secret, EnvelopeError> {
-        open_record(&RecordKeySource::from_tenant(key, None), &context(), envelope)
+        open_record(&RecordKeySource::from_tenant(key, None, Format::Two), &context(), envelope)
     }
 
     #[test]
@@ -280,7 +292,7 @@ mod tests {
             let envelope = seal(&tenant_key(9), algorithm);
             assert!(open(&tenant_key(9), &envelope).unwrap().matches(PLAINTEXT));
             assert_eq!(envelope.len(), PLAINTEXT.len() + OVERHEAD_BYTES);
-            assert_eq!(envelope[..14], [1, algorithm.code(), 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4]);
+            assert_eq!(envelope[..14], [2, algorithm.code(), 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4]);
         }
     }
 
@@ -313,7 +325,7 @@ mod tests {
     #[test]
     fn an_envelope_does_not_open_in_another_place() {
         let key = tenant_key(9);
-        let source = RecordKeySource::from_tenant(&key, None);
+        let source = RecordKeySource::from_tenant(&key, None, Format::Two);
         let envelope = seal(&key, Algorithm::Aes256Gcm);
         let elsewhere = [
             Context { store: StoreId([0; 16]), ..context() },
@@ -334,7 +346,7 @@ mod tests {
     #[test]
     fn an_old_version_or_epoch_cannot_be_relabelled() {
         let key = tenant_key(9);
-        let source = RecordKeySource::from_tenant(&key, None);
+        let source = RecordKeySource::from_tenant(&key, None, Format::Two);
         let mut newer = seal(&key, Algorithm::Aes256Gcm);
         newer[13] = 5;
         let claimed = Context { version: RecordVersion(5), ..context() };
@@ -353,6 +365,19 @@ mod tests {
         assert!(matches!(open(&key, &later), Err(EnvelopeError::OtherEpoch { .. })));
     }
 
+    // Red when the format is left out of `Context::encode`.
+    #[test]
+    fn a_record_of_an_old_format_cannot_be_relabelled() {
+        let key = tenant_key(9);
+        let old = RecordKeySource::from_tenant(&key, None, Format::One);
+        let random: FillRandom<'_> = &mut getrandom::fill;
+        let mut envelope =
+            seal_record(&old, &context(), Algorithm::Aes256Gcm, PLAINTEXT, random).unwrap();
+        assert!(matches!(open(&key, &envelope), Err(EnvelopeError::OtherFormat { .. })));
+        envelope[0] = 2;
+        assert_eq!(open(&key, &envelope).unwrap_err(), EnvelopeError::OtherKeyOrContext);
+    }
+
     // Guards key commitment. Red when the comparison is skipped (the answer becomes `Altered`).
     #[test]
     fn a_wrong_key_is_named_before_anything_is_decrypted() {
@@ -366,7 +391,7 @@ mod tests {
         let key = tenant_key(9);
         let shred = ShredKey::from_secret(Secret::copy_from(&[5; 32])).unwrap();
         let other = ShredKey::from_secret(Secret::copy_from(&[6; 32])).unwrap();
-        let with = |shred| RecordKeySource::from_tenant(&key, shred);
+        let with = |shred| RecordKeySource::from_tenant(&key, shred, Format::Two);
         let envelope = seal_record(
             &with(Some(&shred)),
             &context(),

@@ -5,6 +5,9 @@
 //! plaintext  postcard of `encoding::WireOut`, padded with zeros to a multiple of 1 KiB
 //! ```
 //!
+//! A shred key can have a successor while the records that it seals are rewritten: both are here until the rewriting is
+//! durable, then the old one is destroyed.
+//!
 //! Every change writes both slots and is acknowledged after the second sync, so that a removed key
 //! lies in neither. A crash between the two leaves an odd generation; `open` then finishes the job.
 //! Nothing is promised for flash remapping, copy-on-write file systems and snapshots.
@@ -14,19 +17,20 @@
 //! Invariant: a generation is part of the context, so no old slot passes for a newer one.
 //! Distrusts: every byte of the file.
 
+mod changes;
 mod encoding;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use strongroom_policy::id::TenantId;
+use strongroom_policy::id::{Id, TenantId};
 
 use crate::envelope::{EnvelopeError, open_record, seal_record};
 use crate::keys::{
-    self, Algorithm, Context, DeriveError, Epoch, EpochKey, FillRandom, Key, KeyringKey, Kind,
-    RecordId, RecordKeySource, RecordVersion, Scope, ShredKey, StoreId, SystemSeed, TenantKey,
-    TenantRoot,
+    self, Algorithm, Context, DeriveError, Epoch, EpochKey, FillRandom, Format, Key, KeyringKey,
+    Kind, RecordId, RecordKeySource, RecordVersion, Scope, ShredKey, StoreId, SystemSeed,
+    TenantKey, TenantRoot,
 };
 use crate::slots::{Capacity, Generation, SlotError, SlotFile};
 use encoding::{decode, encode};
@@ -36,11 +40,20 @@ pub const KEYRING_FILE: &str = "keyring";
 /// Room for about 80,000 keys.
 const CAPACITY: Capacity = Capacity(4 * 1024 * 1024);
 /// Keeps the plaintext within its slot: each key takes at most 52 bytes.
-const MAX_KEYS: usize = 75_000;
+pub const MAX_KEYS: usize = 75_000;
+/// Most generations of tenant keys at once: each is destroyed when its last record is rewritten.
+const MAX_EPOCHS: usize = 16;
 
 /// Whose shred key: the 16 bytes of the id of a credential, a person or a workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ShredId(pub [u8; 16]);
+
+impl ShredId {
+    /// The owner of this id; ids are random, so no two kinds share one.
+    pub fn of<K: strongroom_policy::id::Kind>(id: Id<K>) -> Self {
+        Self(*id.bytes())
+    }
+}
 
 /// Why the keyring was not made, opened or changed.
 #[derive(Debug, thiserror::Error)]
@@ -63,11 +76,11 @@ pub enum KeyringError {
     /// There is no such key, or it was destroyed.
     #[error("no such key")]
     Unknown,
-    /// The newest epoch is in use.
-    #[error("the newest epoch cannot be retired")]
-    EpochInUse,
+    /// Too many generations.
+    #[error("there are {MAX_EPOCHS} generations of keys whose records are not rewritten yet")]
+    Epochs,
     /// No room for more.
-    #[error("the keyring is full")]
+    #[error("the keyring holds {MAX_KEYS} keys, and that is all it has room for")]
     Full,
     /// No randomness.
     #[error("the kernel gave no randomness")]
@@ -85,8 +98,10 @@ pub struct Keyring {
     epochs: BTreeMap<Epoch, EpochKey>,
     tenants: BTreeMap<TenantId, TenantRoot>,
     shreds: BTreeMap<ShredId, ShredKey>,
+    successors: BTreeMap<ShredId, ShredKey>,
     system: SystemSeed,
     commit_floor: u64,
+    lowest_format: Format,
 }
 
 impl Keyring {
@@ -101,8 +116,10 @@ impl Keyring {
             epochs: BTreeMap::from([(Epoch(1), Key::make(random)?)]),
             tenants: BTreeMap::new(),
             shreds: BTreeMap::new(),
+            successors: BTreeMap::new(),
             system: Key::make(random)?,
             commit_floor: 0,
+            lowest_format: Format::NEWEST,
         })
     }
 
@@ -124,6 +141,16 @@ impl Keyring {
     /// The commit below which no manifest is accepted.
     pub fn commit_floor(&self) -> u64 {
         self.commit_floor
+    }
+
+    /// The format below which no record of a tenant is opened.
+    pub fn lowest_format(&self) -> Format {
+        self.lowest_format
+    }
+
+    /// The generations whose keys there are.
+    pub fn epochs(&self) -> impl Iterator<Item = Epoch> {
+        self.epochs.keys().copied()
     }
 
     /// A tenant's key in an epoch.
@@ -149,11 +176,25 @@ impl Keyring {
         self.shreds.keys().copied()
     }
 
-    fn has_room(&self) -> Result<(), KeyringError> {
-        let keys = [self.epochs.len(), self.tenants.len(), self.shreds.len()]
-            .into_iter()
-            .fold(0_usize, usize::saturating_add);
-        if keys < MAX_KEYS { Ok(()) } else { Err(KeyringError::Full) }
+    /// The key that is to replace an owner's shred key, while its records are rewritten.
+    pub fn successor(&self, owner: ShredId) -> Option<&ShredKey> {
+        self.successors.get(&owner)
+    }
+
+    /// Whose shred keys are being replaced.
+    pub fn succeeded(&self) -> impl Iterator<Item = ShredId> {
+        self.successors.keys().copied()
+    }
+
+    /// How many keys there are, of at most [`MAX_KEYS`].
+    pub fn keys(&self) -> usize {
+        let tables =
+            [self.epochs.len(), self.tenants.len(), self.shreds.len(), self.successors.len()];
+        tables.into_iter().fold(0_usize, usize::saturating_add)
+    }
+
+    fn has_room(&self, more: usize) -> Result<(), KeyringError> {
+        if self.keys().saturating_add(more) <= MAX_KEYS { Ok(()) } else { Err(KeyringError::Full) }
     }
 }
 
@@ -219,108 +260,6 @@ impl KeyringFile {
     /// How often the keyring was written; the manifest notes it, to find an old keyring.
     pub fn generation(&self) -> Generation {
         self.slots.generation()
-    }
-
-    /// Draws the root of a new tenant.
-    ///
-    /// # Errors
-    /// `Exists`, `Full`, or the write failed.
-    pub fn add_tenant(
-        &mut self,
-        tenant: TenantId,
-        random: FillRandom<'_>,
-    ) -> Result<(), KeyringError> {
-        self.keyring.has_room()?;
-        if self.keyring.tenants.contains_key(&tenant) {
-            return Err(KeyringError::Exists);
-        }
-        self.keyring.tenants.insert(tenant, Key::make(random)?);
-        self.write_both(random)
-    }
-
-    /// Destroys a tenant: every record of it is dead when this answers.
-    ///
-    /// # Errors
-    /// `Unknown`, or the write failed.
-    pub fn remove_tenant(
-        &mut self,
-        tenant: TenantId,
-        random: FillRandom<'_>,
-    ) -> Result<(), KeyringError> {
-        self.keyring.tenants.remove(&tenant).ok_or(KeyringError::Unknown)?;
-        self.write_both(random)
-    }
-
-    /// Draws the shred key of a new owner.
-    ///
-    /// # Errors
-    /// `Exists`, `Full`, or the write failed.
-    pub fn add_shred_key(
-        &mut self,
-        owner: ShredId,
-        random: FillRandom<'_>,
-    ) -> Result<(), KeyringError> {
-        self.keyring.has_room()?;
-        if self.keyring.shreds.contains_key(&owner) {
-            return Err(KeyringError::Exists);
-        }
-        self.keyring.shreds.insert(owner, Key::make(random)?);
-        self.write_both(random)
-    }
-
-    /// Destroys an owner's shred key: its records are dead when this answers.
-    ///
-    /// # Errors
-    /// `Unknown`, or the write failed.
-    pub fn remove_shred_key(
-        &mut self,
-        owner: ShredId,
-        random: FillRandom<'_>,
-    ) -> Result<(), KeyringError> {
-        self.keyring.shreds.remove(&owner).ok_or(KeyringError::Unknown)?;
-        self.write_both(random)
-    }
-
-    /// Begins a new generation of tenant keys; old records stay readable until `retire_epoch`.
-    ///
-    /// # Errors
-    /// `Full`, or the write failed.
-    pub fn start_epoch(&mut self, random: FillRandom<'_>) -> Result<Epoch, KeyringError> {
-        self.keyring.has_room()?;
-        let epoch = Epoch(self.keyring.epoch.0.checked_add(1).ok_or(KeyringError::Full)?);
-        self.keyring.epochs.insert(epoch, Key::make(random)?);
-        self.keyring.epoch = epoch;
-        self.write_both(random)?;
-        Ok(epoch)
-    }
-
-    /// Destroys an old generation, after its last record was rewritten.
-    ///
-    /// # Errors
-    /// `EpochInUse` for the newest, `Unknown`, or the write failed.
-    pub fn retire_epoch(
-        &mut self,
-        epoch: Epoch,
-        random: FillRandom<'_>,
-    ) -> Result<(), KeyringError> {
-        if epoch == self.keyring.epoch {
-            return Err(KeyringError::EpochInUse);
-        }
-        self.keyring.epochs.remove(&epoch).ok_or(KeyringError::Unknown)?;
-        self.write_both(random)
-    }
-
-    /// Notes that `commit` was reached: an older manifest is refused from now on.
-    ///
-    /// # Errors
-    /// When the write failed.
-    pub fn raise_commit_floor(
-        &mut self,
-        commit: u64,
-        random: FillRandom<'_>,
-    ) -> Result<(), KeyringError> {
-        self.keyring.commit_floor = self.keyring.commit_floor.max(commit);
-        self.write_both(random)
     }
 
     fn write_both(&mut self, random: FillRandom<'_>) -> Result<(), KeyringError> {
@@ -429,7 +368,7 @@ mod tests {
         assert!(same(&keyring, &plain.expose(|plain| decode(plain, STORE)).unwrap()));
     }
 
-    // Guards real deletion. Red when `remove_shred_key` writes one slot only.
+    // Guards real deletion. Red when `remove_shred_keys` writes one slot only.
     #[test]
     fn a_destroyed_key_is_in_neither_slot() {
         let scratch = Scratch::make();
@@ -437,7 +376,7 @@ mod tests {
         file.add_shred_key(OWNER, &mut getrandom::fill).unwrap();
         let path = scratch.path(KEYRING_FILE);
         let half = usize::try_from(CAPACITY.0).unwrap();
-        file.remove_shred_key(OWNER, &mut getrandom::fill).unwrap();
+        file.remove_shred_keys(&[OWNER], &mut getrandom::fill).unwrap();
         let written = std::fs::read(&path).unwrap();
         for side in 0..2 {
             let mut image = written.clone();
@@ -500,8 +439,13 @@ mod tests {
         let random: FillRandom<'_> = &mut getrandom::fill;
         assert!(matches!(file.add_tenant(ONE, random), Err(KeyringError::Exists)));
         assert!(matches!(file.remove_tenant(TWO, random), Err(KeyringError::Unknown)));
-        assert!(matches!(file.retire_epoch(Epoch(1), random), Err(KeyringError::EpochInUse)));
-        assert!(matches!(file.retire_epoch(Epoch(9), random), Err(KeyringError::Unknown)));
+        let some = [OWNER, ShredId([4; 16])];
+        file.add_shred_key(OWNER, random).unwrap();
+        let generation = file.generation().max(generation);
+        assert!(matches!(file.add_shred_keys(&some, random), Err(KeyringError::Exists)));
+        assert!(matches!(file.remove_shred_keys(&some, random), Err(KeyringError::Unknown)));
+        assert!(matches!(file.add_successor(some[1], random), Err(KeyringError::Unknown)));
+        assert!(file.keyring().shred_key(OWNER).is_ok());
         assert_eq!(file.generation(), generation);
     }
 
@@ -512,9 +456,73 @@ mod tests {
         let random: FillRandom<'_> = &mut getrandom::fill;
         file.add_tenant(ONE, random).unwrap();
         file.start_epoch(random).unwrap();
-        file.retire_epoch(Epoch(1), random).unwrap();
-        assert!(matches!(file.keyring().tenant_key(ONE, Epoch(1)), Err(KeyringError::Unknown)));
-        assert!(file.keyring().tenant_key(ONE, Epoch(2)).is_ok());
+        file.retire_old_epochs(random).unwrap();
+        let again = open(&scratch, 1, STORE).unwrap();
+        for keyring in [file.keyring(), again.keyring()] {
+            assert!(matches!(keyring.tenant_key(ONE, Epoch(1)), Err(KeyringError::Unknown)));
+            assert!(keyring.tenant_key(ONE, Epoch(2)).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_full_keyring_says_so_and_stays_as_it_is() {
+        let scratch = Scratch::make();
+        let mut file = create(&scratch);
+        let id = |number: usize| ShredId(u128::try_from(number).unwrap().to_be_bytes());
+        let room = MAX_KEYS - file.keyring().keys();
+        let owners: Vec<_> = (0..room).map(id).collect();
+        file.add_shred_keys(&owners, &mut getrandom::fill).unwrap();
+        let generation = file.generation();
+        let random: FillRandom<'_> = &mut getrandom::fill;
+        assert!(matches!(file.add_shred_key(id(room), random), Err(KeyringError::Full)));
+        assert!(matches!(file.start_epoch(random), Err(KeyringError::Full)));
+        assert_eq!(file.generation(), generation);
+        assert_eq!(open(&scratch, 1, STORE).unwrap().keyring().keys(), MAX_KEYS);
+    }
+
+    #[test]
+    fn epochs_whose_records_wait_are_bounded() {
+        let scratch = Scratch::make();
+        let mut file = create(&scratch);
+        let random: FillRandom<'_> = &mut getrandom::fill;
+        for _ in 1..MAX_EPOCHS {
+            file.start_epoch(random).unwrap();
+        }
+        assert!(matches!(file.start_epoch(random), Err(KeyringError::Epochs)));
+        file.retire_old_epochs(random).unwrap();
+        assert!(file.start_epoch(random).is_ok());
+    }
+
+    #[test]
+    fn a_replaced_shred_key_is_there_until_its_successor_is_taken_and_then_in_neither_slot() {
+        let scratch = Scratch::make();
+        let mut file = create(&scratch);
+        let random: FillRandom<'_> = &mut getrandom::fill;
+        let bytes = |key: &ShredKey| key.secret().expose(<[u8]>::to_vec);
+        file.add_shred_key(OWNER, random).unwrap();
+        let first = bytes(file.keyring().shred_key(OWNER).unwrap());
+        file.add_successor(OWNER, random).unwrap();
+        let second = bytes(open(&scratch, 1, STORE).unwrap().keyring().successor(OWNER).unwrap());
+        assert_eq!(bytes(file.keyring().shred_key(OWNER).unwrap()), first);
+        file.settle_successors(&[], random).unwrap();
+        assert_eq!(bytes(file.keyring().shred_key(OWNER).unwrap()), first);
+        file.add_successor(OWNER, random).unwrap();
+        file.settle_successors(&[OWNER], random).unwrap();
+        let again = open(&scratch, 1, STORE).unwrap();
+        let third = bytes(again.keyring().shred_key(OWNER).unwrap());
+        assert!(third != first && third != second);
+        assert!(again.keyring().successor(OWNER).is_none());
+    }
+
+    /// The first version's keyring, without successors and lowest format.
+    #[test]
+    fn a_keyring_of_the_first_format_opens_and_admits_records_of_the_first_format() {
+        let keyring = Keyring::make(STORE, &mut getrandom::fill).unwrap();
+        let plain = encoding::tests::encode_first(&keyring);
+        let read = plain.expose(|plain| decode(plain, STORE)).unwrap();
+        assert_eq!(read.lowest_format(), Format::One);
+        assert_eq!(keyring.lowest_format(), Format::Two);
+        assert_eq!(read.keys(), keyring.keys());
     }
 
     #[test]

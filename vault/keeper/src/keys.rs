@@ -63,8 +63,6 @@ const ELEMENT_TAG: &[u8] = b"strongroom/v1/mac/set-element";
 const SHARE_DIGEST: &[u8] = b"strongroom/v1/digest/share";
 const SHARE_CHECKSUM: &[u8] = b"strongroom/v1/digest/share-text";
 
-/// The only envelope format that is written or read.
-pub const FORMAT: u8 = 1;
 /// Length of every key, 256 bits.
 pub const KEY_BYTES: usize = 32;
 /// Length of a MAC, a digest and a commitment.
@@ -181,6 +179,38 @@ impl Algorithm {
     }
 }
 
+/// How an envelope's key is derived: its first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Format {
+    /// The appliance's own envelopes: R, keyring and manifest. And tenants' records as the first version wrote them, of which
+    /// only a credential's key was mixed with a shred key; read until the last of them is rewritten, then refused.
+    One,
+    /// Tenants' records: whatever has an owner is mixed with the owner's shred key (`records.rs`).
+    Two,
+}
+
+impl Format {
+    /// What tenants' records are written in.
+    pub const NEWEST: Self = Self::Two;
+
+    /// The byte in the envelope.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::One => 1,
+            Self::Two => 2,
+        }
+    }
+
+    /// The format of an envelope's byte.
+    pub const fn parse(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Self::One),
+            2 => Some(Self::Two),
+            _ => None,
+        }
+    }
+}
+
 /// What an envelope belongs to; both the associated data and the `info` of its key derivation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Context<'a> {
@@ -201,14 +231,14 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// `label ‖ format ‖ store ‖ tenant ‖ epoch ‖ kind ‖ record ‖ version ‖ algorithm`, each
     /// length-prefixed; the system's tenant is empty, numbers are big-endian.
-    pub fn encode(&self, algorithm: Algorithm) -> Vec<u8> {
+    pub fn encode(&self, format: Format, algorithm: Algorithm) -> Vec<u8> {
         let tenant: &[u8] = match &self.scope {
             Scope::System => &[],
             Scope::Tenant(tenant) => tenant.bytes(),
         };
         length_prefixed(&[
             RECORD_CONTEXT,
-            &[FORMAT],
+            &[format.code()],
             &self.store.0,
             tenant,
             &self.epoch.0.to_be_bytes(),
@@ -224,27 +254,33 @@ impl Context<'_> {
 pub struct RecordKeySource<'a> {
     key: &'a Secret,
     shred: Option<&'a Secret>,
+    format: Format,
 }
 
 impl<'a> RecordKeySource<'a> {
     /// Records of a tenant; with the shred key of their owner they die with it.
-    pub fn from_tenant(key: &'a TenantKey, shred: Option<&'a ShredKey>) -> Self {
-        Self { key: key.secret(), shred: shred.map(Key::secret) }
+    pub fn from_tenant(key: &'a TenantKey, shred: Option<&'a ShredKey>, format: Format) -> Self {
+        Self { key: key.secret(), shred: shred.map(Key::secret), format }
     }
 
     /// The keyring.
     pub fn from_keyring(key: &'a KeyringKey) -> Self {
-        Self { key: key.secret(), shred: None }
+        Self { key: key.secret(), shred: None, format: Format::One }
     }
 
     /// The manifest.
     pub fn from_manifest(key: &'a ManifestKey) -> Self {
-        Self { key: key.secret(), shred: None }
+        Self { key: key.secret(), shred: None, format: Format::One }
     }
 
     /// R under a passphrase.
     pub fn from_passphrase(key: &'a PassphraseKey) -> Self {
-        Self { key: key.secret(), shred: None }
+        Self { key: key.secret(), shred: None, format: Format::One }
+    }
+
+    /// The one format that this source seals and opens.
+    pub(crate) fn format(&self) -> Format {
+        self.format
     }
 }
 

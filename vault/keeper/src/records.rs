@@ -1,6 +1,19 @@
 //! What the keeper stores about people, workspaces, tokens, credentials and providers.
 //!
+//! | record | store key, before the piece | shred key that is mixed into its envelope's key |
+//! |---|---|---|
+//! | a person | `u` ‖ user | the person's |
+//! | a token | `t` ‖ user ‖ token | its person's |
+//! | a workspace | `w` ‖ workspace | the workspace's |
+//! | a credential's description | `c` ‖ credential | the credential's |
+//! | a credential's key | `k` ‖ credential | the credential's |
+//! | an operator's provider | `p` ‖ name | none: it tells of a service, not of a person |
+//! | a token as the first version kept it | `t` ‖ token | none; rewritten under the name above |
+//!
+//! In the first format only a credential's key was mixed with a shred key.
+//!
 //! Invariant: these shapes are encoded with postcard inside envelopes; a provider's key is a record of its own.
+//! Invariant: a record's name says whose shred key seals it, so that it can be found before anything is opened.
 
 use std::sync::Arc;
 
@@ -11,7 +24,8 @@ use strongroom_policy::moment::Moment;
 use strongroom_policy::name::{Label, ProviderName};
 use strongroom_policy::rules::{CredentialFacts, CredentialRules, Home, Standing, TokenScope};
 
-use crate::keys;
+use crate::keyring::ShredId;
+use crate::keys::{self, Format};
 
 /// A person, or a program that acts as one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,8 +92,10 @@ pub enum RecordName {
     User(UserId),
     /// A workspace.
     Workspace(WorkspaceId),
-    /// A token.
-    Token(TokenId),
+    /// A token of a person.
+    Token(UserId, TokenId),
+    /// A token, under the name that the first version gave it.
+    LooseToken(TokenId),
     /// A credential's description.
     Credential(CredentialId),
     /// A credential's key.
@@ -91,17 +107,16 @@ pub enum RecordName {
 impl RecordName {
     /// The store's key of this record, before the number of its piece.
     pub fn store_key(&self) -> Vec<u8> {
-        let (letter, id): (u8, &[u8]) = match self {
-            Self::User(id) => (b'u', id.bytes()),
-            Self::Workspace(id) => (b'w', id.bytes()),
-            Self::Token(id) => (b't', id.bytes()),
-            Self::Credential(id) => (b'c', id.bytes()),
-            Self::Key(id) => (b'k', id.bytes()),
-            Self::Provider(name) => (b'p', name.as_ref().as_bytes()),
+        let (letter, ids): (u8, [&[u8]; 2]) = match self {
+            Self::User(id) => (b'u', [id.bytes(), &[]]),
+            Self::Workspace(id) => (b'w', [id.bytes(), &[]]),
+            Self::Token(user, id) => (b't', [user.bytes(), id.bytes()]),
+            Self::LooseToken(id) => (b't', [id.bytes(), &[]]),
+            Self::Credential(id) => (b'c', [id.bytes(), &[]]),
+            Self::Key(id) => (b'k', [id.bytes(), &[]]),
+            Self::Provider(name) => (b'p', [name.as_ref().as_bytes(), &[]]),
         };
-        let mut key = vec![letter];
-        key.extend_from_slice(id);
-        key
+        [&[letter], ids.concat().as_slice()].concat()
     }
 
     /// Reads a store key without the number of its piece.
@@ -110,7 +125,10 @@ impl RecordName {
         Some(match letter {
             b'u' => Self::User(id_of(id)?),
             b'w' => Self::Workspace(id_of(id)?),
-            b't' => Self::Token(id_of(id)?),
+            b't' => match id.split_first_chunk::<16>()? {
+                (token, []) => Self::LooseToken(Id::from_random(*token)),
+                (user, token) => Self::Token(Id::from_random(*user), id_of(token)?),
+            },
             b'c' => Self::Credential(id_of(id)?),
             b'k' => Self::Key(id_of(id)?),
             b'p' => Self::Provider(ProviderName::parse(std::str::from_utf8(id).ok()?).ok()?),
@@ -118,12 +136,46 @@ impl RecordName {
         })
     }
 
+    /// Whose shred key seals it in a format.
+    pub fn owner(&self, format: Format) -> Option<ShredId> {
+        match format {
+            Format::One => match self {
+                Self::Key(id) => Some(ShredId::of(*id)),
+                Self::User(_)
+                | Self::Workspace(_)
+                | Self::Token(..)
+                | Self::LooseToken(_)
+                | Self::Credential(_)
+                | Self::Provider(_) => None,
+            },
+            Format::Two => match self {
+                Self::User(id) | Self::Token(id, _) => Some(ShredId::of(*id)),
+                Self::Workspace(id) => Some(ShredId::of(*id)),
+                Self::Credential(id) | Self::Key(id) => Some(ShredId::of(*id)),
+                Self::LooseToken(_) | Self::Provider(_) => None,
+            },
+        }
+    }
+
+    /// The name under which an earlier version kept it: what is written under this name replaces that one.
+    pub fn former(&self) -> Option<Self> {
+        match self {
+            Self::Token(_, id) => Some(Self::LooseToken(*id)),
+            Self::User(_)
+            | Self::Workspace(_)
+            | Self::LooseToken(_)
+            | Self::Credential(_)
+            | Self::Key(_)
+            | Self::Provider(_) => None,
+        }
+    }
+
     /// What the record is, for its context.
     pub const fn kind(&self) -> keys::Kind {
         match self {
             Self::User(_) => keys::Kind::Person,
             Self::Workspace(_) => keys::Kind::Workspace,
-            Self::Token(_) => keys::Kind::Token,
+            Self::Token(..) | Self::LooseToken(_) => keys::Kind::Token,
             Self::Credential(_) => keys::Kind::Rules,
             Self::Key(_) => keys::Kind::Credential,
             Self::Provider(_) => keys::Kind::Provider,
@@ -151,7 +203,7 @@ impl CredentialRecord {
 
 #[cfg(test)]
 mod tests {
-    use strongroom_policy::id::{CredentialId, UserId};
+    use strongroom_policy::id::{CredentialId, TokenId, UserId};
     use strongroom_policy::name::ProviderName;
 
     use super::RecordName;
@@ -161,11 +213,20 @@ mod tests {
         for name in [
             RecordName::User(UserId::from_random([1; 16])),
             RecordName::Key(CredentialId::from_random([2; 16])),
+            RecordName::Token(UserId::from_random([1; 16]), TokenId::from_random([3; 16])),
+            RecordName::LooseToken(TokenId::from_random([3; 16])),
             RecordName::Provider(ProviderName::parse("local-ai").unwrap()),
         ] {
             assert_eq!(RecordName::parse(&name.store_key()), Some(name));
         }
-        for bad in [&b""[..], b"u", b"x0123456789abcdef", b"u0123456789abcdefg", b"pUpper"] {
+        for bad in [
+            &b""[..],
+            b"u",
+            b"x0123456789abcdef",
+            b"u0123456789abcdefg",
+            b"t0123456789abcdefg",
+            b"pUpper",
+        ] {
             assert_eq!(RecordName::parse(bad), None);
         }
     }

@@ -3,7 +3,7 @@
 //! Invariant: a change is here only after it is durable; a credential's key lies here sealed.
 //! Invariant: the tables are bounded by what operators made, never by what callers send.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
 use serde::de::DeserializeOwned;
@@ -14,7 +14,7 @@ use strongroom_policy::rules::{CredentialFacts, Home, Standing, Subject};
 use strongroom_protocol::operator::Pick;
 use strongroom_sys::Secret;
 
-use crate::keys::ShredKey;
+use crate::keyring::ShredId;
 use crate::memory_seal::SealedKey;
 use crate::rates::Bucket;
 use crate::records::{CredentialRecord, RecordName, TokenRecord, UserRecord, WorkspaceRecord};
@@ -30,8 +30,6 @@ pub struct HeldCredential {
     pub facts: CredentialFacts,
     /// Its key, sealed.
     pub sealed_key: SealedKey,
-    /// The part of its record key whose destruction ends it.
-    pub shred: ShredKey,
 }
 
 /// A token as it lies in memory.
@@ -91,14 +89,14 @@ pub enum PickError {
 pub struct Malformed;
 
 impl Tables {
-    /// Reads the tables out of the opened records. `hold` seals a key for memory and finds its shred key.
+    /// Reads the tables out of the opened records. `hold` seals a key for memory.
     ///
     /// # Errors
     /// When a record cannot be read, or a credential has no key.
     pub fn read(
         tenant: TenantId,
         records: Vec<(RecordName, Secret)>,
-        hold: impl Fn(CredentialId, &Secret) -> Result<(SealedKey, ShredKey), Malformed>,
+        hold: impl Fn(CredentialId, &Secret) -> Result<SealedKey, Malformed>,
     ) -> Result<Self, Malformed> {
         let definitions = builtin::definitions().map_err(|_| Malformed)?;
         let mut tables = Self {
@@ -118,17 +116,32 @@ impl Tables {
             match name {
                 RecordName::User(id) => drop(tables.users.insert(id, decode(&plain)?)),
                 RecordName::Workspace(id) => tables.put_workspace(id, decode(&plain)?),
-                RecordName::Token(id) => tables.insert_token(id, decode(&plain)?),
+                RecordName::LooseToken(id) => tables.insert_token(id, decode(&plain)?),
+                RecordName::Token(user, id) => {
+                    let record: TokenRecord = decode(&plain)?;
+                    if record.user != user {
+                        return Err(Malformed);
+                    }
+                    tables.insert_token(id, record);
+                }
                 RecordName::Provider(name) => drop(tables.providers.insert(name, decode(&plain)?)),
                 RecordName::Credential(id) => drop(described.insert(id, decode(&plain)?)),
                 RecordName::Key(id) => drop(keys.insert(id, hold(id, &plain)?)),
             }
         }
         for (id, record) in described {
-            let (sealed_key, shred) = keys.remove(&id).ok_or(Malformed)?;
-            tables.insert_credential(id, record, (sealed_key, shred));
+            let sealed_key = keys.remove(&id).ok_or(Malformed)?;
+            tables.insert_credential(id, record, sealed_key);
         }
         if keys.is_empty() { Ok(tables) } else { Err(Malformed) }
+    }
+
+    /// Whose shred keys there must be.
+    pub fn owners(&self) -> BTreeSet<ShredId> {
+        let users = self.users.keys().map(|id| ShredId::of(*id));
+        let workspaces = self.workspaces.keys().map(|id| ShredId::of(*id));
+        let credentials = self.credentials.keys().map(|id| ShredId::of(*id));
+        users.chain(workspaces).chain(credentials).collect()
     }
 
     /// Takes in a token that is durable.
@@ -161,14 +174,14 @@ impl Tables {
         &mut self,
         id: CredentialId,
         record: CredentialRecord,
-        (sealed_key, shred): (SealedKey, ShredKey),
+        sealed_key: SealedKey,
     ) {
         let facts = record.facts(id, self.tenant);
         let place = self.at_home.entry(record.home).or_default();
         if !place.contains(&id) {
             place.push(id);
         }
-        self.credentials.insert(id, HeldCredential { record, facts, sealed_key, shred });
+        self.credentials.insert(id, HeldCredential { record, facts, sealed_key });
     }
 
     /// Takes a credential out.

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use strongroom_policy::id::{CallId, CredentialId, TenantId};
+use strongroom_policy::id::{CallId, TenantId};
 use strongroom_policy::moment::Moment;
 use strongroom_protocol::operator::{Exit, Fault, SealKind};
 use strongroom_protocol::upload::{VaultKey, derive_vault_key};
@@ -17,9 +17,9 @@ use strongroom_sys::{Secret, cpu};
 use crate::books::{Books, BooksError, TenantKeys};
 use crate::journal::entry::Entry;
 use crate::journal::{Journal, JournalError};
-use crate::keyring::{KeyringError, ShredId};
-use crate::keys::{self, Algorithm, DeriveError, Key, MacKey, ShredKey, StoreId, purpose};
-use crate::memory_seal::{MemorySeal, SealedKey};
+use crate::keyring::{KeyringError, KeyringFile, ShredId};
+use crate::keys::{self, Algorithm, DeriveError, FillRandom, MacKey, StoreId, purpose};
+use crate::memory_seal::MemorySeal;
 use crate::random::Pool;
 use crate::seal::{Seal, Sealed, Unsealed};
 use crate::tables::{Malformed, Tables};
@@ -127,24 +127,24 @@ impl Vault {
     ) -> Result<Self, OpenError> {
         let directory = unsealed.directory().to_path_buf();
         let keyring = unsealed.keyring().keyring();
-        let (store, epoch) = (keyring.store(), keyring.epoch());
+        let store = keyring.store();
         let (system, tenant) = (keyring.system(), tenant_of(store));
         let token_hash = MacKey::new(&keys::derive_token_hash_key(system, store)?)?;
         let subject_tag = MacKey::new(&keys::derive_subject_tag_key(system, store)?)?;
         let journal_key = MacKey::new(&keys::derive_journal_key(system, store)?)?;
         let upload = keys::derive_upload_key_pair(system, store)?;
         let upload_secret = upload.secret().expose(Secret::copy_from);
-        let key = keyring.tenant_key(tenant, epoch)?;
-        let tenant_keys =
-            Arc::new(TenantKeys { store, tenant, epoch, key, algorithm: algorithm() });
+        let tenant_keys = Arc::new(TenantKeys::of(keyring, tenant, algorithm())?);
         let unsealed = Arc::new(Mutex::new(unsealed));
         let opened = Books::open(&directory, &unsealed, tenant_keys)?;
         let memory_seal =
             MemorySeal::draw(algorithm(), &mut getrandom::fill).map_err(|_| DeriveError)?;
         let tables = Tables::read(tenant, opened.records, |id, plain| {
-            hold_key(&unsealed, &memory_seal, (id, plain))
+            memory_seal.seal(id, plain, &mut getrandom::fill).map_err(|_| Malformed)
         })?;
-        settle_keyring(&unsealed, &tables, opened.commit)?;
+        let mut books = opened.books;
+        settle_keyring(&unsealed, &tables, (&opened.taken, books.commit()))?;
+        learn_keys(&unsealed, tenant, &mut books)?;
         let journal_directory = data.join(JOURNAL_DIRECTORY);
         let (journal, lost) = Journal::open(&journal_directory, journal_key)?;
         let vault_key = upload_secret
@@ -159,7 +159,7 @@ impl Vault {
             upload_secret,
             vault_key,
             tables,
-            books: opened.books,
+            books,
             journal: Arc::new(journal),
             tickets: Tickets::default(),
             uploads: Uploads::default(),
@@ -196,68 +196,59 @@ impl Vault {
         (journal, books)
     }
 
-    /// The shred key of a new credential, durable when this answers. Blocks.
+    /// Changes the keyring; durable when this answers. The change also notes how far the store is: a store and a manifest
+    /// from before this moment are refused from now on. Blocks.
     ///
     /// # Errors
-    /// When the keyring cannot be written.
-    pub fn make_shred_key(
-        unsealed: &Mutex<Unsealed>,
-        id: CredentialId,
-    ) -> Result<ShredKey, KeyringError> {
+    /// Those of the change.
+    pub fn change_keyring<T>(
+        (unsealed, commit): (&Mutex<Unsealed>, u64),
+        change: impl FnOnce(&mut KeyringFile) -> Result<T, KeyringError>,
+    ) -> Result<T, KeyringError> {
         let mut guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
-        let owner = ShredId(*id.bytes());
-        guard.keyring_mut().add_shred_key(owner, &mut getrandom::fill)?;
-        copy_shred_key(guard.keyring().keyring().shred_key(owner)?)
-    }
-
-    /// Destroys a credential's shred key, in both slots, when this answers. Blocks.
-    ///
-    /// # Errors
-    /// When the keyring cannot be written.
-    pub fn destroy_shred_key(
-        unsealed: &Mutex<Unsealed>,
-        id: CredentialId,
-    ) -> Result<(), KeyringError> {
-        let mut guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
-        guard.keyring_mut().remove_shred_key(ShredId(*id.bytes()), &mut getrandom::fill)
+        guard.keyring_mut().reach(commit);
+        change(guard.keyring_mut())
     }
 }
 
-/// Destroys the shred keys of credentials that a crash left without a record, and notes how far the store is: a store
-/// and a manifest from before this moment are refused from now on.
+/// Brings the keyring in step with the records: ends replacements of shred keys that a crash cut short, destroys the keys
+/// of owners without a record, draws those that records of the first version lack, and notes how far the store is.
 fn settle_keyring(
     unsealed: &Mutex<Unsealed>,
     tables: &Tables,
-    commit: u64,
+    (taken, commit): (&[ShredId], u64),
 ) -> Result<(), KeyringError> {
+    let owners = tables.owners();
     let mut guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
-    let kept =
-        |owner: &ShredId| tables.credentials.contains_key(&CredentialId::from_random(owner.0));
-    let orphans: Vec<ShredId> =
-        guard.keyring().keyring().shred_owners().filter(|owner| !kept(owner)).collect();
-    for owner in orphans {
-        guard.keyring_mut().remove_shred_key(owner, &mut getrandom::fill)?;
+    let file = guard.keyring_mut();
+    let random: FillRandom<'_> = &mut getrandom::fill;
+    if file.keyring().succeeded().next().is_some() {
+        file.settle_successors(taken, random)?;
     }
-    if guard.keyring().keyring().commit_floor() < commit {
-        guard.keyring_mut().raise_commit_floor(commit, &mut getrandom::fill)?;
+    let orphans: Vec<ShredId> =
+        file.keyring().shred_owners().filter(|owner| !owners.contains(owner)).collect();
+    if !orphans.is_empty() {
+        file.remove_shred_keys(&orphans, random)?;
+    }
+    let bare: Vec<ShredId> =
+        owners.into_iter().filter(|owner| file.keyring().shred_key(*owner).is_err()).collect();
+    if !bare.is_empty() {
+        file.add_shred_keys(&bare, random)?;
+    }
+    if file.keyring().commit_floor() < commit {
+        file.raise_commit_floor(commit, random)?;
     }
     Ok(())
 }
 
-fn hold_key(
+fn learn_keys(
     unsealed: &Mutex<Unsealed>,
-    memory_seal: &MemorySeal,
-    (id, plain): (CredentialId, &Secret),
-) -> Result<(SealedKey, ShredKey), Malformed> {
+    tenant: TenantId,
+    books: &mut Books,
+) -> Result<(), KeyringError> {
     let guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
-    let shred = guard.keyring().keyring().shred_key(ShredId(*id.bytes())).map_err(|_| Malformed)?;
-    let shred = copy_shred_key(shred).map_err(|_| Malformed)?;
-    let sealed = memory_seal.seal(id, plain, &mut getrandom::fill).map_err(|_| Malformed)?;
-    Ok((sealed, shred))
-}
-
-fn copy_shred_key(key: &ShredKey) -> Result<ShredKey, KeyringError> {
-    Ok(Key::from_secret(key.secret().expose(Secret::copy_from)).map_err(|_| DeriveError)?)
+    let keyring = guard.keyring().keyring();
+    books.learn(keyring, TenantKeys::of(keyring, tenant, algorithm())?)
 }
 
 impl OpenError {

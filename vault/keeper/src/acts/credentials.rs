@@ -1,9 +1,8 @@
 //! Providers' keys: upload, rotation, test, deletion.
 //!
 //! Invariant: a key arrives sealed to this vault and bound to its destination, and never leaves but inside an errand.
-//! Invariant: deletion destroys the shred key, in both slots, before it is answered.
+//! Invariant: deletion destroys the shred key, in both slots, before it is answered; so does rotation with the old one.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use strongroom_policy::claims::{Claims, Length};
@@ -18,15 +17,15 @@ use strongroom_protocol::operator::{Answer, CredentialWish, Fault, HomePick, Pic
 use strongroom_protocol::upload::{UploadAct, UploadBinding, digest_destination, open_upload};
 use strongroom_sys::Secret;
 use tokio::sync::oneshot;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::people::{gone, taken};
 use super::providers::base_url;
-use super::{Act, fault, full_fault, picked, random_fault, write};
+use super::{Act, fault, full_fault, picked, plain, random_fault, write};
 use crate::clock;
-use crate::keeper::{State, make_id};
-use crate::keys::{self, ShredKey};
+use crate::keeper::make_id;
+use crate::keyring::ShredId;
+use crate::keys;
 use crate::pipeline;
 use crate::records::{CredentialRecord, RecordName};
 use crate::tables::{HeldCredential, MAX_RECORDS};
@@ -151,35 +150,40 @@ impl Act<'_> {
             UploadAct::Add => "credential.add",
             UploadAct::Rotate(_) => "credential.rotate",
         };
+        let owner = ShredId::of(id);
+        // A new key lies under a shred key of its own: the ciphertext of the old one dies with the old shred key.
         let shred = match upload.binding.act {
-            UploadAct::Add => self.make_shred_key(id).await?,
-            UploadAct::Rotate(_) => self.vault(|vault| {
-                let held = vault.tables.credentials.get(&id).ok_or_else(|| gone("credential"))?;
-                copy_shred(&held.shred)
-            })?,
+            UploadAct::Add => self.make_shred_key(owner).await?,
+            UploadAct::Rotate(_) => self.make_successor(owner).await?,
         };
-        let name = RecordName::Key(id);
         let sealed = self.vault(|vault| {
             vault.memory_seal.seal(id, &key, &mut getrandom::fill).map_err(|_| unusable_upload())
         })?;
         let record = self.vault(|vault| current_record(vault, id, &upload))?;
         let kept = record.clone();
+        let description = plain(&record)?;
         self.commit(
             (act, id.to_string()),
             |vault, changes| {
-                let changes = vault.books.put(changes, &name, &key, Some(&shred))?;
-                write(vault, changes, &RecordName::Credential(id), &record)
+                let name = (&RecordName::Key(id), Some(&shred));
+                let changes = vault.books.put_under(changes, name, &key)?;
+                let name = (&RecordName::Credential(id), Some(&shred));
+                vault.books.put_under(changes, name, &description)
             },
             |_| (),
         )
         .await?;
         self.vault(|vault| {
-            vault.tables.insert_credential(id, kept, (sealed, shred));
+            vault.books.hold_shred(owner, shred);
+            vault.tables.insert_credential(id, kept, sealed);
             Ok(())
         })?;
         // What was admitted with the old key does not go on with it.
         self.stop(|party| party.credential == id);
-        Ok(())
+        match upload.binding.act {
+            UploadAct::Add => Ok(()),
+            UploadAct::Rotate(_) => self.settle_successor(owner).await,
+        }
     }
 
     pub(super) async fn credential_rules(
@@ -212,10 +216,7 @@ impl Act<'_> {
     }
 
     pub(super) async fn credential_delete(&self, pick: &Pick) -> Result<Answer, Fault> {
-        let (id, unsealed) = self.vault(|vault| {
-            let id = picked(vault.tables.pick_credential(pick))?;
-            Ok((id, Arc::clone(&vault.unsealed)))
-        })?;
+        let id = self.vault(|vault| picked(vault.tables.pick_credential(pick)))?;
         self.commit(
             ("credential.delete", id.to_string()),
             |vault, changes| {
@@ -226,12 +227,8 @@ impl Act<'_> {
         )
         .await?;
         self.stop(|party| party.credential == id);
-        let destroyed = spawn_blocking(move || Vault::destroy_shred_key(&unsealed, id)).await;
-        match destroyed {
-            Ok(Ok(())) => Ok(Answer::Done),
-            Ok(Err(error)) => Err(self.keyring_failed(&error.to_string()).await),
-            Err(_) => Err(self.keyring_failed("its writer has ended").await),
-        }
+        self.destroy_shred_keys(vec![ShredId::of(id)]).await?;
+        Ok(Answer::Done)
     }
 
     /// The provider's cheapest call, as an errand without a gateway.
@@ -266,27 +263,6 @@ impl Act<'_> {
         };
         Ok(Answer::Tested(Box::new(Tested { call, outcome, text })))
     }
-
-    async fn make_shred_key(&self, id: CredentialId) -> Result<ShredKey, Fault> {
-        let unsealed = self.vault(|vault| Ok(Arc::clone(&vault.unsealed)))?;
-        match spawn_blocking(move || Vault::make_shred_key(&unsealed, id)).await {
-            Ok(Ok(shred)) => Ok(shred),
-            Ok(Err(error)) => Err(self.keyring_failed(&error.to_string()).await),
-            Err(_) => Err(self.keyring_failed("its writer has ended").await),
-        }
-    }
-
-    /// A keyring in doubt closes the vault: memory may be ahead of the disk.
-    async fn keyring_failed(&self, why: &str) -> Fault {
-        let failed = fault(
-            "SR-STORE-008",
-            format!("the keyring cannot be written: {why}"),
-            "look at the disk's free space and health, then restart and unseal",
-        );
-        let faulty = failed.clone();
-        self.keeper.close("keyring failed", |_| State::Faulty(faulty)).await;
-        failed
-    }
 }
 
 /// The record as it is now, with what the upload was opened for: rules that were changed meanwhile stay changed.
@@ -295,7 +271,11 @@ fn current_record(
     id: CredentialId,
     upload: &Upload,
 ) -> Result<CredentialRecord, Fault> {
-    let UploadAct::Rotate(_) = upload.binding.act else { return Ok(upload.record.clone()) };
+    let UploadAct::Rotate(_) = upload.binding.act else {
+        // Whose it is to be may have been deleted since the upload was opened.
+        vault.tables.home_label(upload.record.home).ok_or_else(|| gone("home"))?;
+        return Ok(upload.record.clone());
+    };
     let held = vault.tables.credentials.get(&id).ok_or_else(|| gone("credential"))?;
     Ok(CredentialRecord {
         destination: upload.record.destination.clone(),
@@ -378,10 +358,6 @@ fn check_rules(rules: &CredentialRules) -> Result<(), Fault> {
     let models = matches!(&rules.models, Choice::Only(list) if list.len() > MAX_CHOICES);
     let betas = matches!(&rules.betas, Choice::Only(list) if list.len() > MAX_CHOICES);
     if models || betas { Err(full_fault("entries in one list")) } else { Ok(()) }
-}
-
-fn copy_shred(key: &ShredKey) -> Result<ShredKey, Fault> {
-    ShredKey::from_secret(key.secret().expose(Secret::copy_from)).map_err(|_| unusable_upload())
 }
 
 fn unusable_upload() -> Fault {

@@ -11,6 +11,7 @@ use strongroom_protocol::operator::{Answer, Fault, Pick};
 use super::{Act, fault, full_fault, picked, random_fault, write};
 use crate::clock;
 use crate::keeper::make_id;
+use crate::keyring::ShredId;
 use crate::records::{RecordName, UserRecord, WorkspaceRecord};
 use crate::tables::MAX_RECORDS;
 
@@ -53,6 +54,7 @@ impl Act<'_> {
             }
             if users.len() >= MAX_RECORDS { Err(full_fault("users")) } else { Ok(()) }
         })?;
+        self.make_shred_key(ShredId::of(id)).await?;
         let record = UserRecord { label, standing: Standing::Active, created: clock::now() };
         self.put_user("user.create", id, record).await?;
         Ok(Answer::User(id))
@@ -82,6 +84,7 @@ impl Act<'_> {
             }
             if workspaces.len() >= MAX_RECORDS { Err(full_fault("workspaces")) } else { Ok(()) }
         })?;
+        self.make_shred_key(ShredId::of(id)).await?;
         let record = WorkspaceRecord { label, members: Vec::new(), created: clock::now() };
         self.put_workspace("workspace.create", id, record).await?;
         Ok(Answer::Workspace(id))

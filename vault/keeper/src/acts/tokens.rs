@@ -9,7 +9,7 @@ use strongroom_protocol::operator::{Answer, Fault, Pick, TokenWish};
 use strongroom_protocol::token::{TOKEN_RANDOM_BYTES, write_token};
 use zeroize::Zeroizing;
 
-use super::people::taken;
+use super::people::{gone, taken};
 use super::{Act, fault, full_fault, picked, random_fault, write};
 use crate::clock;
 use crate::keeper::make_id;
@@ -63,10 +63,10 @@ impl Act<'_> {
             let hash = text.expose(|text| keys::tag_token(&vault.token_hash, text));
             Ok(TokenRecord { user, label: wish.label, scope, hash, created: clock::now() })
         })?;
-        let kept = record.clone();
+        let (kept, name) = (record.clone(), RecordName::Token(record.user, id));
         self.commit(
             ("token.create", id.to_string()),
-            |vault, changes| write(vault, changes, &RecordName::Token(id), &record),
+            |vault, changes| write(vault, changes, &name, &record),
             |vault| vault.tables.insert_token(id, kept),
         )
         .await?;
@@ -74,10 +74,14 @@ impl Act<'_> {
     }
 
     pub(super) async fn token_revoke(&self, pick: &Pick) -> Result<Answer, Fault> {
-        let id = self.vault(|vault| picked(vault.tables.pick_token(pick)))?;
+        let (id, user) = self.vault(|vault| {
+            let id = picked(vault.tables.pick_token(pick))?;
+            let held = vault.tables.tokens.get(&id).ok_or_else(|| gone("token"))?;
+            Ok((id, held.record.user))
+        })?;
         self.commit(
             ("token.revoke", id.to_string()),
-            |vault, changes| vault.books.delete(changes, &RecordName::Token(id)),
+            |vault, changes| vault.books.delete(changes, &RecordName::Token(user, id)),
             |vault| vault.tables.remove_token(id),
         )
         .await?;

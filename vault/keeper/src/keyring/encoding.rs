@@ -10,9 +10,12 @@ use strongroom_policy::id::TenantId;
 use strongroom_sys::Secret;
 
 use super::{Keyring, KeyringError, ShredId};
-use crate::keys::{Epoch, KEY_BYTES, Key, StoreId};
+use crate::keys::{Epoch, Format, KEY_BYTES, Key, StoreId};
 
-const KEYRING_FORMAT: u8 = 1;
+/// With successors and the lowest format of records.
+const KEYRING_FORMAT: u8 = 2;
+/// Without them; read once, when a vault of the first version is unsealed, and never written.
+const FIRST_FORMAT: u8 = 1;
 /// Hides how many keys there are, to within twenty.
 const PADDING_BYTES: usize = 1024;
 
@@ -26,6 +29,8 @@ struct WireOut<'a> {
     epochs: Vec<(Epoch, Lent<'a>)>,
     tenants: Vec<(TenantId, Lent<'a>)>,
     shreds: Vec<(ShredId, Lent<'a>)>,
+    lowest_format: u8,
+    successors: Vec<(ShredId, Lent<'a>)>,
 }
 
 #[derive(Deserialize)]
@@ -42,6 +47,14 @@ struct WireIn<'a> {
     tenants: Vec<(TenantId, &'a [u8])>,
     #[serde(borrow)]
     shreds: Vec<(ShredId, &'a [u8])>,
+}
+
+/// What follows it since the second format.
+#[derive(Deserialize)]
+struct TailIn<'a> {
+    lowest_format: u8,
+    #[serde(borrow)]
+    successors: Vec<(ShredId, &'a [u8])>,
 }
 
 struct Lent<'a>(&'a Secret);
@@ -66,11 +79,12 @@ pub(super) fn encode(keyring: &Keyring) -> Result<Secret, KeyringError> {
         epochs: lend(&keyring.epochs),
         tenants: lend(&keyring.tenants),
         shreds: lend(&keyring.shreds),
+        lowest_format: keyring.lowest_format.code(),
+        successors: lend(&keyring.successors),
     };
-    let keys = [wire.epochs.len(), wire.tenants.len(), wire.shreds.len()]
-        .into_iter()
-        .fold(3_usize, usize::saturating_add);
-    let room = keys
+    let room = keyring
+        .keys()
+        .saturating_add(3)
         .saturating_mul(KEY_BYTES.saturating_add(20))
         .checked_next_multiple_of(PADDING_BYTES)
         .ok_or(KeyringError::Full)?;
@@ -80,9 +94,16 @@ pub(super) fn encode(keyring: &Keyring) -> Result<Secret, KeyringError> {
 }
 
 pub(super) fn decode(plain: &[u8], store: StoreId) -> Result<Keyring, KeyringError> {
-    let (wire, padding): (WireIn<'_>, _) =
+    let (wire, rest): (WireIn<'_>, _) =
         postcard::take_from_bytes(plain).map_err(|_| KeyringError::Malformed)?;
-    if wire.format != KEYRING_FORMAT || padding.iter().any(|byte| *byte != 0) {
+    let (tail, padding): (TailIn<'_>, _) = match wire.format {
+        KEYRING_FORMAT => postcard::take_from_bytes(rest).map_err(|_| KeyringError::Malformed)?,
+        FIRST_FORMAT => {
+            (TailIn { lowest_format: Format::One.code(), successors: Vec::new() }, rest)
+        }
+        _ => return Err(KeyringError::Malformed),
+    };
+    if padding.iter().any(|byte| *byte != 0) {
         return Err(KeyringError::Malformed);
     }
     if wire.store != store {
@@ -94,8 +115,10 @@ pub(super) fn decode(plain: &[u8], store: StoreId) -> Result<Keyring, KeyringErr
         epochs: collect(wire.epochs)?,
         tenants: collect(wire.tenants)?,
         shreds: collect(wire.shreds)?,
+        successors: collect(tail.successors)?,
         system: key(wire.system)?,
         commit_floor: wire.commit_floor,
+        lowest_format: Format::parse(tail.lowest_format).ok_or(KeyringError::Malformed)?,
     };
     if !keyring.epochs.contains_key(&keyring.epoch) {
         return Err(KeyringError::Malformed);
@@ -115,4 +138,38 @@ fn collect<I: Ord, P>(wire: Vec<(I, &[u8])>) -> Result<BTreeMap<I, Key<P>>, Keyr
 
 fn key<P>(bytes: &[u8]) -> Result<Key<P>, KeyringError> {
     Key::from_secret(Secret::copy_from(bytes)).map_err(|_| KeyringError::Malformed)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    #[derive(Serialize)]
+    struct FirstOut<'a> {
+        format: u8,
+        store: StoreId,
+        epoch: Epoch,
+        commit_floor: u64,
+        system: Lent<'a>,
+        epochs: Vec<(Epoch, Lent<'a>)>,
+        tenants: Vec<(TenantId, Lent<'a>)>,
+        shreds: Vec<(ShredId, Lent<'a>)>,
+    }
+
+    /// A keyring as the first version wrote it.
+    pub(in crate::keyring) fn encode_first(keyring: &Keyring) -> Secret {
+        let wire = FirstOut {
+            format: FIRST_FORMAT,
+            store: keyring.store,
+            epoch: keyring.epoch,
+            commit_floor: keyring.commit_floor,
+            system: Lent(keyring.system.secret()),
+            epochs: lend(&keyring.epochs),
+            tenants: lend(&keyring.tenants),
+            shreds: lend(&keyring.shreds),
+        };
+        let mut plain = postcard::to_stdvec(&wire).unwrap();
+        plain.resize(plain.len().next_multiple_of(PADDING_BYTES), 0);
+        Secret::take(plain)
+    }
 }

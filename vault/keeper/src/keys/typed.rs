@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 
 use strongroom_sys::Secret;
 
-use super::{FillRandom, KEY_BYTES};
+use super::{DeriveError, FillRandom, KEY_BYTES};
 
 /// A key for the purpose `P`.
 pub struct Key<P> {
@@ -43,6 +43,14 @@ impl<P> Key<P> {
             return Err(WrongKeyLength { length: secret.len() });
         }
         Ok(Self { secret, purpose: PhantomData })
+    }
+
+    /// Another copy, where two places need the key for as long as they live.
+    ///
+    /// # Errors
+    /// Only through a defect of ours.
+    pub(crate) fn copy(&self) -> Result<Self, DeriveError> {
+        Self::from_secret(self.secret.expose(Secret::copy_from)).map_err(|_| DeriveError)
     }
 
     /// The key's bytes, for the one module that uses this kind of key.

@@ -57,6 +57,18 @@ pub struct Scanned {
     mark: Option<Vec<u8>>,
 }
 
+impl Scanned {
+    /// Two scans of parts of one store, as one.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            count: self.count.saturating_add(other.count),
+            set_hash: self.set_hash.plus(&other.set_hash),
+            mark: self.mark.or(other.mark),
+        }
+    }
+}
+
 /// The store is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]

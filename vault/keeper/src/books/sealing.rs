@@ -1,0 +1,248 @@
+//! One record of a tenant between plaintext and pieces.
+//!
+//! A record longer than one value lies in numbered pieces: `store key ‖ piece number`; the first byte of the first
+//! plaintext is how many there are.
+//!
+//! Invariant: all pieces of a record are of one version, one epoch and one format.
+//! Distrusts: every piece until it is opened under the name that it was found by.
+
+use std::collections::BTreeMap;
+
+use strongroom_policy::id::TenantId;
+use strongroom_sys::Secret;
+use zeroize::Zeroizing;
+
+use super::BooksError;
+use super::ledger::Written;
+use crate::envelope::{EnvelopeError, Header, open_record, seal_record};
+use crate::keyring::{Keyring, KeyringError};
+use crate::keys::{
+    Algorithm, Context, Epoch, Format, RecordId, RecordKeySource, RecordVersion, Scope, ShredKey,
+    StoreId, TenantKey,
+};
+use crate::records::RecordName;
+
+/// Plaintext of one piece; with the envelope it stays under the store's 8 KiB.
+const PIECE_BYTES: usize = 7 * 1024;
+/// Most pieces of one record.
+pub(super) const MAX_PIECES: usize = 16;
+
+/// The one tenant's keys and identity, as records are sealed and opened with them.
+pub struct TenantKeys {
+    store: StoreId,
+    tenant: TenantId,
+    epoch: Epoch,
+    keys: BTreeMap<Epoch, TenantKey>,
+    lowest_format: Format,
+    algorithm: Algorithm,
+}
+
+/// A record as it lies in the store: a row of the store for each piece.
+pub(super) struct Stored {
+    pub(super) name: RecordName,
+    pub(super) pieces: Vec<Vec<u8>>,
+}
+
+/// The shred keys that may have sealed a record; the second while it is being replaced.
+#[derive(Clone, Copy)]
+pub(super) enum Shreds<'k> {
+    /// The record has no owner.
+    None,
+    /// Its owner's.
+    One(&'k ShredKey),
+    /// Its owner's, and the one that is to replace it.
+    Replaced(&'k ShredKey, &'k ShredKey),
+}
+
+/// Which of them did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Under {
+    /// The one that stands, or none.
+    Present,
+    /// Its successor.
+    Successor,
+}
+
+impl TenantKeys {
+    /// The tenant's key in every generation that there is.
+    ///
+    /// # Errors
+    /// `Unknown` when the tenant's root is gone.
+    pub fn of(
+        keyring: &Keyring,
+        tenant: TenantId,
+        algorithm: Algorithm,
+    ) -> Result<Self, KeyringError> {
+        let key = |epoch| Ok((epoch, keyring.tenant_key(tenant, epoch)?));
+        let keys = keyring.epochs().map(key).collect::<Result<_, KeyringError>>()?;
+        Ok(Self {
+            store: keyring.store(),
+            tenant,
+            epoch: keyring.epoch(),
+            keys,
+            lowest_format: keyring.lowest_format(),
+            algorithm,
+        })
+    }
+
+    /// The generation that new records are sealed under.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The cipher of new records.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The format below which no record is opened.
+    pub fn lowest_format(&self) -> Format {
+        self.lowest_format
+    }
+
+    /// Seals a record: what is to lie under `piece_key` of each number.
+    pub(super) fn seal(
+        &self,
+        (name, version): (&RecordName, u64),
+        plain: &Secret,
+        shred: Option<&ShredKey>,
+    ) -> Result<Vec<Vec<u8>>, BooksError> {
+        if shred.is_some() != name.owner(Format::NEWEST).is_some() {
+            return Err(BooksError::Ownerless);
+        }
+        let (key, tenant_key) = (name.store_key(), self.key(self.epoch)?);
+        let source = RecordKeySource::from_tenant(tenant_key, shred, Format::NEWEST);
+        let seal = |(number, piece): (u8, &Secret)| {
+            let piece_key = piece_key(&key, number);
+            let context = self.context(name, &piece_key, (self.epoch, version));
+            Ok(piece.expose(|plain| {
+                seal_record(&source, &context, self.algorithm, plain, &mut getrandom::fill)
+            })?)
+        };
+        (0_u8..).zip(&split(plain)?).map(seal).collect()
+    }
+
+    /// Opens a record under the name that it was found by.
+    pub(super) fn open<'k>(
+        &self,
+        stored: &Stored,
+        shreds: impl Fn(&RecordName, Format) -> Result<Shreds<'k>, BooksError>,
+    ) -> Result<(Secret, Written, Under), BooksError> {
+        let Stored { name, pieces } = stored;
+        let header = Header::parse(pieces.first().ok_or(BooksError::Malformed)?)?;
+        if header.format < self.lowest_format {
+            let (found, expected) = (header.format, self.lowest_format);
+            return Err(EnvelopeError::OtherFormat { found, expected }.into());
+        }
+        let (plain, under) = match shreds(name, header.format)? {
+            Shreds::None => (self.open_under(stored, header, None)?, Under::Present),
+            Shreds::One(shred) => (self.open_under(stored, header, Some(shred))?, Under::Present),
+            Shreds::Replaced(shred, successor) => {
+                match self.open_under(stored, header, Some(shred)) {
+                    Err(BooksError::Envelope(EnvelopeError::OtherKeyOrContext)) => {
+                        let plain = self.open_under(stored, header, Some(successor))?;
+                        (plain, Under::Successor)
+                    }
+                    other => (other?, Under::Present),
+                }
+            }
+        };
+        let (version, epoch, format) = (header.version.0, header.epoch, header.format);
+        let pieces = u8::try_from(pieces.len()).map_err(|_| BooksError::Malformed)?;
+        Ok((plain, Written { version, pieces, epoch, format }, under))
+    }
+
+    fn open_under(
+        &self,
+        stored: &Stored,
+        header: Header,
+        shred: Option<&ShredKey>,
+    ) -> Result<Secret, BooksError> {
+        let Stored { name, pieces } = stored;
+        let tenant_key = self.key(header.epoch)?;
+        let source = RecordKeySource::from_tenant(tenant_key, shred, header.format);
+        let key = name.store_key();
+        let mut whole = Zeroizing::new(Vec::with_capacity(
+            pieces.iter().fold(0, |sum, piece| piece.len().saturating_add(sum)),
+        ));
+        for (number, envelope) in (0_u8..).zip(pieces) {
+            let piece_key = piece_key(&key, number);
+            let context = self.context(name, &piece_key, (header.epoch, header.version.0));
+            open_record(&source, &context, envelope)?
+                .expose(|plain| whole.extend_from_slice(plain));
+        }
+        let (count, plain) = whole.split_first().ok_or(BooksError::Malformed)?;
+        if usize::from(*count) != pieces.len() {
+            return Err(BooksError::Malformed);
+        }
+        Ok(Secret::copy_from(plain))
+    }
+
+    /// A generation whose key was destroyed has no readable record.
+    fn key(&self, epoch: Epoch) -> Result<&TenantKey, BooksError> {
+        self.keys.get(&epoch).ok_or(BooksError::Retired(epoch))
+    }
+
+    fn context<'a>(
+        &self,
+        name: &RecordName,
+        piece_key: &'a [u8],
+        (epoch, version): (Epoch, u64),
+    ) -> Context<'a> {
+        Context {
+            store: self.store,
+            scope: Scope::Tenant(self.tenant),
+            epoch,
+            kind: name.kind(),
+            record: RecordId(piece_key),
+            version: RecordVersion(version),
+        }
+    }
+}
+
+fn split(plain: &Secret) -> Result<Vec<Secret>, BooksError> {
+    plain.expose(|plain| {
+        let count = plain.len().div_ceil(PIECE_BYTES).max(1);
+        if count > MAX_PIECES {
+            return Err(BooksError::TooLong);
+        }
+        let count_byte = u8::try_from(count).map_err(|_| BooksError::TooLong)?;
+        let (first, rest) = plain.split_at_checked(PIECE_BYTES).unwrap_or((plain, &[]));
+        let mut head = Zeroizing::new(Vec::with_capacity(PIECE_BYTES.saturating_add(1)));
+        head.push(count_byte);
+        head.extend_from_slice(first);
+        let mut pieces = vec![Secret::copy_from(&head)];
+        pieces.extend(rest.chunks(PIECE_BYTES).map(Secret::copy_from));
+        Ok(pieces)
+    })
+}
+
+/// The store's key of one piece.
+pub(super) fn piece_key(key: &[u8], number: u8) -> Vec<u8> {
+    let mut piece = Vec::with_capacity(key.len().saturating_add(1));
+    piece.extend_from_slice(key);
+    piece.push(number);
+    piece
+}
+
+#[cfg(test)]
+impl TenantKeys {
+    /// The envelope that the first version would have written.
+    pub(super) fn seal_first(
+        &self,
+        (name, version): (&RecordName, u64),
+        plain: &[u8],
+        shred: Option<&ShredKey>,
+    ) -> Vec<u8> {
+        let plain = Secret::copy_from(&[&[1], plain].concat());
+        let source =
+            RecordKeySource::from_tenant(self.key(self.epoch).unwrap(), shred, Format::One);
+        let piece_key = piece_key(&name.store_key(), 0);
+        let context = self.context(name, &piece_key, (self.epoch, version));
+        plain
+            .expose(|plain| {
+                seal_record(&source, &context, self.algorithm, plain, &mut getrandom::fill)
+            })
+            .unwrap()
+    }
+}

@@ -1,0 +1,179 @@
+//! Changes of the keyring, each durable in both slots when it answers.
+//!
+//! Invariant: a change that is refused changes nothing; after a failed write the vault must seal itself.
+
+use strongroom_policy::id::TenantId;
+
+use super::{KeyringError, KeyringFile, MAX_EPOCHS, ShredId};
+use crate::keys::{Epoch, FillRandom, Format, Key};
+
+impl KeyringFile {
+    /// Draws the root of a new tenant.
+    ///
+    /// # Errors
+    /// `Exists`, `Full`, or the write failed.
+    pub fn add_tenant(
+        &mut self,
+        tenant: TenantId,
+        random: FillRandom<'_>,
+    ) -> Result<(), KeyringError> {
+        self.keyring.has_room(1)?;
+        if self.keyring.tenants.contains_key(&tenant) {
+            return Err(KeyringError::Exists);
+        }
+        self.keyring.tenants.insert(tenant, Key::make(random)?);
+        self.write_both(random)
+    }
+
+    /// Destroys a tenant: every record of it is dead when this answers.
+    ///
+    /// # Errors
+    /// `Unknown`, or the write failed.
+    pub fn remove_tenant(
+        &mut self,
+        tenant: TenantId,
+        random: FillRandom<'_>,
+    ) -> Result<(), KeyringError> {
+        self.keyring.tenants.remove(&tenant).ok_or(KeyringError::Unknown)?;
+        self.write_both(random)
+    }
+
+    /// Draws the shred key of a new owner.
+    ///
+    /// # Errors
+    /// `Exists`, `Full`, or the write failed.
+    pub fn add_shred_key(
+        &mut self,
+        owner: ShredId,
+        random: FillRandom<'_>,
+    ) -> Result<(), KeyringError> {
+        self.add_shred_keys(&[owner], random)
+    }
+
+    /// Draws the shred keys of several owners in one write.
+    ///
+    /// # Errors
+    /// `Exists`, `Full` (nothing is changed then), or the write failed.
+    pub fn add_shred_keys(
+        &mut self,
+        owners: &[ShredId],
+        random: FillRandom<'_>,
+    ) -> Result<(), KeyringError> {
+        self.keyring.has_room(owners.len())?;
+        if owners.iter().any(|owner| self.keyring.shreds.contains_key(owner)) {
+            return Err(KeyringError::Exists);
+        }
+        for owner in owners {
+            self.keyring.shreds.insert(*owner, Key::make(random)?);
+        }
+        self.write_both(random)
+    }
+
+    /// Destroys owners' shred keys: their records are dead when this answers.
+    ///
+    /// # Errors
+    /// `Unknown` when one of them has none (nothing is changed then), or the write failed.
+    pub fn remove_shred_keys(
+        &mut self,
+        owners: &[ShredId],
+        random: FillRandom<'_>,
+    ) -> Result<(), KeyringError> {
+        if owners.iter().any(|owner| !self.keyring.shreds.contains_key(owner)) {
+            return Err(KeyringError::Unknown);
+        }
+        for owner in owners {
+            self.keyring.shreds.remove(owner);
+            self.keyring.successors.remove(owner);
+        }
+        self.write_both(random)
+    }
+
+    /// Draws the key that is to replace an owner's shred key; the old one stays until [`Self::settle_successors`].
+    ///
+    /// # Errors
+    /// `Unknown`, `Full`, or the write failed.
+    pub fn add_successor(
+        &mut self,
+        owner: ShredId,
+        random: FillRandom<'_>,
+    ) -> Result<(), KeyringError> {
+        self.keyring.has_room(1)?;
+        if !self.keyring.shreds.contains_key(&owner) {
+            return Err(KeyringError::Unknown);
+        }
+        self.keyring.successors.insert(owner, Key::make(random)?);
+        self.write_both(random)
+    }
+
+    /// Ends every replacement: the successors of `taken` take their place, and what they replace is destroyed; all others
+    /// are destroyed themselves.
+    ///
+    /// # Errors
+    /// When the write failed.
+    pub fn settle_successors(
+        &mut self,
+        taken: &[ShredId],
+        random: FillRandom<'_>,
+    ) -> Result<(), KeyringError> {
+        for (owner, key) in std::mem::take(&mut self.keyring.successors) {
+            if taken.contains(&owner) {
+                self.keyring.shreds.insert(owner, key);
+            }
+        }
+        self.write_both(random)
+    }
+
+    /// Begins a new generation of tenant keys; old records stay readable until `retire_old_epochs`.
+    ///
+    /// # Errors
+    /// `Epochs`, `Full`, or the write failed.
+    pub fn start_epoch(&mut self, random: FillRandom<'_>) -> Result<Epoch, KeyringError> {
+        self.keyring.has_room(1)?;
+        if self.keyring.epochs.len() >= MAX_EPOCHS {
+            return Err(KeyringError::Epochs);
+        }
+        let epoch = Epoch(self.keyring.epoch.0.checked_add(1).ok_or(KeyringError::Full)?);
+        self.keyring.epochs.insert(epoch, Key::make(random)?);
+        self.keyring.epoch = epoch;
+        self.write_both(random)?;
+        Ok(epoch)
+    }
+
+    /// Destroys every generation but the newest and refuses old formats from now on, after the last record was rewritten.
+    ///
+    /// # Errors
+    /// When the write failed.
+    pub fn retire_old_epochs(&mut self, random: FillRandom<'_>) -> Result<(), KeyringError> {
+        let newest = self.keyring.epoch;
+        self.keyring.epochs.retain(|epoch, _| *epoch == newest);
+        self.keyring.lowest_format = Format::NEWEST;
+        self.write_both(random)
+    }
+
+    /// Notes that `commit` was reached, with the next change: an older manifest is refused from then on.
+    pub fn reach(&mut self, commit: u64) {
+        self.keyring.commit_floor = self.keyring.commit_floor.max(commit);
+    }
+
+    /// Notes that `commit` was reached: an older manifest is refused from now on.
+    ///
+    /// # Errors
+    /// When the write failed.
+    pub fn raise_commit_floor(
+        &mut self,
+        commit: u64,
+        random: FillRandom<'_>,
+    ) -> Result<(), KeyringError> {
+        self.keyring.commit_floor = self.keyring.commit_floor.max(commit);
+        self.write_both(random)
+    }
+}
+
+#[cfg(test)]
+impl KeyringFile {
+    /// As the first version left it: records of its format are admitted.
+    pub(crate) fn admit_first_format(&mut self) {
+        self.keyring.lowest_format = Format::One;
+        self.write_both(&mut getrandom::fill).unwrap();
+    }
+}
