@@ -1,0 +1,39 @@
+//! Chance that can be repeated: the seed is printed, and `SR_SEED` sets it.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// xorshift64.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        let drawn = now.as_secs() ^ (u64::from(now.subsec_nanos()) << 20);
+        let given = std::env::var("SR_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = given.unwrap_or(drawn) | 1;
+        println!("SR_SEED={seed}");
+        Self(seed)
+    }
+
+    /// 0 to `sides - 1`.
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides.max(1)
+    }
+
+    /// 0 to `sides - 1`, to index with.
+    pub(crate) fn pick(&mut self, sides: usize) -> usize {
+        usize::try_from(self.roll(sides as u64)).expect("it came from one")
+    }
+
+    /// Lets a moment of up to `most` pass, so that what follows meets the others anywhere in their work.
+    pub(crate) fn linger(&mut self, most: Duration) {
+        let micros = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
+        let end = Instant::now() + Duration::from_micros(self.roll(micros));
+        while Instant::now() < end {
+            std::thread::yield_now();
+        }
+    }
+}
