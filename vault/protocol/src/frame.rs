@@ -205,6 +205,8 @@ mod tests {
             drop(decode::<crate::errand::ToCourier>(&bytes));
             drop(decode::<crate::operator::Request>(&bytes));
             drop(decode::<crate::operator::Answer>(&bytes));
+            drop(decode::<crate::tpm::ToTpm>(&bytes));
+            drop(decode::<crate::tpm::FromTpm>(&bytes));
             prop_assert!(true);
         }
     }

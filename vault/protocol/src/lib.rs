@@ -18,6 +18,7 @@ pub mod frame;
 pub mod operator;
 pub mod secret_bytes;
 pub mod token;
+pub mod tpm;
 pub mod upload;
 pub mod usage;
 

@@ -10,6 +10,7 @@
 //! | keeper | its data directory | none | none | none |
 //! | courier | none | connects, never binds or listens | Internet only | none |
 //! | gateway | none | accepts on what it inherited | none | none |
+//! | TPM helper | none; its device is open | none; a software TPM's connection is made | none | none |
 
 mod durability;
 mod layers;
@@ -38,6 +39,8 @@ pub enum Profile<'a> {
     Courier,
     /// Accepts on the inherited listener. Its connections to the vault are made before.
     Gateway,
+    /// Talks to a TPM and to the keeper; both ways are open before.
+    Tpm,
 }
 
 impl Profile<'_> {
@@ -47,6 +50,7 @@ impl Profile<'_> {
             Profile::Keeper { .. } => "keeper",
             Profile::Courier => "courier",
             Profile::Gateway => "gateway",
+            Profile::Tpm => "tpm",
         }
     }
 }
@@ -147,7 +151,7 @@ pub fn probe(profile: Profile<'_>, on_violation: Violation) -> Result<Report, Co
     let mut layers = Vec::new();
     match profile {
         Profile::Keeper { .. } => layers.push((Layer::SecretMemory, secret_memory()?)),
-        Profile::Courier | Profile::Gateway => {}
+        Profile::Courier | Profile::Gateway | Profile::Tpm => {}
     }
     layers.extend(ruleset::offered());
     layers.push((Layer::SystemCalls, syscalls::offered()));

@@ -6,7 +6,7 @@
 
 use std::net::TcpListener;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
@@ -76,6 +76,22 @@ pub fn take_unix_stream(fd: RawFd) -> Result<UnixStream, InheritError> {
     }
 }
 
+/// Takes over one end of a pair of Unix datagram sockets.
+///
+/// # Errors
+/// [`InheritError`].
+pub fn take_unix_datagram(fd: RawFd) -> Result<UnixDatagram, InheritError> {
+    let socket = take(fd)?;
+    let unix = family(&socket) == Some(AddressFamily::Unix);
+    let datagram = getsockopt(&socket, sockopt::SockType) == Ok(SockType::Datagram);
+    let socket = UnixDatagram::from(socket);
+    if unix && datagram && socket.peer_addr().is_ok() {
+        Ok(socket)
+    } else {
+        Err(InheritError::Kind(fd, "one of a pair of Unix datagram sockets"))
+    }
+}
+
 /// One bit for each number that was taken.
 static TAKEN: AtomicU64 = AtomicU64::new(0);
 
@@ -113,11 +129,13 @@ fn is_listening(socket: &impl AsFd) -> bool {
 mod tests {
     use std::net::{TcpListener, UdpSocket};
     use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
     use nix::fcntl::{FcntlArg, fcntl};
 
-    use super::{InheritError, take_tcp_listener, take_unix_listener, take_unix_stream};
+    use super::{
+        InheritError, take_tcp_listener, take_unix_datagram, take_unix_listener, take_unix_stream,
+    };
 
     /// Leaves a copy of `fd` at a number that only this test uses.
     fn hand_over(fd: impl AsFd, at: RawFd) -> RawFd {
@@ -152,6 +170,20 @@ mod tests {
     fn one_end_of_a_pair_is_taken_as_a_stream() {
         let (end, _other) = UnixStream::pair().unwrap();
         let _taken = take_unix_stream(hand_over(&end, 58)).unwrap();
+    }
+
+    #[test]
+    fn one_end_of_a_pair_of_datagram_sockets_is_taken_and_a_lone_one_is_not() {
+        let (end, other) = UnixDatagram::pair().unwrap();
+        let taken = take_unix_datagram(hand_over(&end, 34)).unwrap();
+        other.send(b"whole").unwrap();
+        let mut bytes = [0; 8];
+        assert_eq!((taken.recv(&mut bytes).unwrap(), &bytes[..5]), (5, &b"whole"[..]));
+        let alone = hand_over(UnixDatagram::unbound().unwrap(), 36);
+        assert!(matches!(take_unix_datagram(alone), Err(InheritError::Kind(..))));
+        let (stream, _other) = UnixStream::pair().unwrap();
+        let stream = hand_over(&stream, 38);
+        assert!(matches!(take_unix_datagram(stream), Err(InheritError::Kind(..))));
     }
 
     #[test]

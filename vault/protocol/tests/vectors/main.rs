@@ -6,6 +6,7 @@ mod gateway;
 mod operator;
 mod sealed;
 mod things;
+mod tpm;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -60,7 +61,7 @@ fn the_protocol_page_names_every_vector_and_every_refusal() {
 }
 
 fn all() -> Vec<Vector> {
-    [gateway::vectors(), operator::vectors(), sealed::vectors()].concat()
+    [gateway::vectors(), operator::vectors(), sealed::vectors(), tpm::vectors()].concat()
 }
 
 /// Vectors of one enum: each variant at least once, each wrapped into the message that carries it, which must read back.

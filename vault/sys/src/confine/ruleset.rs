@@ -44,7 +44,7 @@ pub(super) fn restrict(profile: Profile<'_>) -> Result<(), ConfineError> {
                 created = created.add_rule(rule).map_err(refused)?;
             }
         }
-        Profile::Courier | Profile::Gateway => {}
+        Profile::Courier | Profile::Gateway | Profile::Tpm => {}
     }
     let status = created.restrict_self().map_err(refused)?;
     match status.ruleset {
@@ -76,7 +76,9 @@ fn ruleset(abi: ABI, profile: Profile<'_>) -> Result<Ruleset, RulesetError> {
         & match profile {
             // Any port: providers stand on any; what it dials is decided by the errand.
             Profile::Courier => BitFlags::from(AccessNet::BindTcp),
-            Profile::Keeper { .. } | Profile::Gateway => AccessNet::BindTcp | AccessNet::ConnectTcp,
+            Profile::Keeper { .. } | Profile::Gateway | Profile::Tpm => {
+                AccessNet::BindTcp | AccessNet::ConnectTcp
+            }
         };
     if !ports.is_empty() {
         rules = rules.handle_access(ports)?;

@@ -171,7 +171,7 @@ const NO_PROBING: &[c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const NO_PROBING: &[c_long] = &[libc::SYS_readlinkat, libc::SYS_faccessat, libc::SYS_getcwd];
 
-/// Answered EACCES to courier and gateway as well. AWS-LC, glibc's allocator and std's count of
+/// Answered EACCES to all but the keeper as well. AWS-LC, glibc's allocator and std's count of
 /// processors open files under /dev, /proc and /sys late, and take a refusal.
 #[cfg(target_arch = "x86_64")]
 const NO_FILES: &[c_long] =
@@ -195,7 +195,7 @@ pub(super) fn filter(profile: Profile<'_>, on_violation: Violation) -> Result<()
     let mut no_access = NO_PROBING.to_vec();
     match profile {
         Profile::Keeper { .. } => {}
-        Profile::Courier | Profile::Gateway => no_access.extend(NO_FILES),
+        Profile::Courier | Profile::Gateway | Profile::Tpm => no_access.extend(NO_FILES),
     }
     let violation = match on_violation {
         Violation::Kill => SeccompAction::KillProcess,
@@ -214,7 +214,7 @@ pub(super) fn filter(profile: Profile<'_>, on_violation: Violation) -> Result<()
         Profile::Keeper { .. } if !flush_reaches_the_disk() => {
             Err(not_enforced("sync_file_range still works; flushes would not be durable".into()))
         }
-        Profile::Keeper { .. } | Profile::Courier | Profile::Gateway => Ok(()),
+        Profile::Keeper { .. } | Profile::Courier | Profile::Gateway | Profile::Tpm => Ok(()),
     }
 }
 
@@ -223,7 +223,8 @@ fn allowed(profile: Profile<'_>) -> Result<Rules, BackendError> {
     let (own, own_here): (&[Call], &[Call]) = match profile {
         Profile::Keeper { .. } => (KEEPER, KEEPER_HERE),
         Profile::Courier => (COURIER, &[]),
-        Profile::Gateway => (&[], &[]),
+        // The helper reads and writes what it opened before, like everyone.
+        Profile::Gateway | Profile::Tpm => (&[], &[]),
     };
     for (call, _reason) in [EVERYONE, EVERYONE_HERE, own, own_here].concat() {
         rules.insert(call, Vec::new());
@@ -231,7 +232,7 @@ fn allowed(profile: Profile<'_>) -> Result<Rules, BackendError> {
     arguments_for_everyone(&mut rules)?;
     match profile {
         Profile::Courier => rules.insert(libc::SYS_socket, internet_sockets()?),
-        Profile::Keeper { .. } | Profile::Gateway => None,
+        Profile::Keeper { .. } | Profile::Gateway | Profile::Tpm => None,
     };
     Ok(rules)
 }

@@ -33,6 +33,7 @@ struct Prepared {
     port: u16,
     tcp: TcpListener,
     pair: (UnixStream, UnixStream),
+    datagrams: (UnixDatagram, UnixDatagram),
     unbound: OwnedFd,
 }
 
@@ -48,6 +49,7 @@ pub(crate) fn attempt_alone(
         port,
         tcp: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
         pair: UnixStream::pair().unwrap(),
+        datagrams: UnixDatagram::pair().unwrap(),
         unbound: socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap(),
     };
     let (data_dir, run_dir) = (directory.join("data"), directory.join("run"));
@@ -64,6 +66,7 @@ pub(crate) fn attempt_alone(
         "keeper" => Some(Profile::Keeper { data_dir: &data_dir, run_dir: &run_dir }),
         "courier" => Some(Profile::Courier),
         "gateway" => Some(Profile::Gateway),
+        "tpm" => Some(Profile::Tpm),
         _ => None,
     };
     // As every process starts: what comes first must not stand in the way of what follows.
@@ -139,6 +142,7 @@ fn perform_on_sockets(attempt: &str, at: &Prepared) -> Option<io::Result<()>> {
         "unix_datagram_pair" => UnixDatagram::pair().map(drop),
         "connect_inherited" => connect_again(at),
         "unix_stream" => pass_a_byte(at),
+        "unix_datagram" => pass_a_datagram(at),
         "accept" => accept_once(&at.tcp),
         "listen" => raw(|| {
             // SAFETY: an open socket and a number.
@@ -233,6 +237,12 @@ fn connect_again(at: &Prepared) -> io::Result<()> {
 fn pass_a_byte(at: &Prepared) -> io::Result<()> {
     (&at.pair.0).write_all(b"x")?;
     (&at.pair.1).read_exact(&mut [0])
+}
+
+fn pass_a_datagram(at: &Prepared) -> io::Result<()> {
+    at.datagrams.0.set_write_timeout(Some(Duration::from_secs(1)))?;
+    at.datagrams.0.send(b"x")?;
+    at.datagrams.1.recv(&mut [0]).map(drop)
 }
 
 fn accept_once(listener: &TcpListener) -> io::Result<()> {

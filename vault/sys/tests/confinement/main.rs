@@ -33,6 +33,8 @@ const CLAIMS: &[(&str, fn())] = &[
     ("the_gateway_can_do_its_work", gateway_works),
     ("the_courier_is_banned_from_files_unix_sockets_and_listening", courier_bans),
     ("the_courier_can_do_its_work", courier_works),
+    ("the_tpm_helper_is_banned_from_files_sockets_and_programs", tpm_bans),
+    ("the_tpm_helper_can_do_its_work", tpm_works),
     ("the_keeper_is_banned_from_the_network_and_foreign_files", keeper_bans),
     ("the_keeper_can_do_its_work", keeper_works),
     ("a_violation_kills_in_kill_mode", violation_kills),
@@ -110,6 +112,27 @@ fn courier_works() {
     scene.allows("courier", &["threads", "tokio", "connect_tcp", "udp", "accept", "unix_stream"]);
 }
 
+fn tpm_bans() {
+    let scene = Scene::new();
+    scene.denies("tpm", NOBODY);
+    scene.denies(
+        "tpm",
+        &[
+            ("write_data", Errno::EACCES),
+            ("connect_tcp", Errno::EPERM),
+            ("connect_inherited", Errno::EPERM),
+            ("udp", Errno::EPERM),
+            ("bind_tcp", Errno::EPERM),
+            ("stat_shadow", Errno::EACCES),
+        ],
+    );
+}
+
+fn tpm_works() {
+    let scene = Scene::new();
+    scene.allows("tpm", &["unix_stream", "unix_datagram", "abort"]);
+}
+
 fn keeper_bans() {
     let scene = Scene::new();
     scene.denies("keeper", NOBODY);
@@ -139,6 +162,7 @@ fn keeper_works() {
             "sled",
             "locked_keys",
             "accept",
+            "unix_datagram",
             "remove_socket",
         ],
     );
@@ -156,10 +180,11 @@ fn violation_kills() {
 fn works_in_kill_mode() {
     let scene = Scene::new();
     let common = ["threads", "tokio", "accept", "unix_stream", "processors", "backtrace"];
-    let own: [(&str, &[&str]); 3] = [
+    let own: [(&str, &[&str]); 4] = [
         ("gateway", &[]),
         ("courier", &["connect_tcp", "udp"]),
-        ("keeper", &["write_data", "files", "sled", "locked_keys"]),
+        ("keeper", &["write_data", "files", "sled", "locked_keys", "unix_datagram"]),
+        ("tpm", &["unix_datagram"]),
     ];
     for (profile, attempts) in own {
         for attempt in common.iter().chain(attempts) {

@@ -1,0 +1,57 @@
+//! `strongroom-tpm`: the process that talks to the TPM. This file is its start order.
+//!
+//! Invariant: the device is open, root given up and everything else closed off before the first question.
+#![forbid(unsafe_code)]
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use nix::unistd::Pid;
+use strongroom_sys::confine::{Options, Profile};
+use strongroom_sys::inherited::{take_unix_datagram, take_unix_stream};
+use strongroom_sys::{WipingAllocator, confine, process};
+use strongroom_tpm::arguments::Arguments;
+use strongroom_tpm::chip::Chip;
+use strongroom_tpm::device::Device;
+use strongroom_tpm::serve::{Ended, serve};
+
+#[global_allocator]
+static ALLOCATOR: WipingAllocator = WipingAllocator;
+
+/// `EX_TEMPFAIL` of sysexits(3): without the TPM; to be started again.
+const TPM_LOST: u8 = 75;
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse(std::env::args().skip(1))?;
+    let parent = Pid::parent();
+    process::harden()?;
+    process::keep_environment(&[])?;
+    let inherited: Vec<_> = arguments.ready_fd.into_iter().chain([arguments.keeper_fd]).collect();
+    process::close_descriptors_except(&inherited)?;
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    let keeper = take_unix_datagram(arguments.keeper_fd)?;
+    let ready = arguments.ready_fd.map(take_unix_stream).transpose()?;
+    let device = Device::open(&arguments.tcti);
+    if let Err(error) = &device {
+        tracing::error!(%error, tcti = ?arguments.tcti, "the TPM cannot be opened");
+    }
+    if let Some((uid, gid)) = arguments.user {
+        process::become_user(uid, gid).context("give up root")?;
+        // A change of user took the supervisor's wish that this process ends with it.
+        process::die_with_parent(parent).context("end with the supervisor")?;
+    }
+    let options =
+        Options { accept_missing: arguments.accept_missing.clone(), ..Options::default() };
+    let report = confine(Profile::Tpm, &options).context("confine the TPM helper")?;
+    tracing::info!(%report, "confined");
+    if let Some(mut ready) = ready {
+        ready.write_all(b"1").context("tell that the helper is ready")?;
+    }
+    let ended = serve(&keeper, device.ok().map(Chip::new));
+    tracing::error!(%ended, "stopping");
+    Ok(match ended {
+        Ended::NoTpm => ExitCode::from(TPM_LOST),
+        Ended::Socket(_) => ExitCode::FAILURE,
+    })
+}

@@ -1,0 +1,236 @@
+//! Questions and answers: one datagram in, one out, one at a time.
+//!
+//! Invariant: the keeper learns a closed set of refusals.
+//! Invariant: once the TPM does not answer this process ends, after it said so; it is started again.
+//! Distrusts: the keeper's bytes.
+
+use std::io;
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
+use strongroom_protocol::frame::{decode, encode, split_first};
+use strongroom_protocol::tpm::{
+    Answer, Ask, FromTpm, MAX_BLOB_BYTES, MAX_TPM_BYTES, Policy, Refusal, TPM_KEY_BYTES, ToTpm,
+};
+use zeroize::Zeroizing;
+
+use crate::chip::{Chip, ChipError};
+use crate::counter::{self, CounterError};
+use crate::health::{self, tries_left};
+use crate::sealing;
+use crate::session::SessionError;
+use crate::wire::ResponseCode;
+
+/// Why serving ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// The TPM does not answer.
+    #[error("the TPM does not answer")]
+    NoTpm,
+    /// The socket.
+    #[error("the keeper's socket: {0}")]
+    Socket(#[from] io::Error),
+}
+
+/// How long an answer waits for room in the socket of a keeper that reads nothing.
+const SEND_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Serves until the TPM or the socket is gone. Without a TPM the first question is answered so.
+///
+/// # Errors
+/// Always, in the end.
+pub fn serve(socket: &UnixDatagram, mut chip: Option<Chip>) -> Ended {
+    if let Err(error) = socket.set_write_timeout(Some(SEND_PATIENCE)) {
+        return error.into();
+    }
+    let mut datagram = Zeroizing::new(vec![0; MAX_TPM_BYTES.saturating_add(64)]);
+    loop {
+        let length = match socket.recv(&mut datagram) {
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return error.into(),
+        };
+        let Some(ToTpm { number, ask }) = datagram.get(..length).and_then(parse) else {
+            tracing::warn!(length, "a datagram is no question");
+            continue;
+        };
+        let answer =
+            chip.as_mut().map_or(Answer::Refused(Refusal::NoTpm), |chip| answer(chip, ask));
+        let gone = matches!(answer, Answer::Refused(Refusal::NoTpm));
+        match encode(&FromTpm { number, answer }, MAX_TPM_BYTES) {
+            Ok(frame) => match socket.send(&frame) {
+                Ok(_) => {}
+                Err(error) => return error.into(),
+            },
+            Err(error) => tracing::error!(%error, "an answer is too long"),
+        }
+        if gone {
+            return Ended::NoTpm;
+        }
+    }
+}
+
+/// The one message of a datagram.
+fn parse(datagram: &[u8]) -> Option<ToTpm> {
+    match split_first(datagram, MAX_TPM_BYTES) {
+        Ok(Some((body, used))) if used == datagram.len() => decode(body).ok(),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// Answers one question; afterwards the TPM holds nothing of it.
+pub fn answer(chip: &mut Chip, ask: Ask) -> Answer {
+    if !is_sound(&ask) {
+        return Answer::Refused(Refusal::Malformed);
+    }
+    let done = perform(chip, ask);
+    done.unwrap_or_else(|failure| {
+        let refusal = refusal(chip, &failure);
+        tracing::info!(?refusal, ?failure, "refused");
+        Answer::Refused(refusal)
+    })
+}
+
+/// A failure, and in which act: the same code means different things.
+#[derive(Debug)]
+struct Failure {
+    error: CounterError,
+    act: Act,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Machine,
+    Moment,
+    Other,
+}
+
+fn perform(chip: &mut Chip, ask: Ask) -> Result<Answer, Failure> {
+    let act = match &ask {
+        Ask::Unseal { policy: Policy::Machine { .. }, .. } => Act::Machine,
+        Ask::Unseal { policy: Policy::Moment { .. }, .. } => Act::Moment,
+        Ask::Health
+        | Ask::Seal { .. }
+        | Ask::CounterDefine { .. }
+        | Ask::CounterRead { .. }
+        | Ask::CounterIncrement { .. }
+        | Ask::CounterForget { .. } => Act::Other,
+    };
+    let mut moved = None;
+    let done = chip.scope(|chip| {
+        // The scope speaks of the chip alone; what the counter says goes round it.
+        match commands(chip, ask) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(CounterError::Chip(error)) => Err(error),
+            Err(other) => {
+                moved = Some(other);
+                Ok(None)
+            }
+        }
+    });
+    match (done, moved) {
+        (Ok(Some(answer)), _) => Ok(answer),
+        (Ok(None), Some(error)) => Err(Failure { error, act }),
+        (Ok(None), None) => Err(Failure { error: CounterError::Gone, act }),
+        (Err(error), _) => Err(Failure { error: error.into(), act }),
+    }
+}
+
+fn commands(chip: &mut Chip, ask: Ask) -> Result<Answer, CounterError> {
+    match ask {
+        Ask::Health => Ok(Answer::Health(health::health(chip)?)),
+        Ask::CounterDefine { storage, secret } => {
+            let storage = chip.storage(Some(storage))?;
+            let made = secret.expose(|secret| counter::define(chip, &storage, secret))?;
+            Ok(Answer::Defined { index: made.index, name: made.name, value: made.value })
+        }
+        Ask::CounterRead { storage, counter } => {
+            let storage = chip.storage(Some(storage))?;
+            counter::read(chip, &storage, &counter).map(Answer::Value)
+        }
+        Ask::CounterIncrement { storage, counter, from } => {
+            let storage = chip.storage(Some(storage))?;
+            counter::increment(chip, &storage, (&counter, from)).map(Answer::Value)
+        }
+        Ask::Seal { storage, key, policy } => {
+            let storage = chip.storage(Some(storage))?;
+            Ok(Answer::Sealed(sealing::seal(chip, &storage, (&key, &policy))?))
+        }
+        Ask::Unseal { storage, blob, policy } => {
+            let storage = chip.storage(Some(storage))?;
+            Ok(Answer::Unsealed(sealing::unseal(chip, &storage, (&blob, &policy))?))
+        }
+        Ask::CounterForget { counter } => {
+            counter::forget(chip, &counter).map(|()| Answer::Forgotten)
+        }
+    }
+}
+
+/// Lengths that the types leave open.
+fn is_sound(ask: &Ask) -> bool {
+    let whole = |secret: &strongroom_protocol::SecretBytes| secret.len() == TPM_KEY_BYTES;
+    let policy_is = |policy: &Policy| match policy {
+        Policy::Machine { pin, .. } => pin.as_ref().is_none_or(|pin| {
+            // A TPM drops zeros at the end of a secret.
+            whole(pin) && pin.expose(|pin| pin.last() != Some(&0))
+        }),
+        Policy::Moment { counter, .. } => whole(&counter.secret),
+    };
+    match ask {
+        Ask::Health => true,
+        Ask::CounterDefine { secret, .. } => {
+            whole(secret) && secret.expose(|secret| secret.last() != Some(&0))
+        }
+        Ask::CounterRead { counter, .. }
+        | Ask::CounterIncrement { counter, .. }
+        | Ask::CounterForget { counter } => whole(&counter.secret),
+        Ask::Seal { key, policy, .. } => whole(key) && policy_is(policy),
+        Ask::Unseal { blob, policy, .. } => blob.0.len() <= MAX_BLOB_BYTES && policy_is(policy),
+    }
+}
+
+fn refusal(chip: &mut Chip, Failure { error, act }: &Failure) -> Refusal {
+    let error = match error {
+        CounterError::Gone => return Refusal::CounterGone,
+        CounterError::Moved(_) => return Refusal::CounterMoved,
+        CounterError::Chip(error) => error,
+    };
+    match error {
+        ChipError::Device(_) => Refusal::NoTpm,
+        ChipError::AnotherTpm => Refusal::AnotherTpm,
+        ChipError::Session(
+            SessionError::Forged | SessionError::Malformed(_) | SessionError::Unusable(_),
+        )
+        | ChipError::Malformed(_)
+        | ChipError::Unusable(_) => Refusal::Forged,
+        ChipError::Session(SessionError::Random) => Refusal::Other { code: 0 },
+        ChipError::Code(code) => refused_with(chip, *code, *act),
+    }
+}
+
+fn refused_with(chip: &mut Chip, code: ResponseCode, act: Act) -> Refusal {
+    match (code, act) {
+        (ResponseCode::POLICY_FAIL | ResponseCode::PCR_CHANGED, Act::Machine) => {
+            Refusal::PcrChanged
+        }
+        (ResponseCode::AUTH_FAIL, Act::Machine) => {
+            // Without an answer to this the PIN is wrong all the same.
+            Refusal::WrongPin { left: chip.scope(tries_left).unwrap_or(0) }
+        }
+        (ResponseCode::LOCKOUT, _) => Refusal::LockedOut,
+        (ResponseCode::POLICY | ResponseCode::POLICY_FAIL, Act::Moment) => Refusal::CounterMoved,
+        (ResponseCode::HANDLE, Act::Moment) => Refusal::CounterGone,
+        (ResponseCode::INTEGRITY, Act::Machine | Act::Moment) => Refusal::AnotherTpm,
+        (
+            ResponseCode::OBJECT_MEMORY
+            | ResponseCode::SESSION_MEMORY
+            | ResponseCode::MEMORY
+            | ResponseCode::SESSION_HANDLES
+            | ResponseCode::OBJECT_HANDLES,
+            _,
+        ) => Refusal::OutOfSlots,
+        // Only the owner's hierarchy is opened by a plain password.
+        (ResponseCode::BAD_AUTH, _) => Refusal::Owned,
+        (ResponseCode(code), _) => Refusal::Other { code },
+    }
+}

@@ -1,0 +1,270 @@
+//! The helper's program against a software TPM: what it refuses, what it leaves behind, what the bus can see.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::panic, reason = "a test fails by panicking")]
+
+mod emulator;
+mod helper;
+
+use strongroom_protocol::SecretBytes;
+use strongroom_protocol::tpm::{Answer, Ask, Kind, Name, PcrSet, Policy, Refusal};
+
+use emulator::Emulator;
+use helper::{Counted, Helper, SECRET};
+
+const KEY: [u8; 32] = *b"half of a key which wraps a key ";
+const PIN: [u8; 32] = [0x11; 32];
+
+fn machine(pcrs: &[u8], pin: Option<[u8; 32]>) -> Policy {
+    let pin = pin.map(|pin| SecretBytes::copy_from(&pin));
+    Policy::Machine { pcrs: PcrSet::of(pcrs).unwrap(), pin }
+}
+
+fn moment(counter: Counted, value: u64) -> Policy {
+    Policy::Moment { counter: counter.named(), value }
+}
+
+fn scene() -> (Emulator, Helper, Name) {
+    let emulator = Emulator::start();
+    let mut helper = Helper::start(&emulator);
+    let health = helper.health();
+    assert_eq!((health.manufacturer.as_str(), health.kind), ("IBM", Kind::Software));
+    assert!(!health.locked_out && health.most_wrong_pins > 0);
+    (emulator, helper, health.storage)
+}
+
+#[test]
+fn what_is_sealed_to_the_machine_opens_there_and_not_after_a_register_was_extended() {
+    let (mut emulator, mut helper, storage) = scene();
+    let all: Vec<u8> = (0..24).collect();
+    for pcrs in [&[7, 16][..], &[16], &all] {
+        let blob = helper.seal(storage, (&KEY, machine(pcrs, None)));
+        assert_eq!(helper.unseal(storage, (&blob, machine(pcrs, None))), Ok(KEY.to_vec()));
+        emulator.extend(16);
+        let refused = helper.unseal(storage, (&blob, machine(pcrs, None)));
+        assert_eq!(refused, Err(Refusal::PcrChanged));
+        let elsewhere = helper.unseal(storage, (&blob, machine(&[1], None)));
+        assert_eq!(elsewhere, Err(Refusal::PcrChanged));
+        // A start like the first one brings the registers back.
+        emulator.unplug();
+        emulator.plug_in();
+        helper.start_again();
+        assert_eq!(helper.unseal(storage, (&blob, machine(pcrs, None))), Ok(KEY.to_vec()));
+    }
+    assert_eq!(emulator.held(), 0);
+}
+
+#[test]
+fn a_wrong_pin_is_counted_by_the_tpm_which_then_locks_itself() {
+    let (emulator, mut helper, storage) = scene();
+    let blob = helper.seal(storage, (&KEY, machine(&[7], Some(PIN))));
+    let tries = |helper: &mut Helper, pin: u8| {
+        helper.unseal(storage, (&blob, machine(&[7], Some([pin; 32]))))
+    };
+    assert_eq!(tries(&mut helper, 0x11), Ok(KEY.to_vec()));
+    let most = helper.health().most_wrong_pins;
+    for wrong in 1..=most {
+        let refused = tries(&mut helper, 0x22);
+        assert_eq!(refused, Err(Refusal::WrongPin { left: most - wrong }));
+    }
+    assert_eq!(tries(&mut helper, 0x11), Err(Refusal::LockedOut), "the right PIN comes too late");
+    assert!(helper.health().locked_out);
+    // Without the PIN's step the policy is another one; that is no guess.
+    let skipped = helper.unseal(storage, (&blob, machine(&[7], None)));
+    assert!(matches!(skipped, Err(Refusal::PcrChanged | Refusal::LockedOut)), "{skipped:?}");
+    // What is sealed without a PIN knows no lock-out.
+    let plain = helper.seal(storage, (&KEY, machine(&[7], None)));
+    assert_eq!(helper.unseal(storage, (&plain, machine(&[7], None))), Ok(KEY.to_vec()));
+    assert_eq!(emulator.held(), 0);
+}
+
+#[test]
+fn what_is_sealed_to_a_moment_opens_at_that_value_of_the_counter_only() {
+    let (emulator, mut helper, storage) = scene();
+    let counter = helper.define(storage);
+    let now = counter.value;
+    let blobs: Vec<_> =
+        (0..3).map(|later| helper.seal(storage, (&KEY, moment(counter, now + later)))).collect();
+    for value in now..now + 3 {
+        assert_eq!(helper.read(storage, counter), Ok(value));
+        for (blob, of) in blobs.iter().zip(now..) {
+            let opened = helper.unseal(storage, (blob, moment(counter, of)));
+            let expected = if of == value { Ok(KEY.to_vec()) } else { Err(Refusal::CounterMoved) };
+            assert_eq!(opened, expected, "sealed to {of} at {value}");
+            // Telling the TPM another value than was sealed does not help.
+            let lie = helper.unseal(storage, (blob, moment(counter, value)));
+            assert_eq!(lie.is_ok(), of == value);
+        }
+        assert_eq!(helper.increment(storage, (counter, value)), Ok(value + 1));
+        assert_eq!(helper.increment(storage, (counter, value)), Ok(value + 1), "asked twice");
+    }
+    assert_eq!(helper.increment(storage, (counter, now)), Err(Refusal::CounterMoved));
+    assert_eq!(emulator.held(), 0);
+}
+
+#[test]
+fn a_counter_survives_power_cuts_and_its_removal_is_no_way_back() {
+    let (mut emulator, mut helper, storage) = scene();
+    let counter = helper.define(storage);
+    let start = counter.value;
+    let blob = helper.seal(storage, (&KEY, moment(counter, start)));
+    for value in start..start + 3 {
+        helper.increment(storage, (counter, value)).unwrap();
+        emulator.unplug();
+        emulator.plug_in();
+        helper.start_again();
+        assert_eq!(helper.read(storage, counter), Ok(value + 1));
+    }
+    // The owner removes it and makes one with the same public area and, for the worst case, the same secret.
+    let mut public = emulator.public_of(counter.index);
+    emulator.undefine(counter.index);
+    assert_eq!(helper.read(storage, counter), Err(Refusal::CounterGone));
+    assert_eq!(helper.unseal(storage, (&blob, moment(counter, start))), Err(Refusal::CounterGone));
+    public[6] &= !0x20; // Not written yet.
+    emulator.define_and_increment(&public, &SECRET);
+    let value = helper.read(storage, counter).unwrap();
+    assert!(value > start + 3, "it goes on above: {value}");
+    assert_eq!(helper.unseal(storage, (&blob, moment(counter, start))), Err(Refusal::CounterMoved));
+    // Another one in its place has another name.
+    emulator.undefine(counter.index);
+    public[12] ^= 1;
+    emulator.define_and_increment(&public, &SECRET);
+    assert_eq!(helper.read(storage, counter), Err(Refusal::CounterGone));
+    assert_eq!(emulator.held(), 0);
+}
+
+#[test]
+fn a_counter_that_is_forgotten_is_gone_and_the_next_one_begins_above_it() {
+    let (_emulator, mut helper, storage) = scene();
+    let first = helper.define(storage);
+    helper.increment(storage, (first, first.value)).unwrap();
+    assert!(matches!(helper.ask(Ask::CounterForget { counter: first.named() }), Answer::Forgotten));
+    assert_eq!(helper.read(storage, first), Err(Refusal::CounterGone));
+    let second = helper.define(storage);
+    assert!(second.value > first.value + 1);
+}
+
+#[test]
+fn another_tpm_and_a_cleared_one_are_refused() {
+    let (emulator, mut helper, storage) = scene();
+    let counter = helper.define(storage);
+    let blob = helper.seal(storage, (&KEY, machine(&[7], None)));
+    let (_other, mut stranger, foreign) = scene();
+    assert_ne!(storage, foreign);
+    let refused = stranger.unseal(storage, (&blob, machine(&[7], None)));
+    assert_eq!(refused, Err(Refusal::AnotherTpm));
+    // Also when its own storage key is named: the blob is not of it.
+    let refused = stranger.unseal(foreign, (&blob, machine(&[7], None)));
+    assert_eq!(refused, Err(Refusal::AnotherTpm));
+    emulator.clear();
+    assert_eq!(helper.unseal(storage, (&blob, machine(&[7], None))), Err(Refusal::AnotherTpm));
+    assert_eq!(helper.read(storage, counter), Err(Refusal::AnotherTpm));
+    assert_eq!(emulator.held(), 0);
+}
+
+#[test]
+fn a_tpm_full_of_other_programs_sessions_is_named_and_works_again_once_they_are_gone() {
+    let (emulator, mut helper, storage) = scene();
+    let blob = helper.seal(storage, (&KEY, machine(&[7], None)));
+    let sessions = emulator.fill_with_sessions();
+    for _ in 0..5 {
+        let refused = helper.unseal(storage, (&blob, machine(&[7], None)));
+        assert_eq!(refused, Err(Refusal::OutOfSlots));
+        assert_eq!(emulator.held(), sessions.len(), "nothing of ours is left either");
+    }
+    for session in sessions {
+        emulator.flush(session);
+    }
+    assert_eq!(helper.unseal(storage, (&blob, machine(&[7], None))), Ok(KEY.to_vec()));
+}
+
+// Red when a handle is not flushed: swtpm without a resource manager has three slots.
+#[test]
+fn many_questions_of_which_half_fail_leave_no_slot_taken() {
+    let (emulator, mut helper, storage) = scene();
+    let counter = helper.define(storage);
+    let blob = helper.seal(storage, (&KEY, moment(counter, counter.value)));
+    for _ in 0..12 {
+        assert!(helper.unseal(storage, (&blob, moment(counter, counter.value))).is_ok());
+        assert!(helper.unseal(storage, (&blob, moment(counter, counter.value + 1))).is_err());
+        assert!(helper.unseal(Name([0; 32]), (&blob, moment(counter, counter.value))).is_err());
+    }
+    assert_eq!(emulator.held(), 0);
+}
+
+// Red when `Duty::Encrypt` or `Duty::Decrypt` does not encrypt.
+#[test]
+fn the_bus_sees_no_byte_of_what_is_sealed_nor_a_pin_nor_a_counters_secret() {
+    let (emulator, mut helper, storage) = scene();
+    let counter = helper.define(storage);
+    let policies =
+        [|_| machine(&[7], Some(PIN)), |counter: Counted| moment(counter, counter.value)];
+    for policy in policies {
+        let blob = helper.seal(storage, (&KEY, policy(counter)));
+        assert_eq!(helper.unseal(storage, (&blob, policy(counter))), Ok(KEY.to_vec()));
+    }
+    helper.increment(storage, (counter, counter.value)).unwrap();
+    let seen = emulator.seen();
+    assert!(seen.len() > 4000, "the bus was listened to");
+    for secret in [KEY, PIN, SECRET] {
+        for part in secret.chunks(8) {
+            assert!(!seen.windows(8).any(|window| window == part));
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_is_changed_on_the_bus_is_refused() {
+    let (emulator, mut helper, storage) = scene();
+    let counter = helper.define(storage);
+    let blob = helper.seal(storage, (&KEY, machine(&[7], None)));
+    // The last byte is the MAC's wherever there is a session; elsewhere nothing is believed.
+    emulator.meddle(Some(|answer| {
+        if answer.len() > 60
+            && let Some(last) = answer.last_mut()
+        {
+            *last ^= 1;
+        }
+    }));
+    assert!(helper.read(storage, counter).is_err());
+    assert!(helper.unseal(storage, (&blob, machine(&[7], None))).is_err());
+    // A value that is replaced: 8 bytes with their length, where the parameters of `NV_Read` lie.
+    emulator.meddle(Some(|answer| {
+        if answer.get(10..16) == Some(&[0, 0, 0, 10, 0, 8]) {
+            answer[23] ^= 1;
+        }
+    }));
+    assert_eq!(helper.read(storage, counter), Err(Refusal::Forged));
+    emulator.meddle(None);
+    assert_eq!(helper.read(storage, counter), Ok(counter.value));
+}
+
+#[test]
+fn without_a_tpm_that_is_said_and_the_helper_ends_to_be_started_again() {
+    let (mut emulator, mut helper, storage) = scene();
+    let counter = helper.define(storage);
+    emulator.unplug();
+    assert_eq!(helper.read(storage, counter), Err(Refusal::NoTpm));
+    assert_eq!(helper.wait(), Some(75));
+    emulator.plug_in();
+    helper.start_again();
+    assert_eq!(helper.read(storage, counter), Ok(counter.value));
+}
+
+#[test]
+fn what_is_no_question_is_passed_over() {
+    let (_emulator, mut helper, storage) = scene();
+    for bad in [&b""[..], b"x", &[0; 64], &[255; 4096], &[1, 0, 0, 0, 0, 9]] {
+        helper.raw(bad);
+    }
+    let short = SecretBytes::copy_from(b"short");
+    let refused = helper.ask(Ask::CounterDefine { storage, secret: short });
+    assert!(matches!(refused, Answer::Refused(Refusal::Malformed)), "{refused:?}");
+    let zero = helper.ask(Ask::Seal {
+        storage,
+        key: SecretBytes::copy_from(&KEY),
+        policy: machine(&[7], Some([0; 32])),
+    });
+    assert!(matches!(zero, Answer::Refused(Refusal::Malformed)), "{zero:?}");
+    assert_eq!(helper.health().storage, storage);
+}
