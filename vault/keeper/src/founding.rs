@@ -13,18 +13,16 @@ use strongroom_protocol::SecretBytes;
 use strongroom_sys::Secret;
 
 use crate::books::{self, BooksError};
-use crate::keys::{RootKey, StoreId};
+use crate::keys::{RootKey, StoreId, WayId};
 use crate::seal::{
-    self, AttemptRefusal, Ceremony, KdfCost, PassphraseError, PassphraseSeal, Progress, Seal,
-    SealError, Sealed, SplitError, UnsealError, Unsealed, split_root,
+    self, AttemptRefusal, Bringer, Ceremony, KdfCost, NewLock, Offer, Progress, SealError, Sealed,
+    Share, UnsealError, Unsealed, Way, WayError,
 };
 use crate::vault::{algorithm, tenant_of};
 
 /// A vault's directory within the data directory.
 pub const VAULT_DIRECTORY: &str = "vault";
 const FOUNDING_DIRECTORY: &str = "vault.new";
-/// How long shares that were brought are kept.
-pub const ATTEMPT_LIFE: std::time::Duration = std::time::Duration::from_mins(10);
 
 /// A vault that was built and whose custody is not shown yet.
 pub struct Founding {
@@ -43,18 +41,15 @@ pub enum FoundingError {
     /// Randomness.
     #[error("the kernel gave no randomness")]
     Random(#[from] getrandom::Error),
-    /// The passphrase.
+    /// The way into it.
     #[error(transparent)]
-    Passphrase(#[from] PassphraseError),
-    /// The numbers of shares.
-    #[error(transparent)]
-    Split(#[from] SplitError),
+    Way(#[from] WayError),
     /// The seal's files.
     #[error(transparent)]
     Seal(#[from] SealError),
-    /// A share, while custody was being shown.
+    /// A share or a passphrase, while custody was being shown.
     #[error(transparent)]
-    Share(#[from] AttemptRefusal),
+    Part(#[from] AttemptRefusal),
     /// Too few shares were entered back.
     #[error("these shares do not open the vault: {0} more are needed")]
     TooFew(u8),
@@ -76,18 +71,10 @@ impl Founding {
         passphrase: &SecretBytes,
     ) -> Result<Unsealed, FoundingError> {
         let founding = Self::begin(data)?;
-        let store = make_store_id()?;
-        let root = RootKey::make(&mut getrandom::fill)?;
         let passphrase = passphrase.expose(Secret::copy_from);
-        let seal = PassphraseSeal::make(
-            store,
-            (&root, &passphrase),
-            KdfCost::STANDARD,
-            algorithm(),
-            &mut getrandom::fill,
-        )?;
-        founding.build(store, root, Seal::Passphrase(seal))?;
-        founding.prove(|sealed| Ok(sealed.open_with_passphrase(&passphrase)?))
+        let lock = NewLock::Passphrase(&passphrase, KdfCost::STANDARD);
+        founding.build(vec![lock])?;
+        founding.prove(|sealed| bring(sealed, [Offer::Passphrase(&passphrase)]))
     }
 
     /// Builds a vault that shares open; answers their texts, to be entered back into [`Self::with_shares`]. Blocks.
@@ -99,10 +86,8 @@ impl Founding {
         (threshold, count): (u8, u8),
     ) -> Result<(Self, Vec<SecretBytes>), FoundingError> {
         let founding = Self::begin(data)?;
-        let store = make_store_id()?;
-        let root = RootKey::make(&mut getrandom::fill)?;
-        let (set, shares) = split_root(&root, store, (threshold, count), &mut getrandom::fill)?;
-        founding.build(store, root, Seal::Shares(set))?;
+        let lock = NewLock::Shares { numbers: (threshold, count), holders: Vec::new() };
+        let shares = founding.build(vec![lock])?;
         let texts = shares.iter().map(|share| share.write().expose(SecretBytes::copy_from));
         Ok((founding, texts.collect()))
     }
@@ -112,7 +97,8 @@ impl Founding {
     /// # Errors
     /// Names the first share that does not hold; the vault stays unmade.
     pub fn with_shares(&self, shares: &[SecretBytes]) -> Result<Unsealed, FoundingError> {
-        self.prove(|sealed| combine(sealed, shares))
+        let texts: Vec<Secret> = shares.iter().map(|one| one.expose(Secret::copy_from)).collect();
+        self.prove(|sealed| bring(sealed, texts.iter().map(Offer::Share)))
     }
 
     fn begin(data: &Path) -> Result<Self, FoundingError> {
@@ -129,20 +115,25 @@ impl Founding {
         Ok(Self { data: data.to_path_buf() })
     }
 
-    fn build(&self, store: StoreId, root: RootKey, seal: Seal) -> Result<(), FoundingError> {
+    fn build(&self, locks: Vec<NewLock<'_>>) -> Result<Vec<Share>, FoundingError> {
         let directory = self.data.join(FOUNDING_DIRECTORY);
+        let store = make_store_id()?;
+        let root = RootKey::make(&mut getrandom::fill)?;
+        let first = (store, WayId(1));
+        let (way, shares) = Way::make(first, &root, locks, algorithm(), &mut getrandom::fill)?;
         let mut unsealed =
-            seal::create(&directory, store, (root, vec![seal]), algorithm(), &mut getrandom::fill)?;
+            seal::create(&directory, store, (root, vec![way]), algorithm(), &mut getrandom::fill)?;
         unsealed
             .keyring_mut()
             .add_tenant(tenant_of(store), &mut getrandom::fill)
             .map_err(SealError::from)?;
-        Ok(books::create(&directory, &unsealed, algorithm())?)
+        books::create(&directory, &unsealed, algorithm())?;
+        Ok(shares)
     }
 
     fn prove(
         &self,
-        open: impl Fn(&Sealed) -> Result<RootKey, FoundingError>,
+        open: impl Fn(&mut Sealed) -> Result<(RootKey, WayId), FoundingError>,
     ) -> Result<Unsealed, FoundingError> {
         let built = self.data.join(FOUNDING_DIRECTORY);
         drop(unseal(&built, &open)?);
@@ -158,25 +149,25 @@ impl Founding {
 
 fn unseal(
     directory: &Path,
-    open: &impl Fn(&Sealed) -> Result<RootKey, FoundingError>,
+    open: &impl Fn(&mut Sealed) -> Result<(RootKey, WayId), FoundingError>,
 ) -> Result<Unsealed, FoundingError> {
-    let sealed = Sealed::load(directory)?;
-    let root = open(&sealed)?;
+    let mut sealed = Sealed::load(directory)?;
+    let root = open(&mut sealed)?;
     sealed
         .unseal(root, algorithm(), &mut getrandom::fill)
         .map_err(|still| FoundingError::Rehearsal(still.error))
 }
 
-fn combine(sealed: &Sealed, shares: &[SecretBytes]) -> Result<RootKey, FoundingError> {
-    let mut ceremony = Ceremony::new(ATTEMPT_LIFE);
-    let now = Instant::now();
-    let attempt = ceremony.begin(now, sealed, &mut getrandom::fill)?;
+fn bring<'a>(
+    sealed: &mut Sealed,
+    offers: impl IntoIterator<Item = Offer<'a>>,
+) -> Result<(RootKey, WayId), FoundingError> {
+    let mut ceremony = Ceremony::new(Ceremony::STANDARD_LIFE);
+    let (now, founder) = (Instant::now(), (Bringer(0), None));
     let mut missing = 0;
-    for share in shares {
-        let progress =
-            share.expose(|text| ceremony.offer(attempt, text.trim_ascii(), now, sealed))?;
-        match progress {
-            Progress::Complete(root) => return Ok(root),
+    for offer in offers {
+        match ceremony.offer(founder, offer, now, sealed, &mut getrandom::fill)? {
+            Progress::Complete(root, way) => return Ok((root, way)),
             Progress::Waiting(standing) => missing = standing.missing.unwrap_or(0),
         }
     }

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use strongroom_policy::id::{CallId, Id, Kind};
 use strongroom_policy::provider::ProviderDefinition;
@@ -24,7 +24,7 @@ use tokio::time::timeout;
 
 use crate::clock;
 use crate::doors::outbox::Outbox;
-use crate::founding::{ATTEMPT_LIFE, Founding};
+use crate::founding::Founding;
 use crate::journal::entry::Entry;
 use crate::seal::{Ceremony, Sealed};
 use crate::vault::Vault;
@@ -47,18 +47,14 @@ pub enum State {
 pub struct Waiting {
     /// The vault.
     pub sealed: Sealed,
-    /// The shares that were brought.
+    /// What was brought to open it, and how often that failed.
     pub ceremony: Ceremony,
-    /// The attempt that shares are brought to, while there is one.
-    pub attempt: Option<crate::seal::AttemptId>,
-    /// Attempts that failed.
-    pub failed_attempts: u64,
 }
 
 impl Waiting {
     /// A sealed vault to which nobody has brought anything.
     pub fn new(sealed: Sealed) -> Self {
-        Self { sealed, ceremony: Ceremony::new(ATTEMPT_LIFE), attempt: None, failed_attempts: 0 }
+        Self { sealed, ceremony: Ceremony::new(Ceremony::STANDARD_LIFE) }
     }
 }
 
@@ -183,6 +179,17 @@ impl Keeper {
         self.enter(state);
     }
 
+    /// Wipes what was brought to an attempt whose time is over.
+    pub fn expire_attempt(&self) {
+        let expired = match &mut *self.state.borrow_mut() {
+            State::Sealed(waiting) => waiting.ceremony.expire(Instant::now()),
+            State::Uninitialised(_) | State::Opening | State::Ready(_) | State::Faulty(_) => false,
+        };
+        if expired {
+            self.announce();
+        }
+    }
+
     /// Stops calls under way.
     pub fn recall(&self, calls: &[CallId]) {
         for some in calls.chunks(MAX_RECALLED) {
@@ -194,7 +201,9 @@ impl Keeper {
     pub fn vault_state(&self) -> VaultState {
         match &*self.state.borrow() {
             State::Uninitialised(_) => VaultState::Uninitialised,
-            State::Sealed(waiting) if waiting.attempt.is_some() => VaultState::Unsealing,
+            State::Sealed(waiting) if waiting.ceremony.is_under_way(Instant::now()) => {
+                VaultState::Unsealing
+            }
             State::Sealed(_) | State::Opening => VaultState::Sealed,
             State::Ready(_) => VaultState::Ready,
             State::Faulty(_) => VaultState::Faulty,

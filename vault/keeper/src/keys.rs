@@ -9,7 +9,9 @@
 //! │                       shred keys ────────────────────────────────────┴─ record keys
 //! ├──── share MAC key
 //! └──── root commitment (public)
-//! passphrase ── Argon2id ── passphrase key ── seals R
+//! passphrase ── Argon2id ── passphrase key ─┐
+//! shares ── lock key (random, split) ───────┼── way key ── seals R
+//! TPM ── lock key (random, sealed by it) ───┘
 //! ```
 //!
 //! Invariant: one label per derivation, and every input is length-prefixed, so that no two
@@ -30,13 +32,17 @@ use zeroize::Zeroizing;
 
 pub use typed::{
     AuditSigningSeed, EpochKey, JournalKey, Key, KeyringKey, ManifestKey, MarkKey, PassphraseKey,
-    Pepper, RootKey, SetHashKey, ShareMacKey, ShredKey, StreamKey, SubjectTagKey, SystemSeed,
-    TenantKey, TenantRoot, TokenHashKey, UploadKeyPair, WrongKeyLength, purpose,
+    Pepper, RootKey, SetHashKey, ShareLockKey, ShareMacKey, ShredKey, StreamKey, SubjectTagKey,
+    SystemSeed, TenantKey, TenantRoot, TokenHashKey, TpmLockKey, UploadKeyPair, WayKey,
+    WrongKeyLength, purpose,
 };
 
 const KEYRING: &[u8] = b"strongroom/v1/key/keyring";
 const ROOT_COMMITMENT: &[u8] = b"strongroom/v1/commitment/root";
 const SHARE_MAC: &[u8] = b"strongroom/v1/key/share-mac";
+const LOCK_COMMITMENT: &[u8] = b"strongroom/v1/commitment/share-lock";
+const LOCK_SHARE_MAC: &[u8] = b"strongroom/v1/key/share-lock-mac";
+const WAY: &[u8] = b"strongroom/v1/key/way";
 const TENANT: &[u8] = b"strongroom/v1/key/tenant";
 const MANIFEST: &[u8] = b"strongroom/v1/key/manifest";
 const SET_HASH: &[u8] = b"strongroom/v1/key/set-hash";
@@ -82,6 +88,33 @@ pub struct DeriveError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreId(pub [u8; 16]);
 
+/// Which way to R: counted up within a vault, never given again.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+pub struct WayId(pub u32);
+
+/// The key of one lock of a way.
+#[derive(Debug)]
+pub enum LockKey {
+    /// Stretched from a passphrase.
+    Passphrase(PassphraseKey),
+    /// Combined from shares.
+    Shares(ShareLockKey),
+    /// Unsealed by the TPM.
+    Tpm(TpmLockKey),
+}
+
+impl LockKey {
+    fn parts(&self) -> (&'static [u8], &Secret) {
+        match self {
+            Self::Passphrase(key) => (b"passphrase", key.secret()),
+            Self::Shares(key) => (b"shares", key.secret()),
+            Self::Tpm(key) => (b"tpm", key.secret()),
+        }
+    }
+}
+
 /// A generation of tenant keys: every new write uses the newest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Epoch(pub u32);
@@ -106,7 +139,7 @@ pub enum Scope {
 /// What a record is; the label is part of the context and never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// R under a passphrase.
+    /// R under the locks of a way.
     Root,
     /// The keyring.
     Keyring,
@@ -273,7 +306,12 @@ impl<'a> RecordKeySource<'a> {
         Self { key: key.secret(), shred: None, format: Format::One }
     }
 
-    /// R under a passphrase.
+    /// R under a way's locks.
+    pub fn from_way(key: &'a WayKey) -> Self {
+        Self { key: key.secret(), shred: None, format: Format::One }
+    }
+
+    /// R under a passphrase, as the seal file's format 1 had it; opened to be rewritten only.
     pub fn from_passphrase(key: &'a PassphraseKey) -> Self {
         Self { key: key.secret(), shred: None, format: Format::One }
     }
@@ -328,6 +366,53 @@ pub fn derive_root_commitment(
 /// R → the key that authenticates its shares once they are combined.
 pub fn derive_share_mac_key(root: &RootKey, store: StoreId) -> Result<ShareMacKey, DeriveError> {
     derive(root, &[], &[SHARE_MAC, &store.0])
+}
+
+/// The split key of a lock → what the seal file may publish of it.
+pub fn derive_lock_commitment(
+    key: &ShareLockKey,
+    store: StoreId,
+) -> Result<[u8; TAG_BYTES], DeriveError> {
+    let commitment: Key<()> = derive(key, &[], &[LOCK_COMMITMENT, &store.0])?;
+    commitment.secret().expose(|bytes| bytes.try_into().map_err(|_| DeriveError))
+}
+
+/// The split key of a lock → the key that authenticates its shares once they are combined.
+pub fn derive_lock_share_mac_key(
+    key: &ShareLockKey,
+    store: StoreId,
+) -> Result<ShareMacKey, DeriveError> {
+    derive(key, &[], &[LOCK_SHARE_MAC, &store.0])
+}
+
+/// The keys of all locks of a way, in its order → the key that seals R.
+///
+/// `HKDF-SHA256(kind ‖ key ‖ …, info = label, vault, way, kinds)`: whoever lacks one of them has nothing.
+pub fn derive_way_key(
+    locks: &[&LockKey],
+    store: StoreId,
+    way: WayId,
+) -> Result<WayKey, DeriveError> {
+    let room = locks.len().saturating_mul(64);
+    let mut material = Zeroizing::new(Vec::with_capacity(room));
+    let id = way.0.to_be_bytes();
+    let mut info: Vec<&[u8]> = vec![WAY, &store.0, &id];
+    for lock in locks {
+        let (kind, key) = lock.parts();
+        info.push(kind);
+        for part in [&length(kind), kind, &length(&[0; KEY_BYTES])] {
+            material.extend_from_slice(part);
+        }
+        key.expose(|key| material.extend_from_slice(key));
+    }
+    if material.len() > room {
+        return Err(DeriveError);
+    }
+    let hkdf = Hkdf::<Sha256>::new(None, &material);
+    let info = length_prefixed(&info);
+    let secret =
+        Secret::fill_with(KEY_BYTES, |out| hkdf.expand(&info, out).map_err(|_| DeriveError))?;
+    Key::from_secret(secret).map_err(|_| DeriveError)
 }
 
 /// Tenant root and epoch key → the tenant's key in that epoch; the loss of either ends it.
@@ -536,10 +621,14 @@ mod tests {
 
     #[test]
     fn no_label_is_used_twice_or_begins_another() {
-        let labels: [&[u8]; 24] = [
+        let labels: [&[u8]; 28] = [
+            STREAM,
             KEYRING,
             ROOT_COMMITMENT,
             SHARE_MAC,
+            LOCK_COMMITMENT,
+            LOCK_SHARE_MAC,
+            WAY,
             TENANT,
             MANIFEST,
             SET_HASH,
@@ -613,6 +702,31 @@ mod tests {
         assert_ne!(base, key(1, &other_epoch_key, STORE, &one));
         assert_ne!(base, key(1, &epoch_key, StoreId([8; 16]), &one));
         assert_ne!(base, key(1, &epoch_key, STORE, &two));
+    }
+
+    #[test]
+    fn a_ways_key_needs_every_lock_in_its_order_its_way_and_its_vault() {
+        let key = |byte| Secret::copy_from(&[byte; 32]);
+        let one = LockKey::Passphrase(Key::from_secret(key(1)).unwrap());
+        let two = LockKey::Shares(Key::from_secret(key(2)).unwrap());
+        let other_kind = LockKey::Tpm(Key::from_secret(key(2)).unwrap());
+        let way = |locks: &[&LockKey], store, way| {
+            let key = derive_way_key(locks, store, WayId(way)).unwrap();
+            key.secret().expose(<[u8]>::to_vec)
+        };
+        let base = way(&[&one, &two], STORE, 1);
+        assert_eq!(base, way(&[&one, &two], STORE, 1));
+        for other in [
+            way(&[&one], STORE, 1),
+            way(&[&two], STORE, 1),
+            way(&[&two, &one], STORE, 1),
+            way(&[&one, &other_kind], STORE, 1),
+            way(&[&one, &two, &two], STORE, 1),
+            way(&[&one, &two], STORE, 2),
+            way(&[&one, &two], StoreId([8; 16]), 1),
+        ] {
+            assert_ne!(base, other);
+        }
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! The seals around R, and the one way from a sealed vault to an unsealed one.
+//! The ways to R, and the one way from a sealed vault to an unsealed one.
 //!
 //! ```text
-//! file "seal"   slot file; payload = postcard of `SealFile`:
-//!               format ‖ vault id ‖ seals (any one of them opens) ‖ retired share sets
+//! file "seal"   slot file; payload = postcard of `SealFile` (seal/file.rs):
+//!               ways, any of which opens ‖ ways that are not in force yet ‖ retired share sets
+//! way           one lock, or several that must all be opened (seal/way.rs)
 //! ```
 //!
-//! The file holds nothing secret: salts, parameters, R sealed under a passphrase, digests. Whoever
+//! The file holds nothing secret: salts, parameters, R sealed under a way's locks, digests. Whoever
 //! edits it can keep the vault shut, never open it, because R is accepted only when it opens the
 //! keyring.
 //!
@@ -14,40 +15,41 @@
 //! Distrusts: every byte of the file, every share and every passphrase.
 
 mod attempt;
+mod failures;
 mod field;
+mod file;
+mod parts;
 mod passphrase;
 mod share_text;
 mod shares;
+mod way;
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use strongroom_sys::Secret;
 
+use crate::envelope::EnvelopeError;
 use crate::keyring::{KEYRING_FILE, Keyring, KeyringError, KeyringFile};
-use crate::keys::{self, Algorithm, DeriveError, FillRandom, RootKey, StoreId};
+use crate::keys::{self, Algorithm, DeriveError, FillRandom, LockKey, RootKey, StoreId, WayId};
 use crate::slots::{Capacity, SlotError, SlotFile};
+use file::{FirstPassphrase, Read, SealFile, Target};
 
-pub use attempt::{AttemptId, AttemptRefusal, Ceremony, Progress, Standing};
-pub use passphrase::{KdfCost, PassphraseError, PassphraseSeal};
+pub use attempt::{AttemptId, AttemptRefusal, Bringer, Ceremony, Offer, Progress, Standing};
+pub use passphrase::{KdfCost, PassphraseError, PassphraseLock};
 pub use share_text::BadShareText;
 pub use shares::{SetId, Share, ShareRefusal, ShareSet, SplitError, split_root};
+pub use way::{
+    Lock, LockKind, MAX_HOLDER_BYTES, MAX_TPM_BLOB_BYTES, NewLock, Pin, TpmLock, Way, WayError,
+};
 
 /// The seal's file in the data directory.
 pub const SEAL_FILE: &str = "seal";
 const CAPACITY: Capacity = Capacity(32 * 1024);
-const SEAL_FORMAT: u8 = 1;
+const SEAL_FORMAT: u8 = 2;
 /// One passphrase and one set of shares are usual.
-const MAX_SEALS: usize = 8;
-
-/// One way to R.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Seal {
-    /// For installs of one person.
-    Passphrase(PassphraseSeal),
-    /// k of n people.
-    Shares(ShareSet),
-}
+const MAX_WAYS: usize = 8;
+/// Share sets that are still named as stale; an older one's shares are of an unknown set.
+const MAX_RETIRED: usize = 256;
 
 /// Why the seal file was not made or read.
 #[derive(Debug, thiserror::Error)]
@@ -58,9 +60,12 @@ pub enum SealError {
     /// It is whole, and not a seal file.
     #[error("the seal file is malformed")]
     Malformed,
-    /// No seal, or more than eight.
-    #[error("a vault has between one and eight seals")]
-    SealCount,
+    /// Of a newer Strongroom.
+    #[error("the seal file has format {0}, which this program does not know")]
+    UnknownFormat(u8),
+    /// No way, or more than eight.
+    #[error("between one and eight ways lead into a vault")]
+    WayCount,
     /// The keyring could not be made.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
@@ -75,17 +80,18 @@ pub enum UnsealError {
     /// R, or the keyring: see the cause.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
+    /// R is that of a rotation, and the keyring is not under it yet.
+    #[error("these shares are not in force yet: the vault still opens as it did before them")]
+    NotInForce,
+    /// R is that of before a rotation which is done.
+    #[error("the vault was moved to other shares: it opens with the new ones")]
+    Moved,
+    /// The seal file could not be written.
+    #[error(transparent)]
+    File(#[from] SealError),
     /// A defect of ours.
     #[error(transparent)]
     Derive(#[from] DeriveError),
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct SealFile {
-    format: u8,
-    vault: StoreId,
-    seals: Vec<Seal>,
-    retired: Vec<SetId>,
 }
 
 /// A vault whose keys are shut.
@@ -93,6 +99,18 @@ struct SealFile {
 pub struct Sealed {
     directory: PathBuf,
     file: SealFile,
+    shape: Shape,
+}
+
+/// How the seal file lies on disk.
+#[derive(Debug)]
+enum Shape {
+    /// As it is written today.
+    Current,
+    /// In format 1, with all that it needs to be written anew.
+    First,
+    /// In format 1, until its passphrase is there.
+    FirstPassphrase(FirstPassphrase),
 }
 
 /// A vault whose keyring is open.
@@ -118,19 +136,16 @@ pub struct StillSealed {
 pub fn create(
     directory: &Path,
     vault: StoreId,
-    (root, seals): (RootKey, Vec<Seal>),
+    (root, ways): (RootKey, Vec<Way>),
     algorithm: Algorithm,
     random: FillRandom<'_>,
 ) -> Result<Unsealed, SealError> {
-    if seals.is_empty() || seals.len() > MAX_SEALS {
-        return Err(SealError::SealCount);
-    }
     let path = directory.join(SEAL_FILE);
     if path.try_exists().map_err(SlotError::from)? {
         return Err(SlotError::Exists.into());
     }
-    let file = SealFile { format: SEAL_FORMAT, vault, seals, retired: Vec::new() };
-    let payload = postcard::to_stdvec(&file).map_err(|_| SealError::Malformed)?;
+    let next = ways.iter().map(|way| way.id.0).max().unwrap_or(0).saturating_add(1);
+    let payload = SealFile::new(vault, next, ways).encode()?;
     let key = keys::derive_keyring_key(&root, vault)?;
     let keyring = Keyring::make(vault, random).map_err(KeyringError::from)?;
     let keyring = KeyringFile::create(directory, key, keyring, algorithm, random)?;
@@ -147,18 +162,18 @@ pub fn exists(directory: &Path) -> std::io::Result<bool> {
 }
 
 impl Sealed {
-    /// Reads which seals a vault has.
+    /// Reads which ways lead into a vault.
     ///
     /// # Errors
     /// When the file is missing or damaged.
     pub fn load(directory: &Path) -> Result<Self, SealError> {
         let (_, payload) = SlotFile::open(&directory.join(SEAL_FILE), CAPACITY)?;
-        let (file, rest): (SealFile, _) =
-            postcard::take_from_bytes(&payload).map_err(|_| SealError::Malformed)?;
-        if !rest.is_empty() || file.format != SEAL_FORMAT || file.seals.len() > MAX_SEALS {
-            return Err(SealError::Malformed);
-        }
-        Ok(Self { directory: directory.to_path_buf(), file })
+        let (file, shape) = match SealFile::decode(&payload)? {
+            Read::Current(file) => (file, Shape::Current),
+            Read::FirstShares(file) => (file, Shape::First),
+            Read::FirstPassphrase(file, first) => (file, Shape::FirstPassphrase(first)),
+        };
+        Ok(Self { directory: directory.to_path_buf(), file, shape })
     }
 
     /// The vault.
@@ -166,47 +181,38 @@ impl Sealed {
         self.file.vault
     }
 
-    /// The seals; any one of them opens the vault.
-    pub fn seals(&self) -> &[Seal] {
-        &self.file.seals
+    /// The ways; any one of them opens the vault.
+    pub fn ways(&self) -> &[Way] {
+        &self.file.ways
     }
 
-    /// The sets of shares that stand.
-    pub fn share_sets(&self) -> impl Iterator<Item = &ShareSet> {
-        self.file.seals.iter().filter_map(|seal| match seal {
-            Seal::Shares(set) => Some(set),
-            Seal::Passphrase(_) => None,
-        })
+    /// The passphrase of format 1: it opens R, and seals it as it is sealed today.
+    fn open_first(
+        &mut self,
+        passphrase: &Secret,
+        random: FillRandom<'_>,
+    ) -> Result<Option<(RootKey, WayId)>, PassphraseError> {
+        let Shape::FirstPassphrase(first) = &self.shape else { return Ok(None) };
+        let key = first.lock().stretch(passphrase)?;
+        let root = first.open(self.file.vault, &key)?;
+        let [way] = self.file.ways.as_mut_slice() else {
+            return Err(PassphraseError::Damaged(EnvelopeError::Short));
+        };
+        let (place, locks) = ((self.file.vault, way.id), way.locks.clone());
+        let keys = [&LockKey::Passphrase(key)];
+        *way = Way::wrap(place, &root, (locks, &keys), crate::vault::algorithm(), random)?;
+        self.shape = Shape::First;
+        Ok(Some((root, place.1)))
     }
 
-    /// The sets that once stood: their shares are named as stale.
-    pub fn retired_sets(&self) -> &[SetId] {
-        &self.file.retired
-    }
-
-    /// Opens R with a passphrase; takes about 0.3 s of CPU and 64 MiB, one at a time.
+    /// Opens the keyring with R, which is dropped in any case. A way that was not in force is from now on, and a file of
+    /// format 1 is written anew.
     ///
     /// # Errors
-    /// `WrongPassphrase`, `Busy` while another is computed, or `NoSuchSeal`.
-    pub fn open_with_passphrase(&self, passphrase: &Secret) -> Result<RootKey, PassphraseError> {
-        let mut refused = PassphraseError::NoSuchSeal;
-        for seal in &self.file.seals {
-            let Seal::Passphrase(seal) = seal else { continue };
-            match seal.open(self.file.vault, passphrase) {
-                Ok(root) => return Ok(root),
-                Err(error) => refused = error,
-            }
-        }
-        Err(refused)
-    }
-
-    /// Opens the keyring with R, which is dropped in any case.
-    ///
-    /// # Errors
-    /// The vault, still sealed, when R is not its R or the keyring is damaged.
+    /// The vault, still sealed, when R is not its R, the keyring is damaged, or the seal file cannot be written.
     pub fn unseal(
         self,
-        root: RootKey,
+        (root, way): (RootKey, WayId),
         algorithm: Algorithm,
         random: FillRandom<'_>,
     ) -> Result<Unsealed, Box<StillSealed>> {
@@ -217,11 +223,53 @@ impl Sealed {
                 Ok(KeyringFile::open(&self.directory, key, vault, algorithm, random)?)
             });
         drop(root);
-        match opened {
+        let settled = opened.map_err(|error| self.explain(error, way)).and_then(|keyring| {
+            self.settle(way)?;
+            Ok(keyring)
+        });
+        match settled {
             Ok(keyring) => Ok(Unsealed { directory: self.directory, keyring }),
             Err(error) => Err(Box::new(StillSealed { sealed: self, error })),
         }
     }
+
+    /// A keyring that does not open while a rotation is under way is under the other R.
+    fn explain(&self, error: UnsealError, way: WayId) -> UnsealError {
+        let other_key = matches!(
+            error,
+            UnsealError::Keyring(KeyringError::Envelope(EnvelopeError::OtherKeyOrContext))
+        );
+        match &self.file.incoming {
+            Some(incoming) if other_key && incoming.to == Target::Another => {
+                let new = incoming.ways.iter().any(|incoming| incoming.id == way);
+                if new { UnsealError::NotInForce } else { UnsealError::Moved }
+            }
+            Some(_) | None => error,
+        }
+    }
+
+    /// Writes what follows from having opened the vault by this way, if anything does.
+    fn settle(&self, way: WayId) -> Result<(), SealError> {
+        let mut file = self.file.clone();
+        let came = file.incoming.as_ref().is_some_and(|incoming| incoming.has(way));
+        if came {
+            file.promote();
+        }
+        match (&self.shape, came) {
+            (Shape::Current, false) => Ok(()),
+            (Shape::Current | Shape::First, _) => write(&self.directory, &file),
+            (Shape::FirstPassphrase(_), _) => Err(SealError::Malformed),
+        }
+    }
+}
+
+/// Writes the seal file, over both slots, so that what it does not say any more lies in neither.
+fn write(directory: &Path, file: &SealFile) -> Result<(), SealError> {
+    let payload = file.encode()?;
+    let (mut slots, _) = SlotFile::open(&directory.join(SEAL_FILE), CAPACITY)?;
+    slots.write(&payload)?;
+    slots.write(&payload)?;
+    Ok(())
 }
 
 impl Unsealed {
@@ -252,87 +300,4 @@ impl Unsealed {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::passphrase::tests::patiently;
-    use super::*;
-    use crate::slots::scratch::Scratch;
-
-    const VAULT: StoreId = StoreId([7; 16]);
-    const AES: Algorithm = Algorithm::Aes256Gcm;
-
-    fn passphrase_seal(root: &RootKey, passphrase: &[u8]) -> Seal {
-        let passphrase = Secret::copy_from(passphrase);
-        let cost = KdfCost { memory_kib: 64, passes: 1, lanes: 1 };
-        let seal = patiently(|| {
-            let random: FillRandom<'_> = &mut getrandom::fill;
-            PassphraseSeal::make(VAULT, (root, &passphrase), cost, AES, random)
-        });
-        Seal::Passphrase(seal.unwrap())
-    }
-
-    fn open(sealed: &Sealed, passphrase: &[u8]) -> Result<RootKey, PassphraseError> {
-        patiently(|| sealed.open_with_passphrase(&Secret::copy_from(passphrase)))
-    }
-
-    fn vault(scratch: &Scratch) -> Unsealed {
-        let root = RootKey::make(&mut getrandom::fill).unwrap();
-        let seals = vec![passphrase_seal(&root, b"correct horse")];
-        create(scratch.directory(), VAULT, (root, seals), AES, &mut getrandom::fill).unwrap()
-    }
-
-    #[test]
-    fn a_vault_opens_again_with_its_passphrase_and_keeps_its_keys() {
-        let scratch = Scratch::make();
-        let made = vault(&scratch);
-        let before = made.keyring().keyring().system().secret().expose(<[u8]>::to_vec);
-        let sealed = made.seal().unwrap();
-        let root = open(&sealed, b"correct horse").unwrap();
-        let open = sealed.unseal(root, AES, &mut getrandom::fill).unwrap();
-        assert!(open.keyring().keyring().system().secret().matches(&before));
-    }
-
-    #[test]
-    fn a_wrong_passphrase_is_said_to_be_wrong() {
-        let scratch = Scratch::make();
-        let sealed = vault(&scratch).seal().unwrap();
-        let refused = open(&sealed, b"Correct horse");
-        assert!(matches!(refused, Err(PassphraseError::WrongPassphrase)));
-    }
-
-    // Red when `Unsealed` is made without opening the keyring.
-    #[test]
-    fn another_root_key_leaves_the_vault_sealed() {
-        let scratch = Scratch::make();
-        let sealed = vault(&scratch).seal().unwrap();
-        let root = RootKey::make(&mut getrandom::fill).unwrap();
-        let still = sealed.unseal(root, AES, &mut getrandom::fill).unwrap_err();
-        assert!(matches!(still.error, UnsealError::Keyring(KeyringError::Envelope(_))));
-        assert_eq!(still.sealed.vault(), VAULT);
-    }
-
-    #[test]
-    fn a_vault_is_never_made_over_another_or_over_the_half_of_one() {
-        let scratch = Scratch::make();
-        drop(vault(&scratch));
-        for remaining in [SEAL_FILE, KEYRING_FILE] {
-            let root = RootKey::make(&mut getrandom::fill).unwrap();
-            let seals = vec![passphrase_seal(&root, b"x")];
-            let again =
-                create(scratch.directory(), VAULT, (root, seals), AES, &mut getrandom::fill);
-            assert!(again.is_err());
-            assert!(exists(scratch.directory()).unwrap());
-            if remaining == SEAL_FILE {
-                std::fs::remove_file(scratch.path(SEAL_FILE)).unwrap();
-            }
-        }
-    }
-
-    #[test]
-    fn a_vault_without_a_seal_is_not_made() {
-        let scratch = Scratch::make();
-        let root = RootKey::make(&mut getrandom::fill).unwrap();
-        let made = create(scratch.directory(), VAULT, (root, vec![]), AES, &mut getrandom::fill);
-        assert!(matches!(made, Err(SealError::SealCount)));
-        assert!(!exists(scratch.directory()).unwrap());
-    }
-}
+mod tests;

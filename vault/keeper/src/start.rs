@@ -203,6 +203,7 @@ async fn sweep(keeper: Rc<Keeper>) {
         ticks.tick().await;
         let since = last_strangers.elapsed();
         pipeline::sweep(&keeper, since);
+        keeper.expire_attempt();
         if since >= STRANGERS_EVERY {
             last_strangers = Instant::now();
         }

@@ -21,7 +21,7 @@ use crate::keyring::{KeyringError, KeyringFile, ShredId};
 use crate::keys::{self, Algorithm, DeriveError, FillRandom, MacKey, StoreId, purpose};
 use crate::memory_seal::MemorySeal;
 use crate::random::Pool;
-use crate::seal::{Seal, Sealed, Unsealed};
+use crate::seal::{Lock, Sealed, Unsealed};
 use crate::tables::{Malformed, Tables};
 use crate::tickets::Tickets;
 use crate::uploads::Uploads;
@@ -108,9 +108,11 @@ pub fn tenant_of(store: StoreId) -> TenantId {
 
 /// What seals a vault, for people.
 pub fn seal_kind(sealed: &Sealed) -> SealKind {
-    let shares = sealed.seals().iter().find_map(|seal| match seal {
-        Seal::Shares(set) => Some(SealKind::Shares { threshold: set.threshold, count: set.count }),
-        Seal::Passphrase(_) => None,
+    let shares = sealed.ways().iter().flat_map(|way| &way.locks).find_map(|lock| match lock {
+        Lock::Shares { set, .. } => {
+            Some(SealKind::Shares { threshold: set.threshold, count: set.count })
+        }
+        Lock::Passphrase(_) | Lock::Tpm(_) => None,
     });
     shares.unwrap_or(SealKind::Passphrase)
 }

@@ -21,9 +21,9 @@ use super::{Act, fault};
 use crate::clock;
 use crate::founding::{Founding, FoundingError, VAULT_DIRECTORY};
 use crate::keeper::{State, Waiting};
-use crate::keys::RootKey;
+use crate::keys::{RootKey, WayId};
 use crate::pipeline;
-use crate::seal::{self, Sealed, Unsealed};
+use crate::seal::{self, AttemptRefusal, Bringer, Offer, Sealed, UnsealError, Unsealed};
 use crate::vault::{Opening, Vault, algorithm, seal_kind};
 
 impl Act<'_> {
@@ -110,22 +110,20 @@ impl Act<'_> {
                 return Err(self.not_sealed(other));
             }
         };
-        let tried = match with {
-            UnsealWith::Passphrase(passphrase) => self.try_passphrase(waiting, passphrase).await?,
-            UnsealWith::Share(share) => {
-                let tried = try_share(&mut waiting, &share);
-                (waiting, tried)
-            }
-        };
-        let (mut waiting, tried) = tried;
+        let by = Bringer(self.operator);
+        let (waiting, tried) = on_thread(move || {
+            let tried = try_part(&mut waiting, by, &with);
+            (waiting, tried)
+        })
+        .await?;
         match tried {
-            Ok(Tried::Root(root)) => self.unseal_with(waiting, root).await,
-            Ok(Tried::Progress(progress)) => {
+            Ok(seal::Progress::Complete(root, way)) => self.unseal_with(waiting, (root, way)).await,
+            Ok(seal::Progress::Waiting(standing)) => {
+                let progress = progress_of(&standing);
                 self.keeper.enter(State::Sealed(waiting));
                 Ok(Answer::Unsealing(progress))
             }
             Err(fault) => {
-                waiting.failed_attempts = waiting.failed_attempts.saturating_add(1);
                 self.keeper.enter(State::Sealed(waiting));
                 Err(fault)
             }
@@ -158,45 +156,25 @@ impl Act<'_> {
         fault
     }
 
-    async fn try_passphrase(
+    async fn unseal_with(
         &self,
         waiting: Box<Waiting>,
-        passphrase: SecretBytes,
-    ) -> Result<(Box<Waiting>, Result<Tried, Fault>), Fault> {
-        on_thread(move || {
-            let secret = passphrase.expose(Secret::copy_from);
-            let tried = waiting.sealed.open_with_passphrase(&secret);
-            let tried = tried.map(Tried::Root).map_err(|error| {
-                fault("SR-SEALED-007", error.to_string(), "try again; nothing was changed")
-            });
-            (waiting, tried)
-        })
-        .await
-    }
-
-    async fn unseal_with(&self, waiting: Box<Waiting>, root: RootKey) -> Result<Answer, Fault> {
-        let Waiting { sealed, ceremony, failed_attempts, .. } = *waiting;
+        opened: (RootKey, WayId),
+    ) -> Result<Answer, Fault> {
+        let Waiting { sealed, ceremony } = *waiting;
         let kind = seal_kind(&sealed);
-        let unsealed = sealed.unseal(root, algorithm(), &mut getrandom::fill);
+        let unsealed =
+            on_thread(move || sealed.unseal(opened, algorithm(), &mut getrandom::fill)).await?;
         match unsealed {
             Ok(unsealed) => {
-                self.open(unsealed, kind, failed_attempts).await?;
+                self.open(unsealed, kind, ceremony.failed()).await?;
                 Ok(Answer::Unsealed)
             }
             Err(still) => {
-                let why = fault(
-                    "SR-SEALED-008",
-                    still.error.to_string(),
-                    "keep the data directory as it is and restore a backup into another one",
-                );
-                let waiting = Waiting {
-                    sealed: still.sealed,
-                    ceremony,
-                    attempt: None,
-                    failed_attempts: failed_attempts.saturating_add(1),
-                };
+                let why = unseal_fault(&still.error);
+                let waiting = Waiting { sealed: still.sealed, ceremony };
                 self.keeper.enter(State::Sealed(Box::new(waiting)));
-                Err(Fault { exit: Exit::Corrupt, ..why })
+                Err(why)
             }
         }
     }
@@ -238,52 +216,79 @@ impl Act<'_> {
     }
 }
 
-/// What one part of a seal led to.
-enum Tried {
-    Root(RootKey),
-    Progress(Progress),
+/// Takes a passphrase or a share. Blocks.
+fn try_part(
+    waiting: &mut Waiting,
+    by: Bringer,
+    with: &UnsealWith,
+) -> Result<seal::Progress, Fault> {
+    let (now, Waiting { sealed, ceremony }) = (Instant::now(), waiting);
+    let secret = match with {
+        UnsealWith::Passphrase(typed) => typed.expose(Secret::copy_from),
+        UnsealWith::Share(typed) => typed.expose(|typed| Secret::copy_from(typed.trim_ascii())),
+    };
+    let offer = match with {
+        UnsealWith::Passphrase(_) => Offer::Passphrase(&secret),
+        UnsealWith::Share(_) => Offer::Share(&secret),
+    };
+    let taken = ceremony.offer((by, None), offer, now, sealed, &mut getrandom::fill);
+    taken.map_err(|refusal| part_fault(&refusal))
 }
 
-fn try_share(waiting: &mut Waiting, share: &SecretBytes) -> Result<Tried, Fault> {
-    let now = Instant::now();
-    let Waiting { sealed, ceremony, attempt, .. } = waiting;
-    let refused = |error: seal::AttemptRefusal| {
-        fault(
-            "SR-SHARE-001",
-            error.to_string(),
-            "bring another share; those accepted stay accepted",
-        )
-    };
-    if ceremony.standing(now, sealed).is_none() {
-        *attempt = None;
-    }
-    let id = match *attempt {
-        Some(id) => id,
-        None => ceremony.begin(now, sealed, &mut getrandom::fill).map_err(refused)?,
-    };
-    *attempt = Some(id);
-    let progress =
-        share.expose(|text| ceremony.offer(id, text.trim_ascii(), now, sealed)).map_err(refused)?;
-    Ok(match progress {
-        seal::Progress::Complete(root) => {
-            *attempt = None;
-            Tried::Root(root)
+fn part_fault(refusal: &AttemptRefusal) -> Fault {
+    let (code, next) = match refusal {
+        AttemptRefusal::Share(_) => {
+            ("SR-SHARE-001", "bring another share; those accepted stay accepted")
         }
-        seal::Progress::Waiting(standing) => Tried::Progress(progress_of(&standing, sealed)),
-    })
+        AttemptRefusal::Passphrase(_) | AttemptRefusal::EarlierPassphrase => {
+            ("SR-SEALED-007", "try again; nothing was changed")
+        }
+        AttemptRefusal::NoSuchAttempt => {
+            ("SR-SEALED-009", "see 'strongroom status' for the attempt that is under way")
+        }
+        AttemptRefusal::TooMany { .. } => ("SR-SEALED-010", "wait, then try again"),
+        AttemptRefusal::Crowded => ("SR-SEALED-011", "let the attempt expire, then begin again"),
+        AttemptRefusal::NoSuchLock => {
+            ("SR-SEALED-012", "see 'strongroom status' for what opens it")
+        }
+        AttemptRefusal::Damaged(_) => (
+            "SR-SEALED-008",
+            "keep the data directory as it is and restore a backup into another one",
+        ),
+        AttemptRefusal::Random(_) => ("SR-INTERNAL-005", "look at the kernel's log"),
+    };
+    fault(code, refusal.to_string(), next)
+}
+
+fn unseal_fault(error: &UnsealError) -> Fault {
+    let (code, exit, next) = match error {
+        UnsealError::Keyring(_) | UnsealError::Derive(_) => (
+            "SR-SEALED-008",
+            Exit::Corrupt,
+            "keep the data directory as it is and restore a backup into another one",
+        ),
+        UnsealError::NotInForce => {
+            ("SR-SEALED-013", Exit::Sealed, "bring what opened the vault before the rotation")
+        }
+        UnsealError::Moved => {
+            ("SR-SEALED-014", Exit::Sealed, "bring the new shares; the old ones open nothing now")
+        }
+        UnsealError::File(_) => {
+            ("SR-SEALED-015", Exit::Error, "look at the disk's free space and health, then again")
+        }
+    };
+    Fault { exit, ..fault(code, error.to_string(), next) }
 }
 
 /// How far an unsealing is, for people.
-pub(super) fn progress_of(standing: &seal::Standing, sealed: &Sealed) -> Progress {
+pub(super) fn progress_of(standing: &seal::Standing) -> Progress {
     let accepted = u8::try_from(standing.accepted.len()).unwrap_or(u8::MAX);
-    let threshold = sealed.share_sets().next().map_or(0, |set| set.threshold);
-    let needed = standing.missing.map_or(threshold, |missing| accepted.saturating_add(missing));
     let [first, second, ..] = standing.id.0;
     let left = standing.expires_in.as_secs();
     Progress {
         attempt: hex::encode([first, second]),
         accepted: standing.accepted.clone(),
-        needed,
+        needed: standing.missing.map_or(accepted, |missing| accepted.saturating_add(missing)),
         expires_in_secs: u32::try_from(left).unwrap_or(u32::MAX),
     }
 }
@@ -312,12 +317,11 @@ fn check_passphrase(passphrase: &SecretBytes) -> Result<(), Fault> {
 
 fn founding_fault(error: &FoundingError) -> Fault {
     let next = match error {
-        FoundingError::Share(_) | FoundingError::TooFew(_) => "enter the shares that were printed",
+        FoundingError::Part(_) | FoundingError::TooFew(_) => "enter the shares that were printed",
         FoundingError::Exists => "unseal it ('strongroom unseal'), or choose another --dir",
         FoundingError::Files(_)
         | FoundingError::Random(_)
-        | FoundingError::Passphrase(_)
-        | FoundingError::Split(_)
+        | FoundingError::Way(_)
         | FoundingError::Seal(_)
         | FoundingError::Rehearsal(_)
         | FoundingError::Books(_) => "look at the disk's free space and the directory's owner",

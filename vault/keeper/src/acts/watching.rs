@@ -45,7 +45,7 @@ impl Act<'_> {
                 status.seal = Some(seal_kind(&waiting.sealed));
                 let now = Instant::now();
                 let standing = waiting.ceremony.standing(now, &waiting.sealed);
-                status.unsealing = standing.map(|standing| progress_of(&standing, &waiting.sealed));
+                status.unsealing = standing.as_ref().map(progress_of);
             }
             State::Ready(vault) => {
                 status.seal = Some(vault.seal);

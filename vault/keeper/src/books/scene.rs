@@ -9,15 +9,16 @@ use strongroom_sys::Secret;
 
 use super::{Books, BooksError, Changes, Opened, Portion, TenantKeys, create};
 use crate::keyring::{KeyringFile, ShredId};
-use crate::keys::{Algorithm, RootKey, StoreId};
+use crate::keys::{Algorithm, RootKey, StoreId, WayId};
 use crate::records::RecordName;
-use crate::seal::{self, Seal, Sealed, Unsealed, split_root};
+use crate::seal::{self, NewLock, Sealed, Unsealed, Way};
 use crate::slots::scratch::Scratch;
 
 pub(super) const ANN: UserId = UserId::from_random([1; 16]);
 pub(super) const LAB: WorkspaceId = WorkspaceId::from_random([2; 16]);
 pub(super) const TOKEN: TokenId = TokenId::from_random([3; 16]);
 pub(super) const CARD: CredentialId = CredentialId::from_random([4; 16]);
+const WAY: WayId = WayId(1);
 const TENANT: TenantId = TenantId::from_random([9; 16]);
 
 /// One vault on disk.
@@ -40,11 +41,11 @@ impl Scene {
         let scratch = Scratch::make();
         let (store, root) = (StoreId([byte; 16]), [byte; 32]);
         let key = || RootKey::from_secret(Secret::copy_from(&root)).unwrap();
-        let (set, _) = split_root(&key(), store, (2, 2), &mut getrandom::fill).unwrap();
-        let (aes, seals) = (Algorithm::Aes256Gcm, vec![Seal::Shares(set)]);
-        let random = &mut getrandom::fill;
+        let (aes, random) = (Algorithm::Aes256Gcm, &mut getrandom::fill);
+        let shares = vec![NewLock::Shares { numbers: (2, 2), holders: Vec::new() }];
+        let (way, _) = Way::make((store, WAY), &key(), shares, aes, random).unwrap();
         let mut unsealed =
-            seal::create(scratch.directory(), store, (key(), seals), aes, random).unwrap();
+            seal::create(scratch.directory(), store, (key(), vec![way]), aes, random).unwrap();
         unsealed.keyring_mut().add_tenant(TENANT, random).unwrap();
         create(scratch.directory(), &unsealed, aes).unwrap();
         Self { scratch, root }
@@ -57,7 +58,7 @@ impl Scene {
     pub(super) fn unseal(&self) -> Unsealed {
         let root = RootKey::from_secret(Secret::copy_from(&self.root)).unwrap();
         let sealed = Sealed::load(self.directory()).unwrap();
-        sealed.unseal(root, Algorithm::Aes256Gcm, &mut getrandom::fill).unwrap()
+        sealed.unseal((root, WAY), Algorithm::Aes256Gcm, &mut getrandom::fill).unwrap()
     }
 
     pub(super) fn open(&self, algorithm: Algorithm) -> Result<OpenScene, BooksError> {

@@ -73,9 +73,18 @@ pub mod purpose {
     /// Seals the keyring.
     #[derive(Debug)]
     pub enum Keyring {}
-    /// Seals R under a passphrase.
+    /// A lock of a way, out of a passphrase.
     #[derive(Debug)]
     pub enum Passphrase {}
+    /// A lock of a way, split into shares.
+    #[derive(Debug)]
+    pub enum ShareLock {}
+    /// A lock of a way, sealed by the TPM.
+    #[derive(Debug)]
+    pub enum TpmLock {}
+    /// Seals R.
+    #[derive(Debug)]
+    pub enum Way {}
     /// Authenticates shares.
     #[derive(Debug)]
     pub enum ShareMac {}
@@ -130,8 +139,14 @@ pub mod purpose {
 pub type RootKey = Key<purpose::Root>;
 /// Seals the keyring.
 pub type KeyringKey = Key<purpose::Keyring>;
-/// Seals R; comes out of Argon2id.
+/// A lock of a way; comes out of Argon2id.
 pub type PassphraseKey = Key<purpose::Passphrase>;
+/// A lock of a way, random; only its shares have it.
+pub type ShareLockKey = Key<purpose::ShareLock>;
+/// A lock of a way, random; only the TPM gives it out.
+pub type TpmLockKey = Key<purpose::TpmLock>;
+/// Seals R under all locks of a way.
+pub type WayKey = Key<purpose::Way>;
 /// Authenticates shares after they are combined.
 pub type ShareMacKey = Key<purpose::ShareMac>;
 /// A generation's key, random.

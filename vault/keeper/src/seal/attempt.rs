@@ -1,36 +1,56 @@
-//! The ceremony in which k people enter their shares.
+//! The ceremony in which people, and the machine, bring what opens a sealed vault.
 //!
-//! An attempt has an id that ties its shares together and a time at which it ends. Nobody can
-//! throw away what others entered: `begin` refuses while an attempt with shares is alive, and
-//! `abandon` needs its id (strangers cancelled such ceremonies in CVE-2025-4656).
+//! An attempt collects parts until one way is whole: shares, and for a way of several locks the keys of the others. It has
+//! an id that ties its parts together and a time at which it ends. Nobody can throw away, replace or block what others
+//! brought: a part is only ever added, parts of different sets and ways lie side by side, and an attempt is abandoned by who
+//! brought something to it (strangers cancelled such ceremonies in CVE-2025-4656).
 //!
-//! Invariant: a refused share leaves the attempt as it was.
-//! Invariant: an attempt holds fewer than k shares, all of one set, none twice.
-//! Invariant: when it ends, its shares are wiped.
-//! Distrusts: every share. Time is a parameter.
+//! A passphrase of a way of several locks is not judged before the others are open, so it is kept per operator: another
+//! one's wrong passphrase does not replace the right one.
+//!
+//! Invariant: a refused part leaves the attempt as it was.
+//! Invariant: an attempt holds fewer than k shares of a set, none twice; shares that were combined are wiped.
+//! Invariant: when it ends, everything in it is wiped.
+//! Distrusts: every part. Time is a parameter.
 
 use std::time::{Duration, Instant};
 
+use strongroom_sys::Secret;
+
 use super::Sealed;
-use super::shares::{SetId, Share, ShareRefusal, combine};
-use crate::keys::{FillRandom, RootKey};
+use super::failures::Failures;
+use super::file::SealFile;
+use super::parts::{Attempt, Held};
+use super::passphrase::PassphraseError;
+use super::shares::{Combined, Share, ShareRefusal, combine};
+use super::way::{LockKind, Way};
+use crate::envelope::EnvelopeError;
+use crate::keys::{FillRandom, LockKey, RootKey, TpmLockKey, WayId};
 
 /// Which attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttemptId(pub [u8; 8]);
 
-/// The place where at most one attempt runs.
+/// Who brings something: a Unix user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bringer(pub u32);
+
+/// What is brought.
+pub enum Offer<'a> {
+    /// A passphrase.
+    Passphrase(&'a Secret),
+    /// A share, as it was typed.
+    Share(&'a Secret),
+    /// The key that the TPM unsealed for a way.
+    Tpm(WayId, TpmLockKey),
+}
+
+/// The place where at most one attempt runs, and where failures are counted.
 #[derive(Debug)]
 pub struct Ceremony {
     life: Duration,
     attempt: Option<Attempt>,
-}
-
-#[derive(Debug)]
-struct Attempt {
-    id: AttemptId,
-    ends: Instant,
-    accepted: Vec<Share>,
+    failures: Failures,
 }
 
 /// How an attempt stands: shown to everyone who may unseal.
@@ -38,39 +58,82 @@ struct Attempt {
 pub struct Standing {
     /// Which.
     pub id: AttemptId,
-    /// The numbers of the shares that were accepted.
+    /// The numbers of the shares that were accepted, of the way that is nearest.
     pub accepted: Vec<u8>,
-    /// How many more are needed; unknown before the first share, which names the set.
+    /// Whose they are, where that is written down.
+    pub holders: Vec<String>,
+    /// How many more shares are needed; unknown before the first part, when there are several ways.
     pub missing: Option<u8>,
+    /// Which other locks of that way are still shut.
+    pub shut: Vec<LockKind>,
     /// How long it lives.
     pub expires_in: Duration,
 }
 
-/// What an accepted share led to.
+/// What an accepted part led to.
 #[derive(Debug)]
 #[must_use]
 pub enum Progress {
     /// More are needed.
     Waiting(Standing),
-    /// R; the attempt is over.
-    Complete(RootKey),
+    /// R, and the way that led to it; the attempt is over.
+    Complete(RootKey, WayId),
 }
 
 /// Why nothing was done.
-#[derive(Debug, PartialEq, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AttemptRefusal {
-    /// One is alive and has shares: join it by its id.
-    #[error("another unseal attempt is under way")]
-    UnderWay(Standing),
-    /// It ended, was abandoned, or never was.
+    /// It ended, was abandoned, never was, or is another one's.
     #[error("there is no such unseal attempt, it may have expired")]
     NoSuchAttempt,
+    /// This operator failed too often.
+    #[error("too many failed attempts: wait {} s", .wait.as_secs().saturating_add(1))]
+    TooMany {
+        /// How long.
+        wait: Duration,
+    },
     /// The share was not taken.
     #[error(transparent)]
     Share(#[from] ShareRefusal),
+    /// The passphrase was not taken.
+    #[error(transparent)]
+    Passphrase(#[from] PassphraseError),
+    /// All parts of a way are there, and a passphrase that was brought before is wrong.
+    #[error("this part is in, but the passphrase that was entered before is wrong")]
+    EarlierPassphrase,
+    /// There are several passphrases already.
+    #[error("too many different passphrases were brought to this attempt")]
+    Crowded,
+    /// No way has such a lock.
+    #[error("no way into this vault leads over this TPM")]
+    NoSuchLock,
+    /// All parts are right, what they seal was altered.
+    #[error("the way into the vault is damaged: {0}")]
+    Damaged(EnvelopeError),
     /// No randomness.
     #[error("the kernel gave no randomness")]
     Random(#[from] getrandom::Error),
+}
+
+impl AttemptRefusal {
+    /// Whether it is a failure of who brought the part.
+    fn counts(&self) -> bool {
+        match self {
+            Self::Share(ShareRefusal::Duplicate { .. } | ShareRefusal::NotNeeded { .. })
+            | Self::Passphrase(
+                PassphraseError::Busy | PassphraseError::Memory | PassphraseError::Random(_),
+            )
+            | Self::NoSuchAttempt
+            | Self::TooMany { .. }
+            | Self::EarlierPassphrase
+            | Self::Random(_) => false,
+            Self::Share(_)
+            | Self::Passphrase(_)
+            | Self::Crowded
+            | Self::NoSuchLock
+            | Self::Damaged(_) => true,
+        }
+    }
 }
 
 impl Ceremony {
@@ -78,286 +141,240 @@ impl Ceremony {
     pub const STANDARD_LIFE: Duration = Duration::from_mins(10);
 
     /// No attempt yet; each will live for `life`.
-    pub const fn new(life: Duration) -> Self {
-        Self { life, attempt: None }
+    pub fn new(life: Duration) -> Self {
+        Self { life, attempt: None, failures: Failures::default() }
     }
 
-    /// Begins an attempt.
+    /// Takes a part. The first good one begins an attempt; `tied` refuses one that belongs to another attempt than its
+    /// bringer was told. Stretches a passphrase: about 0.3 s for each way that has one.
     ///
     /// # Errors
-    /// `UnderWay` while another one is alive and has a share.
-    pub fn begin(
-        &mut self,
-        now: Instant,
-        sealed: &Sealed,
-        random: FillRandom<'_>,
-    ) -> Result<AttemptId, AttemptRefusal> {
-        if let Some(standing) = self.standing(now, sealed).filter(|one| !one.accepted.is_empty()) {
-            return Err(AttemptRefusal::UnderWay(standing));
-        }
-        let mut id = [0; 8];
-        random(&mut id)?;
-        let ends = now.checked_add(self.life).unwrap_or(now);
-        self.attempt = Some(Attempt { id: AttemptId(id), ends, accepted: Vec::new() });
-        Ok(AttemptId(id))
-    }
-
-    /// Enters a share into the attempt `id`.
-    ///
-    /// # Errors
-    /// `NoSuchAttempt`, or the share is bad: it is named, and the attempt stands as before.
+    /// Says what is wrong with the part; the attempt stands as before.
     pub fn offer(
         &mut self,
-        id: AttemptId,
-        typed: &[u8],
+        (by, tied): (Bringer, Option<AttemptId>),
+        offer: Offer<'_>,
         now: Instant,
-        sealed: &Sealed,
+        sealed: &mut Sealed,
+        random: FillRandom<'_>,
     ) -> Result<Progress, AttemptRefusal> {
-        let attempt = self.alive(id, now)?;
-        let share = Share::parse(typed).map_err(ShareRefusal::from)?;
-        let set = share.check(sealed)?;
-        let index = share.index();
-        if attempt.set().is_some_and(|entered| entered != set.id) {
-            return Err(ShareRefusal::WrongSet.into());
+        self.expire(now);
+        if tied.is_some() && tied != self.attempt.as_ref().map(|attempt| attempt.id) {
+            return Err(AttemptRefusal::NoSuchAttempt);
         }
-        if attempt.accepted.iter().any(|accepted| accepted.index() == index) {
-            return Err(ShareRefusal::Duplicate { index }.into());
+        if let Some(wait) = self.failures.wait(by, now) {
+            return Err(AttemptRefusal::TooMany { wait });
         }
-        attempt.accepted.push(share);
-        if attempt.accepted.len() < usize::from(set.threshold) {
-            return Ok(Progress::Waiting(attempt.standing(now, sealed)));
+        let taken = match offer {
+            Offer::Share(typed) => self.take_share(by, typed, now, (&sealed.file, random)),
+            Offer::Passphrase(passphrase) => {
+                self.take_passphrase(by, passphrase, now, (sealed, random))
+            }
+            Offer::Tpm(way, key) => self.take_tpm(by, (way, key), now, (&sealed.file, random)),
+        };
+        if taken.as_ref().is_err_and(AttemptRefusal::counts) {
+            self.failures.count(by, now);
         }
-        // Whatever comes out, these shares are spent: keeping them could only repeat the failure.
-        let combined = combine(set, sealed.vault(), &attempt.accepted);
-        self.attempt = None;
-        Ok(Progress::Complete(combined?))
+        if matches!(taken, Ok(Progress::Complete(..))) {
+            self.attempt = None;
+        }
+        taken
     }
 
-    /// Throws an attempt and its shares away, by who knows its id.
+    /// Throws an attempt and its parts away, by who brought one of them.
     ///
     /// # Errors
     /// `NoSuchAttempt`.
-    pub fn abandon(&mut self, id: AttemptId, now: Instant) -> Result<(), AttemptRefusal> {
-        self.alive(id, now)?;
+    pub fn abandon(
+        &mut self,
+        by: Bringer,
+        id: AttemptId,
+        now: Instant,
+    ) -> Result<(), AttemptRefusal> {
+        self.expire(now);
+        let theirs = |attempt: &&Attempt| attempt.id == id && attempt.is_of(by);
+        self.attempt.as_ref().filter(theirs).ok_or(AttemptRefusal::NoSuchAttempt)?;
         self.attempt = None;
         Ok(())
     }
 
-    /// The living attempt; one that has expired is wiped here.
+    /// The living attempt.
     pub fn standing(&mut self, now: Instant, sealed: &Sealed) -> Option<Standing> {
-        self.attempt.take_if(|attempt| attempt.ends <= now);
-        self.attempt.as_ref().map(|attempt| attempt.standing(now, sealed))
+        self.expire(now);
+        self.attempt.as_ref().map(|attempt| attempt.standing(now, &sealed.file))
     }
 
-    fn alive(&mut self, id: AttemptId, now: Instant) -> Result<&mut Attempt, AttemptRefusal> {
-        self.attempt.take_if(|attempt| attempt.ends <= now);
-        self.attempt
-            .as_mut()
-            .filter(|attempt| attempt.id == id)
-            .ok_or(AttemptRefusal::NoSuchAttempt)
-    }
-}
-
-impl Attempt {
-    fn set(&self) -> Option<SetId> {
-        self.accepted.first().map(Share::set)
+    /// Whether an attempt lives.
+    pub fn is_under_way(&self, now: Instant) -> bool {
+        self.attempt.as_ref().is_some_and(|attempt| now < attempt.ends)
     }
 
-    fn standing(&self, now: Instant, sealed: &Sealed) -> Standing {
-        let accepted: Vec<u8> = self.accepted.iter().map(Share::index).collect();
-        let mut sets = sealed.share_sets();
-        let set = match self.set() {
-            Some(entered) => sets.find(|set| set.id == entered),
-            // With one set there is no doubt which will be entered.
-            None => sets.next().filter(|_| sets.next().is_none()),
-        };
-        let have = u8::try_from(accepted.len()).unwrap_or(u8::MAX);
-        Standing {
-            id: self.id,
-            missing: set.map(|set| set.threshold.saturating_sub(have)),
-            accepted,
-            expires_in: self.ends.saturating_duration_since(now),
+    /// Wipes an attempt whose time is over; tells whether there was one.
+    pub fn expire(&mut self, now: Instant) -> bool {
+        self.attempt.take_if(|attempt| attempt.ends <= now).is_some()
+    }
+
+    /// Parts that were refused since the vault was sealed.
+    pub fn failed(&self) -> u64 {
+        self.failures.total()
+    }
+
+    fn take_share(
+        &mut self,
+        by: Bringer,
+        typed: &Secret,
+        now: Instant,
+        (file, random): (&SealFile, FillRandom<'_>),
+    ) -> Result<Progress, AttemptRefusal> {
+        let share = typed.expose(Share::parse).map_err(ShareRefusal::from)?;
+        let set = share.check(file)?;
+        let way = file.way_of_set(set.id).ok_or(ShareRefusal::WrongSet)?;
+        let (_, gives) = way.shares().ok_or(ShareRefusal::WrongSet)?;
+        let attempt = self.attempt(now, random)?;
+        if !attempt.enter(share, set.threshold)? {
+            attempt.bring(by);
+            return Ok(Progress::Waiting(attempt.standing(now, file)));
         }
+        match combine((set, gives), file.vault, attempt.shares_of(set.id)) {
+            Ok(Combined::Root(root)) => Ok(Progress::Complete(root, way.id)),
+            Ok(Combined::Lock(key)) => {
+                attempt.spend(set.id);
+                attempt.bring(by);
+                attempt.hold(Held { way: way.id, by, key: LockKey::Shares(key) })?;
+                self.complete(by, way, now, file)
+            }
+            Err(refusal) => {
+                attempt.forget(set.id);
+                self.attempt.take_if(|attempt| attempt.is_empty());
+                Err(refusal.into())
+            }
+        }
+    }
+
+    fn take_passphrase(
+        &mut self,
+        by: Bringer,
+        passphrase: &Secret,
+        now: Instant,
+        (sealed, random): (&mut Sealed, FillRandom<'_>),
+    ) -> Result<Progress, AttemptRefusal> {
+        if let Some((root, way)) = sealed.open_first(passphrase, random)? {
+            return Ok(Progress::Complete(root, way));
+        }
+        let file = &sealed.file;
+        let mut refused = PassphraseError::NoSuchSeal;
+        let mut kept = Vec::new();
+        for way in file.all_ways() {
+            let Some(lock) = way.passphrase() else { continue };
+            let key = LockKey::Passphrase(lock.stretch(passphrase)?);
+            if way.locks.len() > 1 {
+                kept.push((way, key));
+                continue;
+            }
+            match way.open(file.vault, &[&key]) {
+                Ok(root) => return Ok(Progress::Complete(root, way.id)),
+                Err(EnvelopeError::OtherKeyOrContext) => refused = PassphraseError::WrongPassphrase,
+                Err(damage) => refused = PassphraseError::Damaged(damage),
+            }
+        }
+        if kept.is_empty() {
+            return Err(refused.into());
+        }
+        let attempt = self.attempt(now, random)?;
+        let mut ways = Vec::new();
+        for (way, key) in kept {
+            attempt.hold(Held { way: way.id, by, key })?;
+            ways.push(way);
+        }
+        attempt.bring(by);
+        let mut last = Err(AttemptRefusal::NoSuchLock);
+        for way in ways {
+            last = self.complete(by, way, now, file);
+            if matches!(last, Ok(Progress::Complete(..))) {
+                return last;
+            }
+        }
+        last
+    }
+
+    fn take_tpm(
+        &mut self,
+        by: Bringer,
+        (way, key): (WayId, TpmLockKey),
+        now: Instant,
+        (file, random): (&SealFile, FillRandom<'_>),
+    ) -> Result<Progress, AttemptRefusal> {
+        let way = file.way(way).filter(|way| way.tpm().is_some());
+        let way = way.ok_or(AttemptRefusal::NoSuchLock)?;
+        let key = LockKey::Tpm(key);
+        if way.locks.len() == 1 {
+            let root = way.open(file.vault, &[&key]).map_err(AttemptRefusal::Damaged)?;
+            return Ok(Progress::Complete(root, way.id));
+        }
+        let attempt = self.attempt(now, random)?;
+        attempt.hold(Held { way: way.id, by, key })?;
+        attempt.bring(by);
+        self.complete(by, way, now, file)
+    }
+
+    /// Opens a way of several locks, if each of them is open.
+    fn complete(
+        &mut self,
+        by: Bringer,
+        way: &Way,
+        now: Instant,
+        file: &SealFile,
+    ) -> Result<Progress, AttemptRefusal> {
+        let attempt = self.attempt.as_mut().ok_or(AttemptRefusal::NoSuchAttempt)?;
+        let mut wrong = Vec::new();
+        let opened = loop {
+            let Some(keys) = attempt.keys_of(way, &wrong) else { break None };
+            match way.open(file.vault, &keys) {
+                Ok(root) => break Some(root),
+                Err(EnvelopeError::OtherKeyOrContext) => {
+                    // Shares are authenticated and the TPM vouches for its key: it is the passphrase.
+                    let Some(who) = attempt.passphrase_of(way, &wrong) else {
+                        return Err(AttemptRefusal::Damaged(EnvelopeError::OtherKeyOrContext));
+                    };
+                    wrong.push(who);
+                }
+                Err(damage) => return Err(AttemptRefusal::Damaged(damage)),
+            }
+        };
+        if let Some(root) = opened {
+            return Ok(Progress::Complete(root, way.id));
+        }
+        attempt.forget_passphrases(way.id, &wrong);
+        let standing = attempt.standing(now, file);
+        self.attempt.take_if(|attempt| attempt.is_empty());
+        for who in wrong.iter().filter(|who| **who != by) {
+            self.failures.count(*who, now);
+        }
+        if wrong.contains(&by) {
+            return Err(PassphraseError::WrongPassphrase.into());
+        }
+        if wrong.is_empty() {
+            Ok(Progress::Waiting(standing))
+        } else {
+            Err(AttemptRefusal::EarlierPassphrase)
+        }
+    }
+
+    /// The living attempt, begun if there is none.
+    fn attempt(
+        &mut self,
+        now: Instant,
+        random: FillRandom<'_>,
+    ) -> Result<&mut Attempt, AttemptRefusal> {
+        if self.attempt.is_none() {
+            let mut id = [0; 8];
+            random(&mut id)?;
+            let ends = now.checked_add(self.life).unwrap_or(now);
+            self.attempt = Some(Attempt::new(AttemptId(id), ends));
+        }
+        self.attempt.as_mut().ok_or(AttemptRefusal::NoSuchAttempt)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::keys::{Algorithm, StoreId};
-    use crate::seal::{BadShareText, Seal, create, split_root};
-    use crate::slots::scratch::Scratch;
-    use strongroom_sys::Secret;
-
-    struct Vault {
-        _scratch: Scratch,
-        sealed: Sealed,
-        root: Vec<u8>,
-        shares: Vec<Secret>,
-        share_bodies: Vec<Share>,
-    }
-
-    fn vault(id: u8) -> Vault {
-        let scratch = Scratch::make();
-        let root = RootKey::make(&mut getrandom::fill).unwrap();
-        let id = StoreId([id; 16]);
-        let (set, shares) = split_root(&root, id, (3, 5), &mut getrandom::fill).unwrap();
-        let kept = root.secret().expose(<[u8]>::to_vec);
-        let made = (root, vec![Seal::Shares(set)]);
-        let directory = scratch.directory();
-        let open = create(directory, id, made, Algorithm::Aes256Gcm, &mut getrandom::fill).unwrap();
-        Vault {
-            sealed: open.seal().unwrap(),
-            _scratch: scratch,
-            root: kept,
-            shares: shares.iter().map(Share::write).collect(),
-            share_bodies: shares,
-        }
-    }
-
-    struct Table {
-        vault: Vault,
-        ceremony: Ceremony,
-        id: AttemptId,
-        now: Instant,
-    }
-
-    impl Table {
-        fn lay() -> Self {
-            let (vault, now) = (vault(1), Instant::now());
-            let mut ceremony = Ceremony::new(Ceremony::STANDARD_LIFE);
-            let id = ceremony.begin(now, &vault.sealed, &mut getrandom::fill).unwrap();
-            Self { vault, ceremony, id, now }
-        }
-
-        fn offer(&mut self, index: usize) -> Result<Progress, AttemptRefusal> {
-            let (ceremony, sealed) = (&mut self.ceremony, &self.vault.sealed);
-            self.vault.shares[index - 1]
-                .expose(|text| ceremony.offer(self.id, text, self.now, sealed))
-        }
-
-        fn offer_share(&mut self, share: &Share) -> Result<Progress, AttemptRefusal> {
-            let (ceremony, sealed) = (&mut self.ceremony, &self.vault.sealed);
-            share.write().expose(|text| ceremony.offer(self.id, text, self.now, sealed))
-        }
-
-        fn accepted(&mut self) -> Vec<u8> {
-            self.ceremony.standing(self.now, &self.vault.sealed).unwrap().accepted
-        }
-
-        fn missing(&mut self) -> Option<u8> {
-            self.ceremony.standing(self.now, &self.vault.sealed).unwrap().missing
-        }
-    }
-
-    #[test]
-    fn three_of_five_open_the_vault() {
-        let mut table = Table::lay();
-        assert_eq!(table.missing(), Some(3));
-        assert!(matches!(table.offer(4), Ok(Progress::Waiting(_))));
-        assert!(matches!(table.offer(2), Ok(Progress::Waiting(_))));
-        assert_eq!((table.accepted(), table.missing()), (vec![4, 2], Some(1)));
-        let Ok(Progress::Complete(root)) = table.offer(5) else { panic!("not complete") };
-        assert!(root.secret().matches(&table.vault.root));
-        assert!(
-            table.vault.sealed.unseal(root, Algorithm::Aes256Gcm, &mut getrandom::fill).is_ok()
-        );
-        assert!(table.ceremony.attempt.is_none());
-    }
-
-    fn share_refusal(answer: Result<Progress, AttemptRefusal>) -> ShareRefusal {
-        match answer {
-            Err(AttemptRefusal::Share(refusal)) => refusal,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn each_bad_share_is_named_and_the_accepted_ones_stay() {
-        let mut table = Table::lay();
-        let (other_vault, id) = (vault(2), StoreId([1; 16]));
-        let root = RootKey::from_secret(Secret::copy_from(&table.vault.root)).unwrap();
-        let (retired, stale) = split_root(&root, id, (3, 5), &mut getrandom::fill).unwrap();
-        let (_, unknown) = split_root(&root, id, (3, 5), &mut getrandom::fill).unwrap();
-        table.vault.sealed.file.retired.push(retired.id);
-        assert!(table.offer(1).is_ok());
-
-        assert_eq!(share_refusal(table.offer(1)), ShareRefusal::Duplicate { index: 1 });
-        assert_eq!(
-            share_refusal(table.offer_share(&other_vault.share_bodies[1])),
-            ShareRefusal::ForeignVault
-        );
-        assert_eq!(share_refusal(table.offer_share(&stale[1])), ShareRefusal::Stale);
-        assert_eq!(share_refusal(table.offer_share(&unknown[1])), ShareRefusal::WrongSet);
-        let mut typed = table.vault.shares[1].expose(<[u8]>::to_vec);
-        typed[30] = if typed[30] == b'x' { b'y' } else { b'x' };
-        let answer = table.ceremony.offer(table.id, &typed, table.now, &table.vault.sealed);
-        assert_eq!(share_refusal(answer), BadShareText::Mistyped { group: 3 }.into());
-        assert_eq!(table.accepted(), [1]);
-    }
-
-    // Guards against a wrong share silently giving a wrong R. Red when the digest is not compared.
-    #[test]
-    fn a_share_with_another_point_and_a_good_checksum_is_altered() {
-        let mut table = Table::lay();
-        let honest = &table.vault.share_bodies[1];
-        let mut point = honest.point.expose(<[u8]>::to_vec);
-        point[0] ^= 1;
-        let forged = Share { point: Secret::take(point), ..*honest };
-        let answer = table.offer_share(&forged);
-        assert_eq!(share_refusal(answer), ShareRefusal::Altered { index: 2 });
-        assert!(table.accepted().is_empty());
-    }
-
-    #[test]
-    fn shares_of_two_standing_sets_do_not_mix() {
-        let mut table = Table::lay();
-        let root = RootKey::from_secret(Secret::copy_from(&table.vault.root)).unwrap();
-        let (set, second) =
-            split_root(&root, StoreId([1; 16]), (2, 2), &mut getrandom::fill).unwrap();
-        table.vault.sealed.file.seals.push(Seal::Shares(set));
-        assert_eq!(table.missing(), None);
-        assert!(table.offer(1).is_ok());
-        assert_eq!(share_refusal(table.offer_share(&second[1])), ShareRefusal::WrongSet);
-        assert_eq!(table.missing(), Some(2));
-    }
-
-    // Guards against CVE-2025-4656. Red when `begin` replaces a living attempt.
-    #[test]
-    fn nobody_can_reset_an_attempt_that_has_shares_without_its_id() {
-        let mut table = Table::lay();
-        assert!(table.offer(1).is_ok());
-        let again = table.ceremony.begin(table.now, &table.vault.sealed, &mut getrandom::fill);
-        assert!(matches!(again, Err(AttemptRefusal::UnderWay(_))));
-        let stranger = table.ceremony.abandon(AttemptId([0; 8]), table.now);
-        assert_eq!(stranger, Err(AttemptRefusal::NoSuchAttempt));
-        assert_eq!(table.accepted(), [1]);
-        table.ceremony.abandon(table.id, table.now).unwrap();
-        assert!(table.ceremony.begin(table.now, &table.vault.sealed, &mut getrandom::fill).is_ok());
-    }
-
-    #[test]
-    fn an_attempt_expires_and_takes_its_shares_with_it() {
-        let mut table = Table::lay();
-        assert!(table.offer(1).is_ok() && table.offer(2).is_ok());
-        let end = table.now + Ceremony::STANDARD_LIFE;
-        table.now = end.checked_sub(Duration::from_nanos(1)).unwrap();
-        assert_eq!(table.accepted(), [1, 2]);
-        table.now = end;
-        assert_eq!(table.offer(3).unwrap_err(), AttemptRefusal::NoSuchAttempt);
-        assert!(table.ceremony.attempt.is_none());
-        let next = table.ceremony.begin(table.now, &table.vault.sealed, &mut getrandom::fill);
-        assert_ne!(next.unwrap(), table.id);
-    }
-
-    // Red when `combine` does not compare the commitment: a seal file edited by a thief.
-    #[test]
-    fn good_shares_under_an_edited_seal_file_do_not_give_a_root() {
-        let mut table = Table::lay();
-        let [Seal::Shares(set)] = table.vault.sealed.file.seals.as_mut_slice() else { panic!() };
-        set.threshold = 2;
-        assert!(table.offer(1).is_ok());
-        assert_eq!(share_refusal(table.offer(2)), ShareRefusal::NotTheRoot);
-        assert!(table.ceremony.attempt.is_none());
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
-//! R under a passphrase: Argon2id, then an envelope.
+//! A passphrase as a lock: Argon2id.
 //!
 //! Invariant: one Argon2 at a time in the process, so that guesses cost time and not all memory.
-//! Invariant: the costs are in the envelope's context: edited costs do not open, and absurd ones
+//! Invariant: the costs are in the context of what the way seals: edited costs do not open, and absurd ones
 //! are refused before any memory is taken.
 //! Distrusts: the seal file.
 
@@ -12,11 +12,8 @@ use serde::{Deserialize, Serialize};
 use strongroom_sys::Secret;
 use zeroize::Zeroizing;
 
-use crate::envelope::{EnvelopeError, open_record, seal_record};
-use crate::keys::{
-    Algorithm, Context, Epoch, FillRandom, KEY_BYTES, Kind, PassphraseKey, RecordId,
-    RecordKeySource, RecordVersion, RootKey, Scope, StoreId,
-};
+use crate::envelope::EnvelopeError;
+use crate::keys::{FillRandom, KEY_BYTES, PassphraseKey};
 
 /// What one guess costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,17 +44,16 @@ impl KdfCost {
         Params::new(memory_kib, passes, lanes, Some(KEY_BYTES)).map_err(|_| PassphraseError::Cost)
     }
 
-    fn encode(self) -> Vec<u8> {
+    pub(super) fn encode(self) -> Vec<u8> {
         [self.memory_kib, self.passes, self.lanes].iter().flat_map(|n| n.to_be_bytes()).collect()
     }
 }
 
-/// R under a passphrase: public.
+/// What the seal file says of a passphrase: public.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PassphraseSeal {
-    cost: KdfCost,
-    salt: [u8; 32],
-    wrapped: Vec<u8>,
+pub struct PassphraseLock {
+    pub(super) cost: KdfCost,
+    pub(super) salt: [u8; 32],
 }
 
 /// Why a passphrase did not open, or was not set.
@@ -80,7 +76,7 @@ pub enum PassphraseError {
     Cost,
     /// The passphrase is right, what it sealed was altered.
     #[error("the seal is damaged: {0}")]
-    Damaged(EnvelopeError),
+    Damaged(#[from] EnvelopeError),
     /// No memory.
     #[error("not enough memory for the passphrase")]
     Memory,
@@ -91,54 +87,23 @@ pub enum PassphraseError {
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-impl PassphraseSeal {
-    /// Seals R under a passphrase.
+impl PassphraseLock {
+    /// A lock with a salt of its own.
     ///
     /// # Errors
-    /// `Empty`, `Cost`, `Busy`, or there is no memory or randomness.
-    pub fn make(
-        vault: StoreId,
-        (root, passphrase): (&RootKey, &Secret),
-        cost: KdfCost,
-        algorithm: Algorithm,
-        random: FillRandom<'_>,
-    ) -> Result<Self, PassphraseError> {
+    /// When there is no randomness.
+    pub fn make(cost: KdfCost, random: FillRandom<'_>) -> Result<Self, PassphraseError> {
         let mut salt = [0; 32];
         random(&mut salt)?;
-        let key = stretch(passphrase, &salt, cost)?;
-        let record = cost.encode();
-        let (source, context) = (RecordKeySource::from_passphrase(&key), context(vault, &record));
-        let wrapped = root
-            .secret()
-            .expose(|root| seal_record(&source, &context, algorithm, root, random))
-            .map_err(PassphraseError::Damaged)?;
-        Ok(Self { cost, salt, wrapped })
+        Ok(Self { cost, salt })
     }
 
-    /// Opens R.
+    /// The lock's key, if this is its passphrase; what the way seals tells whether it is.
     ///
     /// # Errors
-    /// `WrongPassphrase`, `Busy`, or the seal is damaged.
-    pub fn open(&self, vault: StoreId, passphrase: &Secret) -> Result<RootKey, PassphraseError> {
-        let key = stretch(passphrase, &self.salt, self.cost)?;
-        let record = self.cost.encode();
-        let (source, context) = (RecordKeySource::from_passphrase(&key), context(vault, &record));
-        let root = match open_record(&source, &context, &self.wrapped) {
-            Err(EnvelopeError::OtherKeyOrContext) => return Err(PassphraseError::WrongPassphrase),
-            opened => opened.map_err(PassphraseError::Damaged)?,
-        };
-        RootKey::from_secret(root).map_err(|_| PassphraseError::Damaged(EnvelopeError::Short))
-    }
-}
-
-fn context(vault: StoreId, cost: &[u8]) -> Context<'_> {
-    Context {
-        store: vault,
-        scope: Scope::System,
-        epoch: Epoch(0),
-        kind: Kind::Root,
-        record: RecordId(cost),
-        version: RecordVersion(0),
+    /// `Empty`, `Cost`, `Busy`, or there is no memory.
+    pub fn stretch(&self, passphrase: &Secret) -> Result<PassphraseKey, PassphraseError> {
+        stretch(passphrase, &self.salt, self.cost)
     }
 }
 
@@ -176,8 +141,7 @@ fn stretch(
 pub(super) mod tests {
     use super::*;
 
-    const VAULT: StoreId = StoreId([7; 16]);
-    const CHEAP: KdfCost = KdfCost { memory_kib: 64, passes: 1, lanes: 1 };
+    pub(in crate::seal) const CHEAP: KdfCost = KdfCost { memory_kib: 64, passes: 1, lanes: 1 };
 
     /// Tests run at once and Argon2 does not: waits its turn.
     pub(in crate::seal) fn patiently<T>(
@@ -191,50 +155,32 @@ pub(super) mod tests {
         }
     }
 
-    fn seal(passphrase: &[u8]) -> PassphraseSeal {
-        let root = RootKey::from_secret(Secret::copy_from(&[3; 32])).unwrap();
-        let passphrase = Secret::copy_from(passphrase);
-        let algorithm = Algorithm::ChaCha20Poly1305;
-        patiently(|| {
-            let random: FillRandom<'_> = &mut getrandom::fill;
-            PassphraseSeal::make(VAULT, (&root, &passphrase), CHEAP, algorithm, random)
-        })
-        .unwrap()
+    fn lock() -> PassphraseLock {
+        PassphraseLock::make(CHEAP, &mut getrandom::fill).unwrap()
     }
 
-    fn open(seal: &PassphraseSeal, passphrase: &[u8]) -> Result<RootKey, PassphraseError> {
-        patiently(|| seal.open(VAULT, &Secret::copy_from(passphrase)))
+    fn stretched(lock: &PassphraseLock, passphrase: &[u8]) -> Result<Vec<u8>, PassphraseError> {
+        let key = patiently(|| lock.stretch(&Secret::copy_from(passphrase)))?;
+        Ok(key.secret().expose(<[u8]>::to_vec))
     }
 
     #[test]
-    fn the_right_passphrase_opens_and_any_other_is_wrong() {
-        let seal = seal(b"correct horse");
-        assert!(open(&seal, b"correct horse").unwrap().secret().matches(&[3; 32]));
+    fn another_passphrase_salt_or_cost_gives_another_key() {
+        let one = lock();
+        let key = stretched(&one, b"correct horse").unwrap();
+        assert_eq!(stretched(&one, b"correct horse").unwrap(), key);
         for wrong in [b"correct horsf".as_slice(), b"correct horse ", b"c"] {
-            assert_eq!(open(&seal, wrong).unwrap_err(), PassphraseError::WrongPassphrase);
+            assert_ne!(stretched(&one, wrong).unwrap(), key);
         }
-        assert_eq!(open(&seal, b"").unwrap_err(), PassphraseError::Empty);
-    }
-
-    // Red when the costs are left out of the context and out of Argon2 alike.
-    #[test]
-    fn edited_costs_salt_or_wrapping_do_not_open() {
-        let good = seal(b"p");
-        let cheaper = PassphraseSeal { cost: KdfCost { memory_kib: 32, ..CHEAP }, ..good.clone() };
-        let salted = PassphraseSeal { salt: [0; 32], ..good.clone() };
-        assert!(open(&cheaper, b"p").is_err() && open(&salted, b"p").is_err());
-        for at in 0..good.wrapped.len() {
-            let mut altered = good.clone();
-            altered.wrapped[at] ^= 1;
-            assert!(open(&altered, b"p").is_err(), "byte {at}");
-        }
-        let elsewhere = patiently(|| good.open(StoreId([8; 16]), &Secret::copy_from(b"p")));
-        assert!(elsewhere.is_err());
+        assert_eq!(stretched(&one, b"").unwrap_err(), PassphraseError::Empty);
+        assert_ne!(stretched(&lock(), b"correct horse").unwrap(), key);
+        let cheaper = PassphraseLock { cost: KdfCost { memory_kib: 32, ..CHEAP }, ..one };
+        assert_ne!(stretched(&cheaper, b"correct horse").unwrap(), key);
     }
 
     #[test]
     fn absurd_costs_are_refused_before_any_memory_is_taken() {
-        let good = seal(b"p");
+        let good = lock();
         for cost in [
             KdfCost { memory_kib: u32::MAX, ..CHEAP },
             KdfCost { passes: u32::MAX, ..CHEAP },
@@ -243,20 +189,20 @@ pub(super) mod tests {
             KdfCost { passes: 0, ..CHEAP },
             KdfCost { lanes: 0, ..CHEAP },
         ] {
-            let seal = PassphraseSeal { cost, ..good.clone() };
-            assert_eq!(open(&seal, b"p").unwrap_err(), PassphraseError::Cost);
+            let absurd = PassphraseLock { cost, ..good.clone() };
+            assert_eq!(stretched(&absurd, b"p").unwrap_err(), PassphraseError::Cost);
         }
     }
 
     // Guards memory against a flood of guesses. Red when `stretch` waits, or does not lock.
     #[test]
     fn while_one_passphrase_is_tried_another_is_told_to_wait() {
-        let seal = seal(b"p");
+        let lock = lock();
         let turn = ONE_AT_A_TIME.lock().unwrap();
-        let refused = seal.open(VAULT, &Secret::copy_from(b"p"));
+        let refused = lock.stretch(&Secret::copy_from(b"p"));
         assert_eq!(refused.unwrap_err(), PassphraseError::Busy);
         drop(turn);
-        assert!(open(&seal, b"p").is_ok());
+        assert!(stretched(&lock, b"p").is_ok());
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! R in n shares of which any k give it back, and fewer say nothing of it.
+//! A key in n shares of which any k give it back, and fewer say nothing of it.
+//!
+//! Where shares alone open the vault the key is R itself; where they are one lock among others it is that lock's key.
 //!
 //! Shamir's scheme byte by byte over GF(2^8), in HashiCorp's layout: the y of each byte, then x.
 //!
@@ -7,8 +9,8 @@
 //! ```
 //!
 //! A share is checked three times: its digest is in the seal file, so a bad one is named when it
-//! is entered; R must match its commitment; then the MACs, under a key of R, prove what each share
-//! said of itself even when the seal file was edited.
+//! is entered; the key must match its commitment; then the MACs, under a key below it, prove what
+//! each share said of itself even when the seal file was edited.
 //!
 //! Invariant: coefficients are uniform, zero included: excluding it would bias every share
 //! (RUSTSEC-2024-0398).
@@ -19,10 +21,11 @@ use strongroom_sys::Secret;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::Sealed;
 use super::field::{invert, multiply};
+use super::file::SealFile;
 use crate::keys::{
-    self, DeriveError, FillRandom, KEY_BYTES, RootKey, ShareMacKey, StoreId, TAG_BYTES,
+    self, DeriveError, FillRandom, KEY_BYTES, RootKey, ShareLockKey, ShareMacKey, StoreId,
+    TAG_BYTES,
 };
 
 /// The only version of shares.
@@ -35,7 +38,7 @@ const VAULT_BYTES: usize = 8;
 /// Length of a share without its checksum.
 pub(super) const BODY_BYTES: usize = 66;
 
-/// Which splitting of R: drawn at random each time.
+/// Which splitting: drawn at random each time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetId(pub [u8; 6]);
 
@@ -59,12 +62,39 @@ pub struct ShareSet {
     pub threshold: u8,
     /// How many there are.
     pub count: u8,
-    root_commitment: [u8; TAG_BYTES],
+    commitment: [u8; TAG_BYTES],
     /// By index, from 1.
     digests: Vec<[u8; TAG_BYTES]>,
 }
 
-/// Why R was not split.
+/// What is split, lent.
+#[derive(Clone, Copy)]
+pub(super) enum Splitting<'a> {
+    /// R.
+    Root(&'a RootKey),
+    /// The key of one lock among others.
+    Lock(&'a ShareLockKey),
+}
+
+/// What a set of shares gives back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gives {
+    /// R.
+    Root,
+    /// The key of one lock among others.
+    Lock,
+}
+
+/// What k shares gave back.
+#[derive(Debug)]
+pub(super) enum Combined {
+    /// R.
+    Root(RootKey),
+    /// The key of one lock among others.
+    Lock(ShareLockKey),
+}
+
+/// Why a key was not split.
 #[derive(Debug, thiserror::Error)]
 pub enum SplitError {
     /// Not 2 ≤ k ≤ n ≤ 32.
@@ -105,10 +135,16 @@ pub enum ShareRefusal {
         /// Its number.
         index: u8,
     },
-    /// k good shares gave something that is not R: the seal file was edited.
-    #[error("the shares do not give the root key: the seal file was altered")]
+    /// Enough shares of its set are in already.
+    #[error("enough shares of this set are in, share {index} is not needed")]
+    NotNeeded {
+        /// Its number.
+        index: u8,
+    },
+    /// k good shares gave something that is not the key that was split: the seal file was edited.
+    #[error("the shares do not give the key: the seal file was altered")]
     NotTheRoot,
-    /// R is right, and this share lies about itself.
+    /// The key is right, and this share lies about itself.
     #[error("share {index} is forged")]
     Forged {
         /// Its number.
@@ -126,6 +162,16 @@ pub enum ShareRefusal {
 pub fn split_root(
     root: &RootKey,
     vault: StoreId,
+    numbers: (u8, u8),
+    random: FillRandom<'_>,
+) -> Result<(ShareSet, Vec<Share>), SplitError> {
+    split(Splitting::Root(root), vault, numbers, random)
+}
+
+/// Splits a key: what the seal file keeps, and the shares by index from 1.
+pub(super) fn split(
+    key: Splitting<'_>,
+    vault: StoreId,
     (threshold, count): (u8, u8),
     random: FillRandom<'_>,
 ) -> Result<(ShareSet, Vec<Share>), SplitError> {
@@ -134,22 +180,45 @@ pub fn split_root(
     }
     let mut id = [0; 6];
     random(&mut id)?;
-    let mac_key = keys::derive_share_mac_key(root, vault)?;
+    let mac_key = key.mac_key(vault)?;
     let degree = usize::from(threshold).saturating_sub(1);
     let coefficients = Secret::fill_with(degree.saturating_mul(KEY_BYTES), random)?;
 
     let mut shares = Vec::with_capacity(usize::from(count));
     for x in 1..=count {
-        let point = evaluate(root.secret(), &coefficients, x)?;
+        let point = evaluate(key.secret(), &coefficients, x)?;
         let vault = tag_of(vault);
         let mut share =
             Share { set: SetId(id), vault, threshold, count, point, mac: [0; MAC_BYTES] };
         share.mac = share.expected_mac(&mac_key);
         shares.push(share);
     }
-    let root_commitment = keys::derive_root_commitment(root, vault)?;
+    let commitment = key.commitment(vault)?;
     let digests = shares.iter().map(Share::digest).collect();
-    Ok((ShareSet { id: SetId(id), threshold, count, root_commitment, digests }, shares))
+    Ok((ShareSet { id: SetId(id), threshold, count, commitment, digests }, shares))
+}
+
+impl Splitting<'_> {
+    fn secret(&self) -> &Secret {
+        match self {
+            Self::Root(root) => root.secret(),
+            Self::Lock(key) => key.secret(),
+        }
+    }
+
+    fn mac_key(self, vault: StoreId) -> Result<ShareMacKey, DeriveError> {
+        match self {
+            Self::Root(root) => keys::derive_share_mac_key(root, vault),
+            Self::Lock(key) => keys::derive_lock_share_mac_key(key, vault),
+        }
+    }
+
+    fn commitment(self, vault: StoreId) -> Result<[u8; TAG_BYTES], DeriveError> {
+        match self {
+            Self::Root(root) => keys::derive_root_commitment(root, vault),
+            Self::Lock(key) => keys::derive_lock_commitment(key, vault),
+        }
+    }
 }
 
 impl Share {
@@ -195,15 +264,14 @@ impl Share {
     }
 
     /// Finds the set in which this share was handed out, and names what is wrong with it.
-    pub(super) fn check<'a>(&self, sealed: &'a Sealed) -> Result<&'a ShareSet, ShareRefusal> {
-        if self.vault != tag_of(sealed.vault()) {
+    pub(super) fn check<'a>(&self, file: &'a SealFile) -> Result<&'a ShareSet, ShareRefusal> {
+        if self.vault != tag_of(file.vault) {
             return Err(ShareRefusal::ForeignVault);
         }
-        if sealed.retired_sets().contains(&self.set) {
+        if file.retired.contains(&self.set) {
             return Err(ShareRefusal::Stale);
         }
-        let set =
-            sealed.share_sets().find(|set| set.id == self.set).ok_or(ShareRefusal::WrongSet)?;
+        let set = file.share_sets().find(|set| set.id == self.set).ok_or(ShareRefusal::WrongSet)?;
         let index = self.index();
         let expected = usize::from(index).checked_sub(1).and_then(|at| set.digests.get(at));
         match expected {
@@ -219,22 +287,28 @@ impl std::fmt::Debug for Share {
     }
 }
 
-/// R of exactly k checked shares of one set.
+/// The key of exactly k checked shares of one set.
 pub(super) fn combine(
-    set: &ShareSet,
+    (set, gives): (&ShareSet, Gives),
     vault: StoreId,
     shares: &[Share],
-) -> Result<RootKey, ShareRefusal> {
-    let root = interpolate(shares)?;
-    let root = RootKey::from_secret(root).map_err(|_| DeriveError)?;
-    let commitment = keys::derive_root_commitment(&root, vault)?;
-    if !bool::from(commitment.ct_eq(&set.root_commitment)) {
+) -> Result<Combined, ShareRefusal> {
+    let secret = interpolate(shares)?;
+    let combined = match gives {
+        Gives::Root => Combined::Root(RootKey::from_secret(secret).map_err(|_| DeriveError)?),
+        Gives::Lock => Combined::Lock(ShareLockKey::from_secret(secret).map_err(|_| DeriveError)?),
+    };
+    let key = match &combined {
+        Combined::Root(root) => Splitting::Root(root),
+        Combined::Lock(key) => Splitting::Lock(key),
+    };
+    if !bool::from(key.commitment(vault)?.ct_eq(&set.commitment)) {
         return Err(ShareRefusal::NotTheRoot);
     }
-    let key = keys::derive_share_mac_key(&root, vault)?;
-    match shares.iter().find(|share| !bool::from(share.expected_mac(&key).ct_eq(&share.mac))) {
+    let mac_key = key.mac_key(vault)?;
+    match shares.iter().find(|share| !bool::from(share.expected_mac(&mac_key).ct_eq(&share.mac))) {
         Some(forged) => Err(ShareRefusal::Forged { index: forged.index() }),
-        None => Ok(root),
+        None => Ok(combined),
     }
 }
 
@@ -306,6 +380,13 @@ pub(super) mod tests {
         picked.map(|(_, share)| copy(share)).collect()
     }
 
+    fn combine_root(set: &ShareSet, shares: &[Share]) -> Result<RootKey, ShareRefusal> {
+        match combine((set, Gives::Root), VAULT, shares)? {
+            Combined::Root(root) => Ok(root),
+            Combined::Lock(_) => panic!("a lock's key"),
+        }
+    }
+
     /// HashiCorp's combine, written again over tables: y…‖x, Lagrange at 0.
     fn oracle_combine(points: &[Vec<u8>]) -> Vec<u8> {
         let tables = Tables::make();
@@ -327,7 +408,7 @@ pub(super) mod tests {
                 let (set, shares) = split(&root, threshold, count);
                 for choice in 0_u16..1 << count {
                     let some = chosen(&shares, choice);
-                    let combined = combine(&set, VAULT, &some);
+                    let combined = combine_root(&set, &some);
                     if choice.count_ones() >= u32::from(threshold) {
                         assert!(root.secret().expose(|r| combined.unwrap().secret().matches(r)));
                     } else {
@@ -416,10 +497,10 @@ pub(super) mod tests {
         let (set, shares) = split(&root, 2, 3);
         let mut lying = chosen(&shares, 0b110);
         lying[1].threshold = 3;
-        assert!(matches!(combine(&set, VAULT, &lying), Err(ShareRefusal::Forged { index: 3 })));
+        assert!(matches!(combine_root(&set, &lying), Err(ShareRefusal::Forged { index: 3 })));
         let mut lying = chosen(&shares, 0b110);
         lying[0].mac[0] ^= 1;
-        assert!(matches!(combine(&set, VAULT, &lying), Err(ShareRefusal::Forged { index: 2 })));
+        assert!(matches!(combine_root(&set, &lying), Err(ShareRefusal::Forged { index: 2 })));
     }
 
     #[test]
