@@ -45,6 +45,39 @@ pub(crate) struct Settings {
     /// How the courier finds providers.
     #[serde(default)]
     pub(crate) dns: Dns,
+    /// What keeps the vault's records.
+    #[serde(default)]
+    pub(crate) store: Store,
+}
+
+/// What keeps the vault's records: chosen before `init`, and the vault keeps to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Store {
+    /// Which implementation.
+    #[serde(default)]
+    pub(crate) kind: StoreKind,
+}
+
+/// The implementations of the store, as the keeper's `--store` spells them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum StoreKind {
+    /// sled, embedded.
+    #[default]
+    Sled,
+    /// redb, embedded.
+    Redb,
+}
+
+impl StoreKind {
+    /// The keeper's word for it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Sled => "sled",
+            Self::Redb => "redb",
+        }
+    }
 }
 
 /// A certificate of one's own instead of the local authority's.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use nix::unistd::{Gid, Uid};
+use strongroom_store::Kind;
 use strongroom_sys::confine::Layer;
 
 /// What the keeper is to do.
@@ -15,14 +16,23 @@ pub enum Wish {
     /// Serve.
     Serve(Box<Arguments>),
     /// Look whether the store of a data directory opens, on a copy of it.
-    Check(PathBuf),
+    Check(Box<Records>),
+}
+
+/// Where the records are and what keeps them.
+#[derive(Debug)]
+pub struct Records {
+    /// Where everything lies.
+    pub data: PathBuf,
+    /// What keeps the records.
+    pub store: Kind,
 }
 
 /// What the keeper is started with.
 #[derive(Debug)]
 pub struct Arguments {
-    /// Where everything lies.
-    pub data: PathBuf,
+    /// Where the records are and what keeps them.
+    pub records: Records,
     /// Where the sockets lie.
     pub run: PathBuf,
     /// What users call us.
@@ -74,7 +84,7 @@ impl Wish {
             given.take(&name, value)?;
         }
         if given.check {
-            return given.data.map(Self::Check).ok_or(BadArguments::Missing("--data"));
+            return Ok(Self::Check(Box::new(given.records()?)));
         }
         Ok(Self::Serve(Box::new(given.whole()?)))
     }
@@ -84,6 +94,7 @@ impl Wish {
 struct Given {
     check: bool,
     data: Option<PathBuf>,
+    store: Option<Kind>,
     run: Option<PathBuf>,
     public_url: Option<String>,
     operator_gid: Option<u32>,
@@ -99,6 +110,7 @@ impl Given {
     fn take(&mut self, name: &str, value: String) -> Result<(), BadArguments> {
         match name {
             "--data" => self.data = Some(value.into()),
+            "--store" => self.store = Some(number(name, &value)?),
             "--run" => self.run = Some(value.into()),
             "--public-url" => self.public_url = Some(value),
             "--operator-gid" => self.operator_gid = Some(number(name, &value)?),
@@ -117,9 +129,16 @@ impl Given {
         Ok(())
     }
 
-    fn whole(self) -> Result<Arguments, BadArguments> {
+    fn records(&mut self) -> Result<Records, BadArguments> {
+        Ok(Records {
+            data: self.data.take().ok_or(BadArguments::Missing("--data"))?,
+            store: self.store.unwrap_or(Kind::Sled),
+        })
+    }
+
+    fn whole(mut self) -> Result<Arguments, BadArguments> {
         Ok(Arguments {
-            data: self.data.ok_or(BadArguments::Missing("--data"))?,
+            records: self.records()?,
             run: self.run.ok_or(BadArguments::Missing("--run"))?,
             public_url: self.public_url.ok_or(BadArguments::Missing("--public-url"))?,
             operator_gid: self.operator_gid.map(Gid::from_raw),
@@ -153,6 +172,8 @@ mod tests {
         let whole = "--data d --run r --public-url u --ask-uid 1 --errand-uid 2";
         assert!(matches!(parse(whole), Ok(Wish::Serve(_))));
         assert!(matches!(parse("--check --data d"), Ok(Wish::Check(_))));
+        assert!(matches!(parse("--check --data d --store redb"), Ok(Wish::Check(_))));
+        assert!(parse("--check --data d --store files").is_err());
         assert!(parse(&format!("{whole} --what ever")).is_err());
         assert!(parse(&format!("{whole} --ready-fd x")).is_err());
         assert!(parse(&format!("{whole} --accept-missing nonsense")).is_err());

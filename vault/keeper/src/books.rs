@@ -16,8 +16,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use strongroom_store::check::{CheckError, with_copy};
-use strongroom_store::{Batch, GroupCommit, Key, SledStore, Store, StoreError, Value};
+use strongroom_store::check::CheckError;
+use strongroom_store::{Batch, Choice, GroupCommit, Key, Store, StoreError, Value};
 use strongroom_sys::Secret;
 use tokio::sync::oneshot;
 
@@ -126,8 +126,9 @@ pub fn create(
     directory: &Path,
     unsealed: &Unsealed,
     algorithm: Algorithm,
+    choice: &Choice,
 ) -> Result<(), BooksError> {
-    drop(SledStore::create(&directory.join(STORE_DIRECTORY))?);
+    drop(choice.create(&directory.join(STORE_DIRECTORY))?);
     drop(Manifest::create(directory, unsealed.keyring(), algorithm, &mut getrandom::fill)?);
     Ok(())
 }
@@ -141,18 +142,19 @@ impl Books {
         directory: &Path,
         unsealed: &Arc<Mutex<Unsealed>>,
         keys: Arc<TenantKeys>,
+        choice: &Choice,
     ) -> Result<Opened, BooksError> {
         let guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
         let keyring = guard.keyring();
         let mut manifest = Manifest::open(directory, keyring, keys.algorithm())?;
         let place = directory.join(STORE_DIRECTORY);
-        // A copy is judged first: opening a damaged store rewrites it, and then nobody can tell what happened.
-        let judged = with_copy(&place, |copy| {
+        // A copy is judged first: opening a damaged store may rewrite it, and then nobody can tell what happened.
+        let judged = choice.with_copy(&place, |copy| {
             let rows = Rows::read(copy)?;
             Ok::<_, BooksError>((rows.judge(&manifest, keyring)?, rows.digest()))
         });
         let (mut verdict, digest) = judged?.0?;
-        let store: Arc<dyn Store> = Arc::new(SledStore::open(&place)?);
+        let store = choice.open(&place)?;
         let rows = Rows::read(&*store)?;
         if rows.digest() != digest {
             verdict = rows.judge(&manifest, keyring)?;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use strongroom_protocol::SecretBytes;
+use strongroom_store::Choice;
 use strongroom_sys::Secret;
 
 use crate::books::{self, BooksError};
@@ -27,6 +28,7 @@ const FOUNDING_DIRECTORY: &str = "vault.new";
 /// A vault that was built and whose custody is not shown yet.
 pub struct Founding {
     data: PathBuf,
+    store: Choice,
 }
 
 /// Why no vault was made.
@@ -67,10 +69,10 @@ impl Founding {
     /// # Errors
     /// When there is a vault, or this one cannot be built.
     pub fn with_passphrase(
-        data: &Path,
+        place: (&Path, &Choice),
         passphrase: &SecretBytes,
     ) -> Result<Unsealed, FoundingError> {
-        let founding = Self::begin(data)?;
+        let founding = Self::begin(place)?;
         let passphrase = passphrase.expose(Secret::copy_from);
         let lock = NewLock::Passphrase(&passphrase, KdfCost::STANDARD);
         founding.build(vec![lock])?;
@@ -82,10 +84,10 @@ impl Founding {
     /// # Errors
     /// When there is a vault, or this one cannot be built.
     pub fn split(
-        data: &Path,
+        place: (&Path, &Choice),
         (threshold, count): (u8, u8),
     ) -> Result<(Self, Vec<SecretBytes>), FoundingError> {
-        let founding = Self::begin(data)?;
+        let founding = Self::begin(place)?;
         let lock = NewLock::Shares { numbers: (threshold, count), holders: Vec::new() };
         let shares = founding.build(vec![lock])?;
         let texts = shares.iter().map(|share| share.write().expose(SecretBytes::copy_from));
@@ -101,7 +103,7 @@ impl Founding {
         self.prove(|sealed| bring(sealed, texts.iter().map(Offer::Share)))
     }
 
-    fn begin(data: &Path) -> Result<Self, FoundingError> {
+    fn begin((data, store): (&Path, &Choice)) -> Result<Self, FoundingError> {
         if data.join(VAULT_DIRECTORY).try_exists()? {
             return Err(FoundingError::Exists);
         }
@@ -112,7 +114,7 @@ impl Founding {
             Ok(()) | Err(_) => {}
         }
         DirBuilder::new().mode(0o700).create(&directory)?;
-        Ok(Self { data: data.to_path_buf() })
+        Ok(Self { data: data.to_path_buf(), store: store.clone() })
     }
 
     fn build(&self, locks: Vec<NewLock<'_>>) -> Result<Vec<Share>, FoundingError> {
@@ -127,7 +129,7 @@ impl Founding {
             .keyring_mut()
             .add_tenant(tenant_of(store), &mut getrandom::fill)
             .map_err(SealError::from)?;
-        books::create(&directory, &unsealed, algorithm())?;
+        books::create(&directory, &unsealed, algorithm(), &self.store)?;
         Ok(shares)
     }
 

@@ -18,6 +18,7 @@ use strongroom_protocol::ask::{
 use strongroom_protocol::errand::{MAX_RECALLED, Outcome, Recall, ToCourier};
 use strongroom_protocol::frame::{MAX_ASK_BYTES, encode};
 use strongroom_protocol::operator::{Check, Fault};
+use strongroom_store::Choice;
 use tokio::sync::{Mutex, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -63,10 +64,12 @@ impl Waiting {
 pub struct Settings {
     /// Where everything lies.
     pub data: PathBuf,
+    /// What keeps the records.
+    pub store: Choice,
     /// What users call us: absolute URLs of providers are rewritten to this.
     pub public_url: String,
-    /// What confinement said, for `doctor`.
-    pub confinement: Vec<Check>,
+    /// What does not change while it runs, for `doctor`: confinement, network, store.
+    pub standing: Vec<Check>,
 }
 
 /// Waits for the outcome of one probe.

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         .with_target(false)
         .init();
     let outcome = match Wish::parse(std::env::args().skip(1)) {
-        Ok(Wish::Check(data)) => return check(&data),
+        Ok(Wish::Check(records)) => return check(&records),
         Ok(Wish::Serve(arguments)) => serve(&arguments),
         Err(error) => Err(error.into()),
     };
@@ -45,7 +45,7 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let opened = open(arguments)?;
     let accept_missing = arguments.accept_missing.clone();
     let options = Options { accept_missing, ..Options::default() };
-    let profile = Profile::Keeper { data_dir: &arguments.data, run_dir: &arguments.run };
+    let profile = Profile::Keeper { data_dir: &arguments.records.data, run_dir: &arguments.run };
     let report = confine(profile, &options)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = LocalSet::new().block_on(&runtime, run(opened, &report));

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use nix::fcntl::{Flock, FlockArg};
 use strongroom_protocol::operator::{Check, Verdict};
-use strongroom_store::StoreError;
-use strongroom_store::check::{CheckError, check_copy};
+use strongroom_store::check::{CheckError, Report as Checked};
+use strongroom_store::{Choice, Kind, StoreError};
 use strongroom_sys::confine::{Layer, Report, State as LayerState};
 use strongroom_sys::inherited::take_unix_stream;
 use strongroom_sys::peer::Peer;
@@ -27,7 +27,7 @@ use tokio::time::interval;
 
 use crate::acts::fault;
 use crate::acts::sealing::shut;
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Records};
 use crate::books::STORE_DIRECTORY;
 use crate::doors::{self, Guard};
 use crate::founding::VAULT_DIRECTORY;
@@ -45,6 +45,7 @@ pub struct Opened {
     lock: Flock<File>,
     guards: [Guard; 2],
     data: PathBuf,
+    store: Choice,
     public_url: String,
     network: Check,
 }
@@ -59,7 +60,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// # Errors
 /// The first thing that cannot be had.
 pub fn open(arguments: &Arguments) -> anyhow::Result<Opened> {
-    let data = arguments.data.clone();
+    let data = arguments.records.data.clone();
     for directory in [&data, &data.join(JOURNAL_DIRECTORY)] {
         make_directory(directory)?;
     }
@@ -76,6 +77,7 @@ pub fn open(arguments: &Arguments) -> anyhow::Result<Opened> {
         lock,
         guards: [Guard::Only(arguments.ask_uid), Guard::Only(arguments.errand_uid)],
         data,
+        store: choose(arguments.records.store),
         public_url: arguments.public_url.clone(),
         network: network_check(),
     })
@@ -113,10 +115,12 @@ fn hold(data: &Path) -> anyhow::Result<Flock<File>> {
 /// # Errors
 /// When a socket cannot be given to the runtime.
 pub async fn run(opened: Opened, report: &Report) -> anyhow::Result<()> {
+    let standing = checks(report, [opened.network, store_check(&opened.store)]);
     let settings = Settings {
         data: opened.data.clone(),
+        store: opened.store,
         public_url: opened.public_url,
-        confinement: checks(report, opened.network),
+        standing,
     };
     let state = first_state(&opened.data);
     let keeper = Rc::new(Keeper::new(settings, state));
@@ -224,8 +228,16 @@ fn network_check() -> Check {
     Check { name: "keeper network".to_owned(), verdict, detail: detail.to_owned(), fix }
 }
 
-fn checks(report: &Report, network: Check) -> Vec<Check> {
-    let mut checks = vec![network];
+/// What keeps the records.
+fn store_check(store: &Choice) -> Check {
+    let detail = match store {
+        Choice::Sled | Choice::Redb => format!("{}, embedded", store.kind()),
+    };
+    Check { name: "store".to_owned(), verdict: Verdict::Ok, detail, fix: None }
+}
+
+fn checks(report: &Report, first: [Check; 2]) -> Vec<Check> {
+    let mut checks = Vec::from(first);
     for (layer, state) in &report.layers {
         let (verdict, detail, fix) = match state {
             // The pages are there, and the keys are not moved into them yet: not a protection to report.
@@ -253,18 +265,22 @@ fn checks(report: &Report, network: Check) -> Vec<Check> {
 }
 
 /// `--check`: opens a copy of the store and counts its records; the exit code is the answer.
-pub fn check(data: &Path) -> ExitCode {
-    let store = data.join(VAULT_DIRECTORY).join(STORE_DIRECTORY);
+pub fn check(records: &Records) -> ExitCode {
+    let store = records.data.join(VAULT_DIRECTORY).join(STORE_DIRECTORY);
     if matches!(fs::exists(&store), Ok(false)) {
         return ExitCode::SUCCESS;
     }
-    match check_when_free(&store) {
+    match check_when_free(&store, &choose(records.store)) {
         Ok(report) => {
             tracing::info!(records = report.records, bytes = report.bytes, "the store opens");
             ExitCode::SUCCESS
         }
         Err(CheckError::Original(StoreError::InUse)) => {
             tracing::error!("SR-STORE-011: another process holds the store; it was not looked at");
+            ExitCode::FAILURE
+        }
+        Err(CheckError::Original(error @ StoreError::OtherKind { .. })) => {
+            tracing::error!(%error, "SR-STORE-012: set [store] kind in strongroom.toml to what keeps this vault");
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -274,11 +290,19 @@ pub fn check(data: &Path) -> ExitCode {
     }
 }
 
+/// The chosen implementation of the store.
+fn choose(kind: Kind) -> Choice {
+    match kind {
+        Kind::Sled => Choice::Sled,
+        Kind::Redb => Choice::Redb,
+    }
+}
+
 /// A keeper that was killed holds the store until its last thread has ended; that is no damage.
-fn check_when_free(store: &Path) -> Result<strongroom_store::check::Report, CheckError> {
+fn check_when_free(store: &Path, choice: &Choice) -> Result<Checked, CheckError> {
     let begun = Instant::now();
     loop {
-        match check_copy(store) {
+        match choice.check(store) {
             Err(CheckError::Original(StoreError::InUse)) if begun.elapsed() < FREE_WITHIN => {
                 std::thread::sleep(LOOK_EVERY);
             }

@@ -10,8 +10,8 @@ use strongroom_policy::id::{CallId, TenantId};
 use strongroom_policy::moment::Moment;
 use strongroom_protocol::operator::{Exit, Fault, SealKind};
 use strongroom_protocol::upload::{VaultKey, derive_vault_key};
-use strongroom_store::StoreError;
 use strongroom_store::check::CheckError;
+use strongroom_store::{Choice, StoreError};
 use strongroom_sys::{Secret, cpu};
 
 use crate::books::{Books, BooksError, TenantKeys};
@@ -124,7 +124,7 @@ impl Vault {
     /// When either does not hold; nothing is written then.
     pub fn open(
         (unsealed, seal): (Unsealed, SealKind),
-        data: &Path,
+        (data, choice): (&Path, &Choice),
         opening: Opening,
     ) -> Result<Self, OpenError> {
         let directory = unsealed.directory().to_path_buf();
@@ -138,7 +138,7 @@ impl Vault {
         let upload_secret = upload.secret().expose(Secret::copy_from);
         let tenant_keys = Arc::new(TenantKeys::of(keyring, tenant, algorithm())?);
         let unsealed = Arc::new(Mutex::new(unsealed));
-        let opened = Books::open(&directory, &unsealed, tenant_keys)?;
+        let opened = Books::open(&directory, &unsealed, tenant_keys, choice)?;
         let memory_seal =
             MemorySeal::draw(algorithm(), &mut getrandom::fill).map_err(|_| DeriveError)?;
         let tables = Tables::read(tenant, opened.records, |id, plain| {
@@ -270,6 +270,14 @@ impl OpenError {
                 "SR-STORE-002",
                 Exit::Error,
                 "another Strongroom uses this data directory; stop it, or choose another --dir",
+            ),
+            Self::Books(
+                BooksError::Store(StoreError::OtherKind { .. })
+                | BooksError::Check(CheckError::Original(StoreError::OtherKind { .. })),
+            ) => (
+                "SR-STORE-012",
+                Exit::Error,
+                "set [store] kind in strongroom.toml to what keeps this vault, then start again",
             ),
             Self::Books(_) | Self::Keyring(_) | Self::Malformed(_) => (
                 "SR-STORE-003",

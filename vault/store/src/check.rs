@@ -2,7 +2,7 @@
 //!
 //! Invariant: the original's bytes, names and modes are the same afterwards, whatever happens here.
 //! Invariant: the copy is in a directory of mode 0700 and is removed; what an aborted check left is removed by the next.
-//! Trusts: nothing in the files. sled panics on most damage, which aborts a release build: run
+//! Trusts: nothing in the files. sled panics on most damage, which aborts a release build, and redb may: run
 //! this in a process of its own, with a time-out, and take any end but success as a refusal.
 //! Distrusts: success too: sled drops the tail of a damaged log without a word. Compare
 //! [`Report::records`] with a count that is kept elsewhere.
@@ -15,40 +15,49 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::choice::Choice;
 use crate::contract::{Store, StoreError};
-use crate::embedded::{Hold, SledStore};
+use crate::place::Hold;
 
-/// Copies the store in `dir` to `<dir>.check` beside it, opens the copy and reads every record.
-/// Holds the original meanwhile, so that no one writes to it.
-///
-/// # Errors
-/// [`CheckError`]: there is no store, it is in use, it cannot be copied, or the copy is damaged.
-///
-/// # Panics
-/// sled panics on most damage; see the module's text.
-pub fn check_copy(dir: &Path) -> Result<Report, CheckError> {
-    let (records, bytes) =
-        with_copy(dir, |store| store.scan_all(&mut |_, _| ControlFlow::Continue(())))?;
-    Ok(Report { records: records.map_err(CheckError::Copy)?, bytes })
-}
+impl Choice {
+    /// Copies the store in `dir` to `<dir>.check` beside it, opens the copy and reads every record.
+    /// Holds the original meanwhile, so that no one writes to it.
+    ///
+    /// # Errors
+    /// [`CheckError`]: there is no store, it is in use, it cannot be copied, or the copy is damaged.
+    ///
+    /// # Panics
+    /// sled panics on most damage; see the module's text.
+    pub fn check(&self, dir: &Path) -> Result<Report, CheckError> {
+        let (records, bytes) =
+            self.with_copy(dir, |store| store.scan_all(&mut |_, _| ControlFlow::Continue(())))?;
+        Ok(Report { records: records.map_err(CheckError::Copy)?, bytes })
+    }
 
-/// Lends the opened copy of the store in `dir`, so that it can be judged before the original is opened: opening makes
-/// sled rewrite a log that it finds damaged, and that log is the evidence. Answers the size of the files too.
-///
-/// # Errors
-/// As [`check_copy`].
-///
-/// # Panics
-/// As [`check_copy`].
-pub fn with_copy<T>(dir: &Path, see: impl FnOnce(&dyn Store) -> T) -> Result<(T, u64), CheckError> {
-    let hold = Hold::take(dir).map_err(CheckError::Original)?;
-    let scratch = Scratch::beside(hold.dir())?;
-    let bytes = copy(hold.dir(), &scratch.0, Depth::Top)?;
-    // `open` also does to the copy what it will do to the original: drop unpublished snapshots.
-    let store = SledStore::open(&scratch.0).map_err(CheckError::Copy)?;
-    let seen = see(&store);
-    drop(store);
-    Ok((seen, bytes))
+    /// Lends the opened copy of the store in `dir`, so that it can be judged before the original is opened: opening makes
+    /// sled rewrite a log that it finds damaged and redb repair a file that was not closed, and those are the evidence.
+    /// Answers the size of the files too.
+    ///
+    /// # Errors
+    /// As [`Choice::check`].
+    ///
+    /// # Panics
+    /// As [`Choice::check`].
+    pub fn with_copy<T>(
+        &self,
+        dir: &Path,
+        see: impl FnOnce(&dyn Store) -> T,
+    ) -> Result<(T, u64), CheckError> {
+        self.suits(dir).map_err(CheckError::Original)?;
+        let hold = Hold::take(dir).map_err(CheckError::Original)?;
+        let scratch = Scratch::beside(hold.dir())?;
+        let bytes = copy(hold.dir(), &scratch.0, Depth::Top)?;
+        // `open` also does to the copy what it will do to the original: drop unpublished snapshots.
+        let store = self.open(&scratch.0).map_err(CheckError::Copy)?;
+        let seen = see(&*store);
+        drop(store);
+        Ok((seen, bytes))
+    }
 }
 
 /// What a check found.
@@ -64,11 +73,11 @@ pub struct Report {
 #[derive(Debug, Clone, Error)]
 pub enum CheckError {
     /// The original cannot be held: missing or in use.
-    #[error("the store cannot be read")]
-    Original(#[source] StoreError),
+    #[error(transparent)]
+    Original(StoreError),
     /// The copy does not open or does not read to its end.
-    #[error("the store does not pass its check")]
-    Copy(#[source] StoreError),
+    #[error("the store does not pass its check: {0}")]
+    Copy(StoreError),
     /// There is something in the directory that no store makes.
     #[error("the store's directory holds something that is not a plain file")]
     Unexpected,

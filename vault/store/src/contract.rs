@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use thiserror::Error;
 
 use crate::batch::Batch;
+use crate::choice::Kind;
 use crate::group::WitnessError;
 use crate::record::{Key, LimitError, Value};
 
@@ -109,6 +110,14 @@ pub enum StoreError {
     /// The files are not what this version writes.
     #[error("the files are not a store of this version")]
     Foreign,
+    /// The store was made by another implementation than the one that is chosen.
+    #[error("the store is kept by {found}, and {chosen} is chosen")]
+    OtherKind {
+        /// What made it.
+        found: Kind,
+        /// What is chosen.
+        chosen: Kind,
+    },
     /// The operating system failed; after a write the outcome is unknown.
     #[error("{act} failed: {kind}")]
     Io {

@@ -11,7 +11,7 @@
 //! Distrusts: what sled finds in its files at open, which only a keyed manifest beside the store
 //! can vouch for (run [`crate::check`] on a copy first).
 
-mod place;
+mod files;
 
 use std::fmt;
 use std::fs::File;
@@ -24,9 +24,10 @@ use std::time::{Duration, Instant};
 
 use crate::batch::Batch;
 use crate::contract::{MAX_SCAN_RECORDS, Store, StoreError};
+use crate::place::{self, Hold};
 use crate::record::{Key, Value};
-use place::DB_FILE;
-pub(crate) use place::Hold;
+use files::DB_FILE;
+pub(crate) use files::holds_store;
 
 /// One sled database in one directory, open in one process.
 pub struct SledStore {
@@ -48,10 +49,10 @@ impl SledStore {
     pub fn create(dir: &Path) -> Result<Self, StoreError> {
         place::make_directory(dir)?;
         let hold = Hold::take(dir)?;
-        if place::holds_store(hold.dir())? {
+        if holds_store(hold.dir())? {
             return Err(StoreError::Exists);
         }
-        place::make_files(hold.dir())?;
+        files::make_files(hold.dir())?;
         let store = Self::start(hold)?;
         place::sync_parent(store.hold.dir())?;
         Ok(store)
@@ -67,10 +68,10 @@ impl SledStore {
     /// snapshot that is empty included), [`StoreError::Foreign`], [`StoreError::Io`].
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let hold = Hold::take(dir)?;
-        if !place::holds_store(hold.dir())? {
+        if !holds_store(hold.dir())? {
             return Err(StoreError::Missing);
         }
-        place::sweep_unfinished_snapshots(hold.dir())?;
+        files::sweep_unfinished_snapshots(hold.dir())?;
         Self::start(hold)
     }
 
@@ -91,7 +92,7 @@ impl SledStore {
         let log = File::open(hold.dir().join(DB_FILE)).map_err(StoreError::io("open the log"))?;
         let db = open_sled(hold.dir())?;
         place::tighten(hold.dir())?;
-        let barrier = Barrier { log, blobs: hold.dir().join(place::BLOBS_DIR) };
+        let barrier = Barrier { log, blobs: hold.dir().join(files::BLOBS_DIR) };
         let store = Self {
             db,
             writer: Mutex::new(barrier),
@@ -101,7 +102,7 @@ impl SledStore {
             hold,
         };
         store.settle()?;
-        place::sync_names(store.hold.dir())?;
+        files::sync_names(store.hold.dir())?;
         Ok(store)
     }
 
@@ -322,7 +323,7 @@ mod tests {
             store.commit(batch).unwrap();
             let batch = (0..60).fold(Batch::new(), |b, n| b.delete(long(round * 37 + n * 2)));
             store.commit(batch).unwrap();
-            spilled += std::fs::read_dir(dir.join(place::BLOBS_DIR)).unwrap().count();
+            spilled += std::fs::read_dir(dir.join(files::BLOBS_DIR)).unwrap().count();
         }
         assert_eq!(spilled, 0);
     }

@@ -7,15 +7,20 @@
 
 mod batch;
 pub mod check;
+mod choice;
 mod contract;
 mod embedded;
 mod group;
 mod memory;
+mod place;
 mod record;
+mod redb_store;
 
 pub use batch::{Batch, Change, MAX_BATCH_BYTES, MAX_BATCH_OPS};
+pub use choice::{Choice, Kind, UnknownKind};
 pub use contract::{MAX_SCAN_RECORDS, Store, StoreError};
 pub use embedded::SledStore;
 pub use group::{COMMIT_PATIENCE, GroupCommit, QUEUE_BATCHES, Witness, WitnessError};
 pub use memory::MemoryStore;
 pub use record::{Key, LimitError, MAX_KEY_BYTES, MAX_VALUE_BYTES, Value};
+pub use redb_store::RedbStore;

@@ -96,8 +96,14 @@ pub(crate) const NOBODY: Owner = (Uid::from_raw(65_534), Gid::from_raw(65_534));
 /// The keeper's arguments for looking at the store before it is opened.
 pub(crate) fn check_arguments(ground: &Ground) -> Vec<String> {
     let mut line = Line(vec!["--check".to_owned()]);
-    line.path("--data", &ground.places.vault());
+    records(&mut line, ground);
     line.0
+}
+
+/// Where the records are and what keeps them.
+fn records(line: &mut Line, ground: &Ground) {
+    line.path("--data", &ground.places.vault());
+    line.pair("--store", ground.settings.store.kind.name());
 }
 
 /// With separate users the keeper, and likewise the courier, is told to give its sockets to its own group,
@@ -106,7 +112,7 @@ pub(crate) fn check_arguments(ground: &Ground) -> Vec<String> {
 fn keeper(ground: &Ground) -> Line {
     let (places, accounts) = (&ground.places, &ground.accounts);
     let mut line = Line::default();
-    line.path("--data", &places.vault());
+    records(&mut line, ground);
     line.path("--run", &places.run);
     line.pair("--ask-uid", accounts.gateway.0);
     line.pair("--errand-uid", accounts.courier.0);

@@ -40,10 +40,13 @@ impl Act<'_> {
             }
         }
         let data = self.keeper.settings.data.clone();
+        let store = self.keeper.settings.store.clone();
         match wish {
             SealWish::Passphrase(passphrase) => {
                 check_passphrase(&passphrase)?;
-                let made = on_thread(move || Founding::with_passphrase(&data, &passphrase)).await?;
+                let made =
+                    on_thread(move || Founding::with_passphrase((&data, &store), &passphrase))
+                        .await?;
                 self.open_founded(made.map_err(|error| founding_fault(&error))?).await
             }
             SealWish::Shares { threshold, count } => {
@@ -51,7 +54,8 @@ impl Act<'_> {
                     let rule = format!("2 <= threshold <= shares <= {MAX_SHARES}");
                     return Err(fault("SR-INIT-002", rule, "choose other numbers"));
                 }
-                let split = on_thread(move || Founding::split(&data, (threshold, count))).await?;
+                let split =
+                    on_thread(move || Founding::split((&data, &store), (threshold, count))).await?;
                 let (founding, texts) = split.map_err(|error| founding_fault(&error))?;
                 self.keeper.enter(State::Uninitialised(Some(Box::new(founding))));
                 Ok(Answer::Shares(texts))
@@ -188,9 +192,10 @@ impl Act<'_> {
     ) -> Result<(), Fault> {
         self.keeper.enter(State::Opening);
         let data: PathBuf = self.keeper.settings.data.clone();
+        let store = self.keeper.settings.store.clone();
         let opening = Opening { operator: self.operator, failed_attempts, now: clock::now() };
         let opened = on_thread(move || {
-            let opened = Vault::open((unsealed, kind), &data, opening);
+            let opened = Vault::open((unsealed, kind), (&data, &store), opening);
             return_freed_memory();
             opened
         });

@@ -61,7 +61,7 @@ impl Act<'_> {
     }
 
     pub(super) fn doctor(&self) -> Answer {
-        let mut checks = self.keeper.settings.confinement.clone();
+        let mut checks = self.keeper.settings.standing.clone();
         checks.push(match &*self.keeper.state.borrow() {
             State::Ready(vault) => journal_check(vault),
             State::Faulty(why) => {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use strongroom_policy::id::{CredentialId, TenantId, TokenId, UserId, WorkspaceId};
+use strongroom_store::Choice;
 use strongroom_store::{SledStore, Store};
 use strongroom_sys::Secret;
 
@@ -47,7 +48,7 @@ impl Scene {
         let mut unsealed =
             seal::create(scratch.directory(), store, (key(), vec![way]), aes, random).unwrap();
         unsealed.keyring_mut().add_tenant(TENANT, random).unwrap();
-        create(scratch.directory(), &unsealed, aes).unwrap();
+        create(scratch.directory(), &unsealed, aes, &Choice::Sled).unwrap();
         Self { scratch, root }
     }
 
@@ -66,7 +67,7 @@ impl Scene {
         let keys = TenantKeys::of(unsealed.keyring().keyring(), TENANT, algorithm)?;
         let unsealed = Arc::new(Mutex::new(unsealed));
         let Opened { books, records, taken } =
-            Books::open(self.directory(), &unsealed, Arc::new(keys))?;
+            Books::open(self.directory(), &unsealed, Arc::new(keys), &Choice::Sled)?;
         let mut open = OpenScene { unsealed, books, records, taken, algorithm };
         open.learn();
         Ok(open)

@@ -23,6 +23,7 @@ pub(crate) struct Keeper {
     // Dropped in this order, after the child: what is mounted cannot be removed.
     disk: Option<Disk>,
     place: tempfile::TempDir,
+    store: Vec<String>,
     child: Child,
     ended: Cell<bool>,
 }
@@ -31,20 +32,38 @@ pub(crate) struct Door(UnixStream);
 
 impl Keeper {
     pub(crate) fn start() -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), None)
+        Self::start_over(&[])
+    }
+
+    /// With arguments that choose its store.
+    pub(crate) fn start_over(store: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), None, store)
     }
 
     /// With its journal on a file system of its own; `None` for who is not root.
     pub(crate) fn start_on_a_disk() -> Option<Self> {
         let place = tempfile::tempdir().unwrap();
         let disk = Disk::mount(place.path(), "data/journal")?;
-        Some(Self::start_in(place, Some(disk)))
+        Some(Self::start_in(place, Some(disk), &[]))
     }
 
-    fn start_in(place: tempfile::TempDir, disk: Option<Disk>) -> Self {
+    fn start_in(place: tempfile::TempDir, disk: Option<Disk>, store: &[&str]) -> Self {
         fs::create_dir(place.path().join("run")).unwrap();
-        let child = spawn(place.path());
-        Self { disk, place, child, ended: Cell::new(false) }
+        let store: Vec<String> = store.iter().map(ToString::to_string).collect();
+        let child = spawn(place.path(), &store);
+        Self { disk, place, store, child, ended: Cell::new(false) }
+    }
+
+    /// Chooses another store for the next start.
+    pub(crate) fn choose(&mut self, store: &[&str]) {
+        self.store = store.iter().map(ToString::to_string).collect();
+    }
+
+    /// What `--check` answers, run by itself.
+    pub(crate) fn check(&self) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom-keeper"));
+        command.arg("--check").arg("--data").arg(self.data()).args(&self.store);
+        command.output().unwrap()
     }
 
     pub(crate) fn kill(&mut self) {
@@ -54,7 +73,7 @@ impl Keeper {
     }
 
     pub(crate) fn start_again(&mut self) {
-        self.child = spawn(self.place.path());
+        self.child = spawn(self.place.path(), &self.store);
         self.ended.set(false);
     }
 
@@ -64,7 +83,7 @@ impl Keeper {
     }
 
     pub(crate) fn second(&self) -> Output {
-        command(self.place.path()).output().unwrap()
+        command(self.place.path(), &self.store).output().unwrap()
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -133,7 +152,7 @@ impl Door {
     }
 }
 
-fn command(place: &Path) -> Command {
+fn command(place: &Path, store: &[String]) -> Command {
     let uid = nix::unistd::getuid().to_string();
     let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom-keeper"));
     command
@@ -142,13 +161,14 @@ fn command(place: &Path) -> Command {
         .arg("--run")
         .arg(place.join("run"))
         .args(["--public-url", "https://localhost:8443"])
-        .args(["--ask-uid", &uid, "--errand-uid", &uid]);
+        .args(["--ask-uid", &uid, "--errand-uid", &uid])
+        .args(store);
     command
 }
 
 /// Starts the keeper and waits until it says that it is there.
-fn spawn(place: &Path) -> Child {
-    let mut child = command(place).stderr(Stdio::piped()).spawn().unwrap();
+fn spawn(place: &Path, store: &[String]) -> Child {
+    let mut child = command(place, store).stderr(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
     while !line.contains("the keeper is there") {

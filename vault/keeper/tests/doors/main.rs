@@ -27,6 +27,7 @@ use strongroom_protocol::usage::Usage;
 
 mod disk;
 mod keeper;
+mod stores;
 use keeper::{Door, Keeper, PASSPHRASE};
 
 const KEY: &[u8] = b"sk-canary-0123456789abcdefghijklmnopqrstuvwxyz";

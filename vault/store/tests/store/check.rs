@@ -4,26 +4,25 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use strongroom_store::check::{CheckError, check_copy};
-use strongroom_store::{Batch, SledStore, Store, StoreError};
+use strongroom_store::check::CheckError;
+use strongroom_store::{Batch, Choice, StoreError};
 
 use crate::child::{self, Dice};
-use crate::conformance::tree;
-use crate::{key, put, value};
+use crate::embedded::tree;
+use crate::{key, put, scale, value};
 
 const RECORDS: u64 = 300;
-const FLIPS: u32 = 16;
 
 /// Not a test by itself: the child that a damaged store may take down.
 #[test]
 fn checker() {
-    let Some(dir) = child::task() else { return };
-    let report = check_copy(&dir).unwrap();
+    let Some((choice, dir)) = child::task() else { return };
+    let report = choice.check(&dir).unwrap();
     assert_eq!(report.records, RECORDS);
 }
 
-fn make(dir: &Path) {
-    let store = SledStore::create(dir).unwrap();
+fn make(choice: &Choice, dir: &Path) {
+    let store = choice.create(dir).unwrap();
     for number in 0..RECORDS {
         let text = format!("{number}").repeat(40);
         store.commit(Batch::new().put(key(&format!("k{number}")), value(&text))).unwrap();
@@ -31,8 +30,8 @@ fn make(dir: &Path) {
 }
 
 /// Whether a child's check of `dir` ends well.
-fn passes(dir: &Path) -> bool {
-    let mut child = child::start("check::checker", dir);
+fn passes(choice: &Choice, dir: &Path) -> bool {
+    let mut child = child::start("check::checker", (choice, dir));
     let pipe = child.stderr.take().unwrap();
     let drain = std::thread::spawn(move || std::io::read_to_string(pipe).unwrap());
     let ended = child::end(&mut child);
@@ -52,60 +51,74 @@ fn evidence(dir: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
 
 #[test]
 fn a_sound_store_passes_and_the_copy_is_removed() {
+    let choice = Choice::Sled;
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("store");
-    make(&dir);
+    make(&choice, &dir);
     std::fs::write(dir.join("snap.FFFFFFFFFFFFFFF0.generating"), b"").unwrap();
     let before = evidence(&dir);
     let stale = scratch.path().join("store.check");
     std::fs::create_dir(&stale).unwrap();
     std::fs::write(stale.join("left by an aborted check"), b"").unwrap();
-    let report = check_copy(&dir).unwrap();
+    let report = choice.check(&dir).unwrap();
     assert_eq!(report.records, RECORDS);
     assert!(report.bytes > 0);
     assert!(evidence(&dir) == before);
     assert!(!stale.exists());
-    drop(SledStore::open(&dir).unwrap());
+    drop(choice.open(&dir).unwrap());
 }
 
 #[test]
 fn a_store_in_use_or_missing_is_not_checked() {
-    let scratch = tempfile::tempdir().unwrap();
-    let dir = scratch.path().join("store");
-    let missing = check_copy(&dir);
-    assert!(matches!(missing, Err(CheckError::Original(StoreError::Missing))));
-    let store = SledStore::create(&dir).unwrap();
-    store.commit(put("a", "1")).unwrap();
-    assert!(matches!(check_copy(&dir), Err(CheckError::Original(StoreError::InUse))));
-    drop(store);
-    std::os::unix::fs::symlink("/etc/passwd", dir.join("snap.0")).unwrap();
-    assert!(matches!(check_copy(&dir), Err(CheckError::Unexpected)));
-    assert!(!scratch.path().join("store.check").exists());
+    for choice in [Choice::Sled, Choice::Redb] {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = scratch.path().join("store");
+        let missing = choice.check(&dir);
+        assert!(matches!(missing, Err(CheckError::Original(StoreError::Missing))));
+        let store = choice.create(&dir).unwrap();
+        store.commit(put("a", "1")).unwrap();
+        assert!(matches!(choice.check(&dir), Err(CheckError::Original(StoreError::InUse))));
+        drop(store);
+        std::os::unix::fs::symlink("/etc/passwd", dir.join("snap.0")).unwrap();
+        assert!(matches!(choice.check(&dir), Err(CheckError::Unexpected)));
+        assert!(!scratch.path().join("store.check").exists());
+    }
 }
 
 #[test]
-fn a_check_of_a_damaged_store_leaves_every_byte_of_it() {
+fn a_check_of_a_damaged_sled_leaves_every_byte_of_it() {
+    damage(&Choice::Sled, "db");
+}
+
+#[test]
+fn a_check_of_a_damaged_redb_leaves_every_byte_of_it() {
+    damage(&Choice::Redb, "records.redb");
+}
+
+fn damage(choice: &Choice, file: &str) {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("store");
-    make(&dir);
+    make(choice, &dir);
     let sound = evidence(&dir);
-    let log = dir.join("db");
+    let log = dir.join(file);
     let used = sound[&log].1.iter().rposition(|byte| *byte != 0).unwrap();
-    assert!(passes(&dir));
+    assert!(passes(choice, &dir));
     let mut dice = Dice::new();
-    let mut refused = 0;
-    for _ in 0..FLIPS {
+    let (flips, mut refused) = (scale::count(16, 500), 0);
+    for _ in 0..flips {
         let mut bytes = sound[&log].1.clone();
         let at = usize::try_from(dice.roll(u64::try_from(used).unwrap())).unwrap();
         bytes[at] ^= 1 << dice.roll(8);
         std::fs::write(&log, &bytes).unwrap();
         let damaged = evidence(&dir);
-        let passed = passes(&dir);
+        let passed = passes(choice, &dir);
         assert!(evidence(&dir) == damaged, "byte {at}");
         refused += u32::from(!passed);
     }
-    println!("{refused} of {FLIPS} single flips refused by opening and counting alone");
+    let suite = format!("store {}", choice.kind());
+    scale::figure(&suite, "single bit flips, the original left as it was", flips);
+    scale::figure(&suite, "of them refused by opening and counting alone", refused);
     std::fs::write(&log, &sound[&log].1).unwrap();
-    assert_eq!(check_copy(&dir).unwrap().records, RECORDS);
+    assert_eq!(choice.check(&dir).unwrap().records, RECORDS);
     assert!(evidence(&dir) == sound);
 }

@@ -4,11 +4,14 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// Starts `test` of this program alone, with `dir` as its task; its stderr is a pipe.
-pub(crate) fn start(test: &str, dir: &Path) -> Child {
+use strongroom_store::{Choice, Kind};
+
+/// Starts `test` of this program alone, with a store as its task; its stderr is a pipe.
+pub(crate) fn start(test: &str, (choice, dir): (&Choice, &Path)) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(TASK, dir)
+        .env(KIND, choice.kind().name())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -16,9 +19,14 @@ pub(crate) fn start(test: &str, dir: &Path) -> Child {
         .unwrap()
 }
 
-/// The directory that a parent gave to this process, if it is such a child.
-pub(crate) fn task() -> Option<std::path::PathBuf> {
-    std::env::var_os(TASK).map(Into::into)
+/// The store that a parent gave to this process, if it is such a child.
+pub(crate) fn task() -> Option<(Choice, std::path::PathBuf)> {
+    let dir = std::env::var_os(TASK)?.into();
+    let choice = match std::env::var(KIND).unwrap().parse().unwrap() {
+        Kind::Sled => Choice::Sled,
+        Kind::Redb => Choice::Redb,
+    };
+    Some((choice, dir))
 }
 
 /// How the child ended; one that hangs is killed and counts as failed.
@@ -59,4 +67,5 @@ impl Dice {
 }
 
 const TASK: &str = "STRONGROOM_STORE_TEST_TASK";
+const KIND: &str = "STRONGROOM_STORE_TEST_KIND";
 const PATIENCE: Duration = Duration::from_secs(30);

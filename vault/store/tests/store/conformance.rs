@@ -2,31 +2,30 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::sync::Arc;
 
 use proptest::prelude::{Just, Strategy, prop_oneof};
 use proptest::test_runner::{Config, TestRunner};
 use strongroom_store::{
-    Batch, Key, MAX_BATCH_OPS, MAX_SCAN_RECORDS, MAX_VALUE_BYTES, MemoryStore, SledStore, Store,
-    StoreError, Value,
+    Batch, Key, MAX_BATCH_OPS, MAX_SCAN_RECORDS, MAX_VALUE_BYTES, MemoryStore, Store, StoreError,
+    Value,
 };
 
 use crate::{key, put, value};
 
 /// Runs every claim on stores that `make` makes empty.
-pub(crate) fn conforms<S: Store>(make: impl Fn() -> S) {
-    a_committed_value_is_read_back(&make());
-    a_failed_expectation_changes_nothing(&make());
-    expectations_see_exact_values_and_absence(&make());
-    a_batch_above_its_limits_changes_nothing(&make());
-    the_largest_batch_is_taken_whole(&make());
-    a_scan_is_ordered_bounded_and_stays_in_its_prefix(&make());
-    a_full_scan_sees_every_record_once(&make());
-    a_poisoned_store_refuses_everything(&make());
+pub(crate) fn conforms(make: impl Fn() -> Arc<dyn Store>) {
+    a_committed_value_is_read_back(&*make());
+    a_failed_expectation_changes_nothing(&*make());
+    expectations_see_exact_values_and_absence(&*make());
+    a_batch_above_its_limits_changes_nothing(&*make());
+    the_largest_batch_is_taken_whole(&*make());
+    a_scan_is_ordered_bounded_and_stays_in_its_prefix(&*make());
+    a_full_scan_sees_every_record_once(&*make());
+    a_poisoned_store_refuses_everything(&*make());
 }
 
-fn a_committed_value_is_read_back(store: &impl Store) {
+fn a_committed_value_is_read_back(store: &dyn Store) {
     assert_eq!(store.get(&key("a")).unwrap(), None);
     store.commit(put("a", "1").put(key("b"), value(""))).unwrap();
     assert_eq!(store.get(&key("a")).unwrap(), Some(value("1")));
@@ -36,7 +35,7 @@ fn a_committed_value_is_read_back(store: &impl Store) {
     store.commit(Batch::new()).unwrap();
 }
 
-fn a_failed_expectation_changes_nothing(store: &impl Store) {
+fn a_failed_expectation_changes_nothing(store: &dyn Store) {
     store.commit(put("a", "1")).unwrap();
     let batch = put("a", "2").put(key("b"), value("1")).expect(key("a"), Some(value("0")));
     assert!(matches!(store.commit(batch), Err(StoreError::Conflict)));
@@ -46,7 +45,7 @@ fn a_failed_expectation_changes_nothing(store: &impl Store) {
     assert_eq!(store.get(&key("a")).unwrap(), Some(value("2")));
 }
 
-fn expectations_see_exact_values_and_absence(store: &impl Store) {
+fn expectations_see_exact_values_and_absence(store: &dyn Store) {
     store.commit(put("a", "1").expect(key("a"), None)).unwrap();
     let again = store.commit(put("a", "2").expect(key("a"), None));
     assert!(matches!(again, Err(StoreError::Conflict)));
@@ -57,7 +56,7 @@ fn expectations_see_exact_values_and_absence(store: &impl Store) {
     assert_eq!(store.get(&key("b")).unwrap(), None);
 }
 
-fn a_batch_above_its_limits_changes_nothing(store: &impl Store) {
+fn a_batch_above_its_limits_changes_nothing(store: &dyn Store) {
     let batch = (0..=MAX_BATCH_OPS).fold(Batch::new(), |b, n| b.put(numbered(n), value("1")));
     assert!(matches!(store.commit(batch), Err(StoreError::Limit(_))));
     let full = Value::new(&[1; MAX_VALUE_BYTES]).unwrap();
@@ -66,14 +65,14 @@ fn a_batch_above_its_limits_changes_nothing(store: &impl Store) {
     assert_eq!(store.scan(b"", None, 1).unwrap(), []);
 }
 
-fn the_largest_batch_is_taken_whole(store: &impl Store) {
+fn the_largest_batch_is_taken_whole(store: &dyn Store) {
     let large = Value::new(&[1; 4000]).unwrap();
     let batch = (0..MAX_BATCH_OPS).fold(Batch::new(), |b, n| b.put(numbered(n), large.clone()));
     store.commit(batch).unwrap();
     assert!((0..MAX_BATCH_OPS).all(|n| store.get(&numbered(n)).unwrap() == Some(large.clone())));
 }
 
-fn a_scan_is_ordered_bounded_and_stays_in_its_prefix(store: &impl Store) {
+fn a_scan_is_ordered_bounded_and_stays_in_its_prefix(store: &dyn Store) {
     let names = ["a", "b", "b/1", "b/2", "b/3", "b0", "c"];
     store.commit(names.iter().fold(Batch::new(), |b, name| b.put(key(name), value("v")))).unwrap();
     let found = |prefix: &str, after: Option<&str>, limit| -> Vec<String> {
@@ -90,7 +89,7 @@ fn a_scan_is_ordered_bounded_and_stays_in_its_prefix(store: &impl Store) {
     assert_eq!(found("zz", None, 10), [""; 0]);
 }
 
-fn a_full_scan_sees_every_record_once(store: &impl Store) {
+fn a_full_scan_sees_every_record_once(store: &dyn Store) {
     let total = MAX_SCAN_RECORDS * 2 + 7;
     for chunk in (0..total).collect::<Vec<_>>().chunks(MAX_BATCH_OPS) {
         let batch = chunk.iter().fold(Batch::new(), |b, n| b.put(numbered(*n), value("v")));
@@ -107,7 +106,7 @@ fn a_full_scan_sees_every_record_once(store: &impl Store) {
     assert_eq!(store.scan_all(&mut |_, _| ControlFlow::Break(())).unwrap(), 1);
 }
 
-fn a_poisoned_store_refuses_everything(store: &impl Store) {
+fn a_poisoned_store_refuses_everything(store: &dyn Store) {
     store.commit(put("a", "1")).unwrap();
     store.poison();
     assert!(matches!(store.get(&key("a")), Err(StoreError::Poisoned)));
@@ -148,7 +147,11 @@ fn cell_value(length: u16) -> Value {
     Value::new(&vec![length.to_be_bytes()[1]; usize::from(length)]).unwrap()
 }
 
-fn follows_the_model<S: Store>(make: impl Fn() -> S, reopen: impl Fn(S) -> S, cases: u32) {
+pub(crate) fn follows_the_model(
+    make: impl Fn() -> Arc<dyn Store>,
+    reopen: impl Fn(Arc<dyn Store>) -> Arc<dyn Store>,
+    cases: u32,
+) {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     TestRunner::new(config)
         .run(&steps(), |steps| {
@@ -157,19 +160,19 @@ fn follows_the_model<S: Store>(make: impl Fn() -> S, reopen: impl Fn(S) -> S, ca
             for step in steps {
                 store = follow(store, &mut model, step, &reopen);
             }
-            let all = collect(&store);
+            let all = collect(&*store);
             assert_eq!(all, model.into_iter().collect::<Vec<_>>());
             Ok(())
         })
         .unwrap();
 }
 
-fn follow<S: Store>(
-    store: S,
+fn follow(
+    store: Arc<dyn Store>,
     model: &mut BTreeMap<Key, Value>,
     step: Step,
-    reopen: &impl Fn(S) -> S,
-) -> S {
+    reopen: &impl Fn(Arc<dyn Store>) -> Arc<dyn Store>,
+) -> Arc<dyn Store> {
     match step {
         Step::Write { writes, expects } => {
             let mut batch = Batch::new();
@@ -220,7 +223,7 @@ fn follow<S: Store>(
     }
 }
 
-fn collect(store: &impl Store) -> Vec<(Key, Value)> {
+pub(crate) fn collect(store: &dyn Store) -> Vec<(Key, Value)> {
     let mut all = Vec::new();
     store
         .scan_all(&mut |key, value| {
@@ -235,147 +238,12 @@ fn numbered(number: usize) -> Key {
     Key::new(format!("k{number:05}").as_bytes()).unwrap()
 }
 
-/// A fresh place for each store.
-struct Places {
-    scratch: tempfile::TempDir,
-    made: std::cell::Cell<u32>,
-}
-
-impl Places {
-    fn new() -> Self {
-        Self { scratch: tempfile::tempdir().unwrap(), made: std::cell::Cell::new(0) }
-    }
-
-    fn current(&self) -> std::path::PathBuf {
-        self.scratch.path().join(self.made.get().to_string())
-    }
-
-    fn make(&self) -> SledStore {
-        self.made.set(self.made.get() + 1);
-        SledStore::create(&self.current()).unwrap()
-    }
-}
-
 #[test]
 fn the_memory_store_conforms() {
-    conforms(MemoryStore::new);
-}
-
-#[test]
-fn the_embedded_store_conforms() {
-    let places = Places::new();
-    conforms(|| places.make());
+    conforms(|| Arc::new(MemoryStore::new()));
 }
 
 #[test]
 fn the_memory_store_follows_the_model() {
-    follows_the_model(MemoryStore::new, |store| store, 128);
-}
-
-#[test]
-fn the_embedded_store_follows_the_model_across_openings() {
-    let places = Places::new();
-    let reopen = |store| {
-        drop(store);
-        SledStore::open(&places.current()).unwrap()
-    };
-    follows_the_model(|| places.make(), reopen, 24);
-}
-
-#[test]
-fn a_second_handle_on_the_same_store_is_refused() {
-    let places = Places::new();
-    let store = places.make();
-    let dir = places.current();
-    assert!(matches!(SledStore::open(&dir), Err(StoreError::InUse)));
-    assert!(matches!(SledStore::create(&dir), Err(StoreError::InUse)));
-    drop(store);
-    drop(SledStore::open(&dir).unwrap());
-    assert!(matches!(SledStore::create(&dir), Err(StoreError::Exists)));
-}
-
-#[test]
-fn a_store_that_is_gone_is_missing_and_never_made_anew() {
-    let places = Places::new();
-    drop(places.make());
-    let dir = places.current();
-    std::fs::write(dir.join("db"), b"").unwrap();
-    assert!(matches!(SledStore::open(&dir), Err(StoreError::Missing)));
-    std::fs::remove_file(dir.join("db")).unwrap();
-    assert!(matches!(SledStore::open(&dir), Err(StoreError::Missing)));
-    assert!(!dir.join("db").exists());
-    std::fs::remove_dir_all(&dir).unwrap();
-    assert!(matches!(SledStore::open(&dir), Err(StoreError::Missing)));
-    assert!(!dir.exists());
-}
-
-#[test]
-fn nobody_else_may_read_the_files_even_if_the_modes_were_loosened() {
-    let places = Places::new();
-    let store = places.make();
-    let dir = places.current();
-    store.commit(put("a", "1")).unwrap();
-    assert_private(&dir);
-    drop(store);
-    for path in tree(&dir) {
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
-    }
-    // Opened twice, because a second opening writes a snapshot.
-    drop(SledStore::open(&dir).unwrap());
-    let store = SledStore::open(&dir).unwrap();
-    store.commit(put("b", "1")).unwrap();
-    assert!(tree(&dir).iter().any(|path| path.to_string_lossy().contains("snap.")));
-    assert_private(&dir);
-}
-
-fn assert_private(dir: &Path) {
-    for path in tree(dir) {
-        let found = path.metadata().unwrap();
-        let expected = if found.is_dir() { 0o700 } else { 0o600 };
-        assert_eq!(found.permissions().mode() & 0o7777, expected, "{}", path.display());
-    }
-}
-
-/// The directory and everything in it.
-pub(crate) fn tree(dir: &Path) -> Vec<std::path::PathBuf> {
-    let mut found = vec![dir.to_owned()];
-    for entry in dir.read_dir().unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { found.extend(tree(&path)) } else { found.push(path) }
-    }
-    found.sort();
-    found
-}
-
-#[test]
-fn every_acknowledgement_follows_an_fsync_of_its_own() {
-    let places = Places::new();
-    let store = places.make();
-    assert_eq!((store.commits(), store.fsyncs()), (0, 1));
-    for round in 1..=20_u64 {
-        store.commit(put("a", &round.to_string())).unwrap();
-        assert_eq!((store.commits(), store.fsyncs()), (round, round + 1));
-    }
-    let conflict = store.commit(put("a", "x").expect(key("a"), None));
-    assert!(matches!(conflict, Err(StoreError::Conflict)));
-    assert_eq!((store.commits(), store.fsyncs()), (20, 21));
-}
-
-#[test]
-fn an_unfinished_snapshot_does_not_block_the_store_and_an_empty_published_one_does() {
-    let places = Places::new();
-    let store = places.make();
-    store.commit(put("a", "1")).unwrap();
-    drop(store);
-    let dir = places.current();
-    let unfinished = dir.join("snap.FFFFFFFFFFFFFFF0.generating");
-    std::fs::write(&unfinished, b"").unwrap();
-    let store = SledStore::open(&dir).unwrap();
-    assert_eq!(store.get(&key("a")).unwrap(), Some(value("1")));
-    assert!(!unfinished.exists());
-    drop(store);
-    let empty = dir.join("snap.FFFFFFFFFFFFFFF0");
-    std::fs::write(&empty, b"").unwrap();
-    assert!(matches!(SledStore::open(&dir), Err(StoreError::Corrupt)));
-    assert!(empty.exists());
+    follows_the_model(|| Arc::new(MemoryStore::new()), |store| store, 128);
 }

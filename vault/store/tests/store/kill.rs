@@ -6,30 +6,30 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use strongroom_store::{Batch, GroupCommit, Key, SledStore, Store, StoreError, Value};
+use strongroom_store::{Batch, Choice, GroupCommit, Key, Store, StoreError, Value};
 
 use crate::child::{self, Dice};
+use crate::scale;
 
-const ROUNDS: u32 = 25;
 const WRITERS: u64 = 4;
 const SLOTS: u64 = 8;
 
 /// Not a test by itself: the child, which writes and acknowledges on stderr until it is killed.
 #[test]
 fn writer() {
-    let Some(dir) = child::task() else { return };
-    let store = match SledStore::open(&dir) {
-        Err(StoreError::Missing) => SledStore::create(&dir),
+    let Some((choice, dir)) = child::task() else { return };
+    let store = match choice.open(&dir) {
+        Err(StoreError::Missing) => choice.create(&dir),
         opened => opened,
     };
-    let store = Arc::new(store.unwrap());
-    let group = GroupCommit::start(Arc::clone(&store) as Arc<dyn Store>, ()).unwrap();
+    let store = store.unwrap();
+    let group = GroupCommit::start(Arc::clone(&store), ()).unwrap();
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
             let (store, group) = (&store, &group);
             scope.spawn(move || {
                 let mut slots: Vec<u64> =
-                    (0..SLOTS).map(|slot| read(store, writer, slot, "left")).collect();
+                    (0..SLOTS).map(|slot| read(&**store, writer, slot, "left")).collect();
                 for turn in 0.. {
                     let slot = turn % SLOTS;
                     let count = &mut slots[usize::try_from(slot).unwrap()];
@@ -57,15 +57,15 @@ fn name(writer: u64, slot: u64, side: &str) -> Key {
     Key::new(format!("{side}/{writer}/{slot}").as_bytes()).unwrap()
 }
 
-fn read(store: &SledStore, writer: u64, slot: u64, side: &str) -> u64 {
+fn read(store: &dyn Store, writer: u64, slot: u64, side: &str) -> u64 {
     store
         .get(&name(writer, slot, side))
         .unwrap()
         .map_or(0, |value| u64::from_be_bytes(value.as_bytes().first_chunk().copied().unwrap()))
 }
 
-fn run_and_kill(dir: &Path, acks: u64, acked: &mut BTreeMap<(u64, u64), u64>) -> u64 {
-    let mut child = child::start("kill::writer", dir);
+fn run_and_kill(place: (&Choice, &Path), acks: u64, acked: &mut BTreeMap<(u64, u64), u64>) -> u64 {
+    let mut child = child::start("kill::writer", place);
     let (lines, heard) = mpsc::channel();
     let pipe = child.stderr.take().unwrap();
     let reader = std::thread::spawn(move || {
@@ -94,24 +94,36 @@ fn run_and_kill(dir: &Path, acks: u64, acked: &mut BTreeMap<(u64, u64), u64>) ->
 }
 
 #[test]
-fn a_killed_writer_loses_no_acknowledged_batch_and_tears_none() {
+fn a_killed_writer_of_sled_loses_no_acknowledged_batch_and_tears_none() {
+    kills(&Choice::Sled);
+}
+
+#[test]
+fn a_killed_writer_of_redb_loses_no_acknowledged_batch_and_tears_none() {
+    kills(&Choice::Redb);
+}
+
+fn kills(choice: &Choice) {
+    let rounds = scale::count(25, 500);
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("store");
     let mut dice = Dice::new();
     let mut acked = BTreeMap::new();
     let mut total = 0;
-    for round in 0..ROUNDS {
-        total += run_and_kill(&dir, 1 + dice.roll(150), &mut acked);
-        let store = SledStore::open(&dir).unwrap();
+    for round in 0..rounds {
+        total += run_and_kill((choice, &dir), 1 + dice.roll(150), &mut acked);
+        let store = choice.open(&dir).unwrap();
         for (&(writer, slot), &count) in &acked {
-            let left = read(&store, writer, slot, "left");
-            assert_eq!(left, read(&store, writer, slot, "right"), "torn in round {round}");
+            let left = read(&*store, writer, slot, "left");
+            assert_eq!(left, read(&*store, writer, slot, "right"), "torn in round {round}");
             assert!(left == count || left == count + 1, "round {round}: {left}, acked {count}");
         }
         // An unacknowledged batch may have counted; the next child goes on from what it reads.
         for (&(writer, slot), count) in &mut acked {
-            *count = read(&store, writer, slot, "left");
+            *count = read(&*store, writer, slot, "left");
         }
     }
-    println!("{total} acknowledged batches, {ROUNDS} kills");
+    let suite = format!("store {}", choice.kind());
+    scale::figure(&suite, "SIGKILLs, none of the acknowledged batches lost or torn", rounds);
+    scale::figure(&suite, "batches acknowledged before them", total);
 }

@@ -5,9 +5,12 @@
 mod check;
 mod child;
 mod conformance;
+mod embedded;
 mod kill;
 mod mount;
+mod own;
 mod power;
+mod scale;
 mod space;
 
 use strongroom_store::{Batch, Key, Value};

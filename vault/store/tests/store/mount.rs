@@ -13,8 +13,13 @@ impl Mount {
     }
 
     /// The file system in the file `image`, or `None` with the reason printed.
-    pub(crate) fn image(at: &Path, image: &Path) -> Option<Self> {
-        Self::new(at, &["-t", "ext4", "-o", "loop", image.to_str().unwrap()])
+    pub(crate) fn image(at: &Path, (kind, image): (FileSystem, &Path)) -> Option<Self> {
+        let options = match kind {
+            FileSystem::Ext4 => "loop",
+            // A copy has the identity of its original, which is mounted as well.
+            FileSystem::Xfs => "loop,nouuid",
+        };
+        Self::new(at, &["-t", kind.name(), "-o", options, image.to_str().unwrap()])
     }
 
     fn new(at: &Path, what: &[&str]) -> Option<Self> {
@@ -34,6 +39,39 @@ impl Drop for Mount {
     fn drop(&mut self) {
         assert!(run(Command::new("umount").arg("-l").arg(&self.0)));
     }
+}
+
+/// The file systems that power is cut on.
+#[derive(Clone, Copy)]
+pub(crate) enum FileSystem {
+    Ext4,
+    Xfs,
+}
+
+impl FileSystem {
+    pub(crate) const ALL: [Self; 2] = [Self::Ext4, Self::Xfs];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+        }
+    }
+
+    /// Makes an empty one in the file `image`, as small as it can be.
+    pub(crate) fn make(self, image: &Path) -> bool {
+        let (mebibytes, quiet) = match self {
+            Self::Ext4 => (24, "-q"),
+            Self::Xfs => (300, "-q"),
+        };
+        std::fs::File::create(image).unwrap().set_len(mebibytes * 1024 * 1024).unwrap();
+        run(Command::new(format!("mkfs.{}", self.name())).arg(quiet).arg(image))
+    }
+}
+
+/// Copies an image, holes as holes.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    assert!(run(Command::new("cp").args(["--sparse=always"]).arg(from).arg(to)));
 }
 
 /// Whether the command ran and succeeded; says why not.

@@ -3,29 +3,48 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 
-use strongroom_store::{Batch, SledStore, Store};
+use strongroom_store::{Batch, Choice, Store};
 
 use crate::child::Dice;
-use crate::mount::{self, Mount};
-use crate::{key, value};
-
-const ROUNDS: u64 = 12;
+use crate::mount::{self, FileSystem, Mount};
+use crate::{key, scale, value};
 
 #[test]
-fn a_power_cut_at_the_acknowledgement_loses_nothing_and_brings_nothing_back() {
-    let scratch = tempfile::tempdir().unwrap();
-    let image = scratch.path().join("disk.img");
-    let Some(disk) = format(&image, &scratch.path().join("disk")) else {
-        println!("skipped: this needs root, mkfs.ext4 and a loop device");
-        return;
-    };
-    let store = SledStore::create(&scratch.path().join("disk/store")).unwrap();
+fn a_power_cut_under_sled_loses_nothing_acknowledged_and_brings_nothing_back() {
+    cuts(&Choice::Sled);
+}
+
+#[test]
+fn a_power_cut_under_redb_loses_nothing_acknowledged_and_brings_nothing_back() {
+    cuts(&Choice::Redb);
+}
+
+fn cuts(choice: &Choice) {
+    for kind in FileSystem::ALL {
+        let scratch = tempfile::tempdir().unwrap();
+        let image = scratch.path().join("disk.img");
+        let at = scratch.path().join("disk");
+        let disk = kind.make(&image).then(|| Mount::image(&at, (kind, &image))).flatten();
+        let Some(disk) = disk else {
+            println!("skipped: this needs root, mkfs.{} and a loop device", kind.name());
+            continue;
+        };
+        let cuts = scale::count(10, 250);
+        write_and_cut(choice, (kind, &image), cuts);
+        let suite = format!("store {} on {}", choice.kind(), kind.name());
+        scale::figure(&suite, "power cuts, 0 acknowledged lost, 0 resurrected", cuts);
+        drop(disk);
+    }
+}
+
+fn write_and_cut(choice: &Choice, disk: (FileSystem, &Path), cuts: u32) {
+    let scratch = disk.1.parent().unwrap();
+    let store = choice.create(&scratch.join("disk/store")).unwrap();
     let mut expected = BTreeMap::new();
     let mut dice = Dice::new();
-    cut(&image, scratch.path(), &expected);
-    for round in 0..ROUNDS {
+    for round in 0..cuts {
+        cut(choice, disk, &expected);
         for _ in 0..=dice.roll(12) {
             let mut batch = Batch::new();
             for _ in 0..=dice.roll(6) {
@@ -34,33 +53,32 @@ fn a_power_cut_at_the_acknowledgement_loses_nothing_and_brings_nothing_back() {
                     batch = batch.delete(key(&name));
                     expected.remove(&name);
                 } else {
-                    let length = usize::try_from(1 + dice.roll(3000)).unwrap();
-                    let text = format!("{round}").repeat(length);
+                    let length = usize::try_from(1 + dice.roll(2700)).unwrap();
+                    let text = format!("{:03}", round % 1000).repeat(length);
                     batch = batch.put(key(&name), value(&text));
                     expected.insert(name, text);
                 }
             }
             store.commit(batch).unwrap();
         }
-        cut(&image, scratch.path(), &expected);
     }
-    drop(store);
-    drop(disk);
-}
-
-/// An empty ext4, mounted at `at`.
-fn format(image: &Path, at: &Path) -> Option<Mount> {
-    std::fs::File::create(image).unwrap().set_len(24 * 1024 * 1024).unwrap();
-    let made = mount::run(Command::new("mkfs.ext4").arg("-q").arg(image));
-    if made { Mount::image(at, image) } else { None }
+    cut(choice, disk, &expected);
 }
 
 /// Copies the image as it is now, mounts the copy and compares the store in it.
-fn cut(image: &Path, scratch: &Path, expected: &BTreeMap<String, String>) {
+fn cut(choice: &Choice, (kind, image): (FileSystem, &Path), expected: &BTreeMap<String, String>) {
+    let scratch = image.parent().unwrap();
     let copied = scratch.join("cut.img");
-    std::fs::copy(image, &copied).unwrap();
-    let cut = Mount::image(&scratch.join("cut"), &copied).unwrap();
-    let store = SledStore::open(&scratch.join("cut/store")).unwrap();
+    mount::copy(image, &copied);
+    let cut = Mount::image(&scratch.join("cut"), (kind, &copied)).unwrap();
+    let store = choice.open(&scratch.join("cut/store")).unwrap();
+    assert_holds(&*store, expected);
+    drop(store);
+    drop(cut);
+}
+
+/// That the store holds exactly these records.
+pub(crate) fn assert_holds(store: &dyn Store, expected: &BTreeMap<String, String>) {
     let mut found = BTreeMap::new();
     store
         .scan_all(&mut |key, value| {
@@ -70,6 +88,4 @@ fn cut(image: &Path, scratch: &Path, expected: &BTreeMap<String, String>) {
         })
         .unwrap();
     assert!(found == *expected, "{} records of {}", found.len(), expected.len());
-    drop(store);
-    drop(cut);
 }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 
-use strongroom_store::{Batch, Key, SledStore, Store, StoreError, Value};
+use strongroom_store::{Batch, Choice, Key, StoreError, Value};
 
 use crate::child;
 use crate::mount::Mount;
@@ -18,8 +18,8 @@ fn filler() -> Value {
 /// Not a test by itself: the child, which fills the disk, acknowledging on stderr.
 #[test]
 fn filler_of_the_disk() {
-    let Some(dir) = child::task() else { return };
-    let store = SledStore::create(&dir).unwrap();
+    let Some((choice, dir)) = child::task() else { return };
+    let store = choice.create(&dir).unwrap();
     let mut say = std::io::stderr();
     for number in 0..5000 {
         match store.commit(Batch::new().put(numbered(number), filler())) {
@@ -37,14 +37,23 @@ fn filler_of_the_disk() {
 }
 
 #[test]
-fn a_full_disk_poisons_the_store_and_loses_nothing_acknowledged() {
+fn a_full_disk_poisons_sled_and_loses_nothing_acknowledged() {
+    fill(&Choice::Sled);
+}
+
+#[test]
+fn a_full_disk_poisons_redb_and_loses_nothing_acknowledged() {
+    fill(&Choice::Redb);
+}
+
+fn fill(choice: &Choice) {
     let scratch = tempfile::tempdir().unwrap();
     let at = scratch.path().join("small");
     let Some(disk) = Mount::memory(&at, 12 * 1024) else {
         println!("skipped: this needs root, for a small tmpfs");
         return;
     };
-    let mut child = child::start("space::filler_of_the_disk", &at.join("store"));
+    let mut child = child::start("space::filler_of_the_disk", (choice, &at.join("store")));
     let pipe = child.stderr.take().unwrap();
     let reader = std::thread::spawn(move || BufReader::new(pipe).lines().collect::<Vec<_>>());
     let status = child::end(&mut child);
@@ -55,7 +64,7 @@ fn a_full_disk_poisons_the_store_and_loses_nothing_acknowledged() {
     assert!(rest.iter().any(|line| line == "poisoned"), "{rest:?}");
     assert!(acked > 100);
     disk.grow(64 * 1024);
-    let store = SledStore::open(&at.join("store")).unwrap();
+    let store = choice.open(&at.join("store")).unwrap();
     let acked = u32::try_from(acked).unwrap();
     assert!((0..acked).all(|number| store.get(&numbered(number)).unwrap() == Some(filler())));
     store.commit(Batch::new().put(numbered(acked), filler())).unwrap();

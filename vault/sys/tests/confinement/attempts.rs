@@ -4,6 +4,7 @@ use std::backtrace::Backtrace;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -19,6 +20,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recvmsg, socket,
 };
+use strongroom_store::{Batch, Choice, Key, StoreError, Value};
 use strongroom_sys::LockedKey;
 use strongroom_sys::confine::{
     Layer, Options, Profile, Violation, confine, flush_reaches_the_disk,
@@ -125,7 +127,8 @@ fn perform(attempt: &str, at: &Prepared) -> io::Result<()> {
         }
         "abort" => process::abort(),
         "tokio" => tokio_works(),
-        "sled" => sled_works(&at.directory.join("data/store")),
+        "sled" => store_works(&Choice::Sled, &at.directory.join("data/sled")),
+        "redb" => store_works(&Choice::Redb, &at.directory.join("data/redb")),
         "locked_keys" => LockedKey::random().map(drop).map_err(io::Error::other),
         _ => perform_on_sockets(attempt, at).unwrap_or_else(|| perform_raw(attempt)),
     }
@@ -282,13 +285,22 @@ fn file_life(data: &Path) -> io::Result<()> {
     fs::remove_dir_all(&directory)
 }
 
-fn sled_works(path: &Path) -> io::Result<()> {
-    let database = sled::Config::new().path(path).flush_every_ms(None).open()?;
-    for number in 0_u32..2000 {
-        database.insert(number.to_be_bytes(), vec![7_u8; 200])?;
+/// Made, written, closed, checked by a copy, opened again.
+fn store_works(choice: &Choice, path: &Path) -> io::Result<()> {
+    let store = choice.create(path).map_err(io::Error::other)?;
+    for number in 0_u32..20 {
+        let batch = (0_u32..100).try_fold(Batch::new(), |batch, part| {
+            let key = Key::new(&[number.to_be_bytes(), part.to_be_bytes()].concat())?;
+            Ok::<_, StoreError>(batch.put(key, Value::new(&[7; 200])?))
+        });
+        batch.and_then(|batch| store.commit(batch)).map_err(io::Error::other)?;
     }
-    database.flush()?;
-    if flush_reaches_the_disk() && database.len() == 2000 { Ok(()) } else { Err(bad()) }
+    drop(store);
+    choice.check(path).map_err(io::Error::other)?;
+    let store = choice.open(path).map_err(io::Error::other)?;
+    let found = store.scan_all(&mut |_, _| ControlFlow::Continue(()));
+    let found = found.map_err(io::Error::other)?;
+    if flush_reaches_the_disk() && found == 2000 { Ok(()) } else { Err(bad()) }
 }
 
 fn tokio_works() -> io::Result<()> {

@@ -160,6 +160,7 @@ fn keeper_works() {
             "write_data",
             "files",
             "sled",
+            "redb",
             "locked_keys",
             "accept",
             "unix_datagram",
@@ -183,7 +184,7 @@ fn works_in_kill_mode() {
     let own: [(&str, &[&str]); 4] = [
         ("gateway", &[]),
         ("courier", &["connect_tcp", "udp"]),
-        ("keeper", &["write_data", "files", "sled", "locked_keys", "unix_datagram"]),
+        ("keeper", &["write_data", "files", "sled", "redb", "locked_keys", "unix_datagram"]),
         ("tpm", &["unix_datagram"]),
     ];
     for (profile, attempts) in own {
@@ -214,6 +215,7 @@ fn without_root() {
     fs::copy(env::current_exe().unwrap(), &program).unwrap();
     let attempts = [
         ("keeper", "sled", "ok"),
+        ("keeper", "redb", "ok"),
         ("keeper", "locked_keys", "ok"),
         ("keeper", "read_passwd", "EACCES"),
         ("keeper", "connect_tcp", "EPERM"),

@@ -1,10 +1,10 @@
-//! The directory of an embedded store: who may read it, who holds it, what names are durable.
+//! The directory of a store: who may read it, who holds it, what names are durable.
 //!
 //! Invariant: the directory is 0700 before the first file is in it, and every file ends 0600, whatever the umask.
 //! Invariant: the directory itself carries the lock, so that holding it writes nothing.
 //! Distrusts: anything but plain files and directories in it.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ impl Drop for Hold {
 }
 
 /// Makes the directory if it is not there; 0700 either way.
-pub(super) fn make_directory(dir: &Path) -> Result<(), StoreError> {
+pub(crate) fn make_directory(dir: &Path) -> Result<(), StoreError> {
     match DirBuilder::new().mode(DIR_MODE).create(dir) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -56,53 +56,30 @@ pub(super) fn make_directory(dir: &Path) -> Result<(), StoreError> {
     set_mode(dir, DIR_MODE)
 }
 
-/// Makes the files that sled would make with the process's umask.
-pub(super) fn make_files(dir: &Path) -> Result<(), StoreError> {
-    make_directory(&dir.join(BLOBS_DIR))?;
-    for name in [DB_FILE, CONF_FILE] {
-        OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(FILE_MODE)
-            .open(dir.join(name))
-            .map_err(StoreError::io("make a file"))?;
-    }
-    Ok(())
+/// Makes a file that only we read, or leaves the one that is there.
+pub(crate) fn make_file(path: &Path) -> Result<File, StoreError> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(FILE_MODE)
+        .open(path)
+        .map_err(StoreError::io("make a file"))
 }
 
-/// Whether sled ever wrote a log here. An empty log is a creation that was cut short, or a loss:
-/// never something to start from silently.
-pub(super) fn holds_store(dir: &Path) -> Result<bool, StoreError> {
-    match dir.join(DB_FILE).symlink_metadata() {
-        Ok(found) if found.is_file() => Ok(found.len() > 0),
+/// The length of a plain file, `None` when there is none.
+pub(crate) fn length(path: &Path) -> Result<Option<u64>, StoreError> {
+    match path.symlink_metadata() {
+        Ok(found) if found.is_file() => Ok(Some(found.len())),
         Ok(_) => Err(StoreError::Foreign),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(StoreError::io("look for the log")(error)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StoreError::io("look for a file")(error)),
     }
 }
 
-/// Removes snapshots that were never published. sled writes `snap.N.generating`, syncs and renames
-/// it; a crash between leaves a file, mostly empty, that sled then takes for its newest snapshot and
-/// refuses to open. The rename is what publishes, so nothing depends on the file. A *published*
-/// snapshot that is empty stays, as evidence, and the store does not open.
-pub(super) fn sweep_unfinished_snapshots(dir: &Path) -> Result<u64, StoreError> {
-    let failed = "sweep unfinished snapshots";
-    let mut swept = 0_u64;
-    for entry in dir.read_dir().map_err(StoreError::io(failed))? {
-        let entry = entry.map_err(StoreError::io(failed))?;
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else { return Err(StoreError::Foreign) };
-        if name.starts_with(SNAPSHOT_PREFIX) && name.ends_with(UNFINISHED_SUFFIX) {
-            fs::remove_file(entry.path()).map_err(StoreError::io(failed))?;
-            swept = swept.saturating_add(1);
-        }
-    }
-    Ok(swept)
-}
-
-/// Sets the modes of everything that sled made.
-pub(super) fn tighten(dir: &Path) -> Result<(), StoreError> {
+/// Sets the modes of everything in a store's directory.
+pub(crate) fn tighten(dir: &Path) -> Result<(), StoreError> {
     set_mode(dir, DIR_MODE)?;
     for entry in dir.read_dir().map_err(StoreError::io("list the directory"))? {
         let entry = entry.map_err(StoreError::io("list the directory"))?;
@@ -118,21 +95,14 @@ pub(super) fn tighten(dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Makes the names durable: a file whose directory was never synced can vanish with its content.
-pub(super) fn sync_names(dir: &Path) -> Result<(), StoreError> {
-    sync(&dir.join(CONF_FILE))?;
-    sync(&dir.join(BLOBS_DIR))?;
-    sync(dir)
-}
-
 /// Makes the directory's own name durable: needed once, and a confined process may not be allowed
 /// to read the parent later.
-pub(super) fn sync_parent(dir: &Path) -> Result<(), StoreError> {
+pub(crate) fn sync_parent(dir: &Path) -> Result<(), StoreError> {
     dir.parent().map_or(Ok(()), sync)
 }
 
 /// Syncs one file or directory.
-pub(super) fn sync(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn sync(path: &Path) -> Result<(), StoreError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(StoreError::io("sync a name"))
 }
 
@@ -143,13 +113,5 @@ fn set_mode(path: &Path, mode: u32) -> Result<(), StoreError> {
         .map_err(StoreError::io("set a mode"))
 }
 
-/// sled's log.
-pub(super) const DB_FILE: &str = "db";
-/// sled's parameters.
-const CONF_FILE: &str = "conf";
-/// Where sled puts values that are too large for its log.
-pub(super) const BLOBS_DIR: &str = "blobs";
-const SNAPSHOT_PREFIX: &str = "snap.";
-const UNFINISHED_SUFFIX: &str = ".generating";
 const DIR_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
