@@ -10,6 +10,7 @@ mod providers;
 pub mod sealing;
 mod tokens;
 mod watching;
+mod witnesses;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -67,6 +68,7 @@ impl Act<'_> {
                 self.audit_tail(*after, *limit, *wait_ms).await
             }
             Request::Usage { since_ms, by } => self.usage(*since_ms, *by).await,
+            Request::AuditKey => self.audit_key(),
             // A provider that is slow must not hold up a revocation, and nothing may hold up the seal.
             Request::CredentialTest(pick) => self.credential_test(pick).await,
             Request::Seal => self.seal().await,
@@ -124,7 +126,8 @@ impl Act<'_> {
             | Request::CredentialList
             | Request::TokenList
             | Request::AuditTail { .. }
-            | Request::Usage { .. } => {
+            | Request::Usage { .. }
+            | Request::AuditKey => {
                 Err(fault("SR-INTERNAL-004", "a look took a turn", "report this as a defect"))
             }
         }

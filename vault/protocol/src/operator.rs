@@ -100,6 +100,8 @@ pub enum Request {
         /// What to sum by.
         by: UsageBy,
     },
+    /// The key that verifies the journal's checkpoints.
+    AuditKey,
 }
 
 /// A thing named by its id or, where that is unique, its label.
@@ -246,6 +248,8 @@ pub enum Answer {
     Journal(Vec<JournalRow>),
     /// Sums.
     Usage(Vec<UsageRow>),
+    /// The key that verifies the journal's checkpoints, as a verifier key of C2SP signed-note.
+    AuditKey(String),
 }
 
 /// The state of the vault for people and scripts.

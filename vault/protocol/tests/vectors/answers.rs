@@ -38,6 +38,7 @@ pub(crate) fn answer_name(answer: &Answer) -> &'static str {
         Answer::Tokens(_) => "operator.answer.list-of-tokens",
         Answer::Journal(_) => "operator.answer.journal",
         Answer::Usage(_) => "operator.answer.usage",
+        Answer::AuditKey(_) => "operator.answer.audit-key",
     }
 }
 
@@ -75,6 +76,7 @@ pub(crate) fn answers() -> Vec<Answer> {
         },
         Answer::Provider(Box::new(definition())),
         Answer::Journal(vec![JournalRow { number: 8, line }]),
+        Answer::AuditKey("strongroom/00+0a1b2c3d+AQ==".to_owned()),
     ];
     single.into_iter().chain(lists).collect()
 }

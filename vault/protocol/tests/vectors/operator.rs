@@ -64,6 +64,7 @@ fn request_name(request: &Request) -> &'static str {
         Request::TokenRevoke(_) => "operator.token-revoke",
         Request::AuditTail { .. } => "operator.audit-tail",
         Request::Usage { .. } => "operator.usage",
+        Request::AuditKey => "operator.audit-key",
     }
 }
 
@@ -79,6 +80,7 @@ fn requests_about_the_vault() -> Vec<Request> {
         Request::Seal,
         Request::AuditTail { after: Some(7), limit: 100, wait_ms: 1000 },
         Request::Usage { since_ms: 1_700_000_000_000, by: UsageBy::Model },
+        Request::AuditKey,
     ]
 }
 
