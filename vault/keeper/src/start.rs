@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::fcntl::{Flock, FlockArg};
-use strongroom_protocol::operator::{Check, Verdict};
+use strongroom_protocol::operator::{Check, Exit, Fault, Verdict};
 use strongroom_store::check::{CheckError, Report as Checked};
 use strongroom_store::{Choice, Kind, StoreError};
 use strongroom_sys::confine::{Layer, Report, State as LayerState};
@@ -156,11 +156,14 @@ fn first_state(data: &Path) -> State {
         Ok(false) => State::Uninitialised(None),
         Ok(true) => match Sealed::load(&place) {
             Ok(sealed) => State::Sealed(Box::new(Waiting::new(sealed))),
-            Err(error) => State::Faulty(fault(
-                "SR-STORE-009",
-                format!("the seal's file cannot be read: {error}"),
-                "keep the data directory as it is and restore a backup into another one",
-            )),
+            Err(error) => {
+                let why = fault(
+                    "SR-STORE-009",
+                    format!("the seal's file cannot be read: {error}"),
+                    "keep the data directory as it is and restore a backup into another one",
+                );
+                State::Faulty(Fault { exit: Exit::Corrupt, ..why })
+            }
         },
         Err(error) => State::Faulty(fault(
             "SR-STORE-010",

@@ -258,6 +258,7 @@ impl OpenError {
     pub fn fault(&self) -> Fault {
         let (code, exit, next) = match self {
             Self::Books(BooksError::Refused(refusal)) => refused(*refusal),
+            Self::Books(BooksError::Manifest(error)) => refused(error.refusal()),
             Self::Books(BooksError::Check(CheckError::Io { .. })) => (
                 "SR-STORE-011",
                 Exit::Error,
