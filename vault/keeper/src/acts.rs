@@ -3,6 +3,7 @@
 //! Invariant: an act that changes something is in the journal before it is done, and durable before it is answered.
 //! Invariant: one act at a time.
 
+mod backups;
 mod credentials;
 mod keys;
 mod people;
@@ -72,6 +73,7 @@ impl Act<'_> {
             // A provider that is slow must not hold up a revocation, and nothing may hold up the seal.
             Request::CredentialTest(pick) => self.credential_test(pick).await,
             Request::Seal => self.seal().await,
+            Request::Backup(request) => self.backup(request).await,
             Request::Init(_)
             | Request::ProveCustody(_)
             | Request::Unseal(_)
@@ -119,6 +121,7 @@ impl Act<'_> {
             | Request::Doctor
             | Request::Seal
             | Request::CredentialTest(_)
+            | Request::Backup(_)
             | Request::UserList
             | Request::WorkspaceList
             | Request::ProviderList

@@ -28,6 +28,7 @@ use tokio::time::interval;
 use crate::acts::fault;
 use crate::acts::sealing::shut;
 use crate::arguments::{Arguments, Records};
+use crate::backup::transfer;
 use crate::books::STORE_DIRECTORY;
 use crate::doors::{self, Guard};
 use crate::founding::VAULT_DIRECTORY;
@@ -122,6 +123,7 @@ pub async fn run(opened: Opened, report: &Report) -> anyhow::Result<()> {
         public_url: opened.public_url,
         standing,
     };
+    transfer::clear(&opened.data);
     let state = first_state(&opened.data);
     let keeper = Rc::new(Keeper::new(settings, state));
     let [ask_guard, errand_guard] = opened.guards;
@@ -211,6 +213,7 @@ async fn sweep(keeper: Rc<Keeper>) {
         let since = last_strangers.elapsed();
         pipeline::sweep(&keeper, since);
         keeper.expire_attempt();
+        transfer::sweep(&keeper);
         if since >= STRANGERS_EVERY {
             last_strangers = Instant::now();
         }

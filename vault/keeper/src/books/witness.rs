@@ -13,7 +13,8 @@ use crate::seal::Unsealed;
 
 /// The manifest as the store's witness.
 pub(super) struct ManifestWitness {
-    pub(super) manifest: Manifest,
+    /// Locked on the writer's thread alone, in commits and between them: nobody waits for it.
+    pub(super) manifest: Arc<Mutex<Manifest>>,
     pub(super) unsealed: Arc<Mutex<Unsealed>>,
     /// The last settled commit.
     pub(super) commit: Arc<AtomicU64>,
@@ -21,7 +22,8 @@ pub(super) struct ManifestWitness {
 
 impl Witness for ManifestWitness {
     fn before(&mut self, changes: &[Change]) -> Result<Option<(Key, Value)>, WitnessError> {
-        let mut delta = self.manifest.delta();
+        let mut manifest = self.manifest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut delta = manifest.delta();
         for change in changes {
             let record = RecordId(change.key.as_bytes());
             let before = change.before.as_ref().map(Value::as_bytes);
@@ -35,17 +37,16 @@ impl Witness for ManifestWitness {
         let change = delta.change();
         let generation =
             self.unsealed.lock().unwrap_or_else(PoisonError::into_inner).keyring().generation();
-        let mark = self
-            .manifest
-            .begin(change, generation, &mut getrandom::fill)
-            .map_err(WitnessError::new)?;
+        let mark =
+            manifest.begin(change, generation, &mut getrandom::fill).map_err(WitnessError::new)?;
         let key = Key::new(MARK_RECORD).map_err(WitnessError::new)?;
         let value = Value::new(&mark.0).map_err(WitnessError::new)?;
         Ok(Some((key, value)))
     }
 
     fn after(&mut self) -> Result<(), WitnessError> {
-        let commit = self.manifest.finish(&mut getrandom::fill).map_err(WitnessError::new)?;
+        let mut manifest = self.manifest.lock().unwrap_or_else(PoisonError::into_inner);
+        let commit = manifest.finish(&mut getrandom::fill).map_err(WitnessError::new)?;
         self.commit.store(commit, Ordering::Release);
         Ok(())
     }

@@ -19,9 +19,9 @@ use crate::keys::purpose::Journal;
 use crate::keys::{self, MacKey, TAG_BYTES};
 
 /// What stands between a line and its chain value.
-pub(super) const CHAIN_OPENING: &[u8] = b",\"chain\":\"";
+pub(crate) const CHAIN_OPENING: &[u8] = b",\"chain\":\"";
 /// What ends a line.
-pub(super) const CHAIN_CLOSING: &[u8] = b"\"}\n";
+pub(crate) const CHAIN_CLOSING: &[u8] = b"\"}\n";
 
 /// Longest line that is read, and how much is read from the end at first.
 const MAX_LINE_BYTES: u64 = 32 * 1024;
