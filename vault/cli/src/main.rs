@@ -23,7 +23,6 @@ mod out;
 mod pick;
 mod pin;
 mod places;
-mod progress;
 mod prompt;
 mod provider;
 mod render;

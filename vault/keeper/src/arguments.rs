@@ -10,6 +10,9 @@ use nix::unistd::{Gid, Uid};
 use strongroom_store::Kind;
 use strongroom_sys::confine::Layer;
 
+use crate::journal::Durability;
+use crate::journal::sinks::{MAX_SINKS, SinkWish};
+
 /// What the keeper is to do.
 #[derive(Debug)]
 pub enum Wish {
@@ -51,6 +54,10 @@ pub struct Arguments {
     pub ready_fd: Option<RawFd>,
     /// Layers of confinement that may be missing.
     pub accept_missing: Vec<Layer>,
+    /// When a journal entry is on the disk.
+    pub durability: Durability,
+    /// Who else is told what stands in the journal.
+    pub sinks: Vec<SinkWish>,
 }
 
 /// What is wrong with the command line.
@@ -104,6 +111,8 @@ struct Given {
     errand_gid: Option<u32>,
     ready_fd: Option<RawFd>,
     accept_missing: Vec<Layer>,
+    durability: Durability,
+    sinks: Vec<SinkWish>,
 }
 
 impl Given {
@@ -124,6 +133,14 @@ impl Given {
                     self.accept_missing.push(number(name, layer)?);
                 }
             }
+            "--journal-durability" => {
+                self.durability = match value.as_str() {
+                    "group" => Durability::Group,
+                    "strict" => Durability::Strict,
+                    _ => return Err(BadArguments::Value(name.to_owned())),
+                }
+            }
+            "--sink" if self.sinks.len() < MAX_SINKS => self.sinks.push(number(name, &value)?),
             _ => return Err(BadArguments::Unknown(name.to_owned())),
         }
         Ok(())
@@ -151,6 +168,8 @@ impl Given {
             errand_gid: self.errand_gid.map(Gid::from_raw),
             ready_fd: self.ready_fd,
             accept_missing: self.accept_missing,
+            durability: self.durability,
+            sinks: self.sinks,
         })
     }
 }
@@ -177,6 +196,15 @@ mod tests {
         assert!(parse(&format!("{whole} --what ever")).is_err());
         assert!(parse(&format!("{whole} --ready-fd x")).is_err());
         assert!(parse(&format!("{whole} --accept-missing nonsense")).is_err());
+        assert!(parse(&format!("{whole} --journal-durability strict")).is_ok());
+        assert!(parse(&format!("{whole} --journal-durability none")).is_err());
+        assert!(
+            parse(&format!("{whole} --sink ocsf,required,/x --sink syslog,optional,/dev/log"))
+                .is_ok()
+        );
+        for bad in ["ocsf,required,x", "ocsf,/x", "ocsf,perhaps,/x", "kafka,required,/x", ""] {
+            assert!(parse(&format!("{whole} --sink {bad}")).is_err(), "{bad}");
+        }
         assert_eq!(parse("--data d").unwrap_err(), BadArguments::Missing("--run"));
     }
 }

@@ -22,6 +22,7 @@ use strongroom_sys::Secret;
 use tokio::sync::oneshot;
 
 use crate::envelope::EnvelopeError;
+use crate::journal::found::{Head, StoreState};
 use crate::keyring::{Keyring, KeyringError, ShredId};
 use crate::keys::{self, Algorithm, Epoch, Format, ShredKey};
 use crate::manifest::{Manifest, ManifestError, Refusal, Verdict};
@@ -32,6 +33,7 @@ use reading::{Read, Rows};
 pub use sealing::TenantKeys;
 use sealing::piece_key;
 pub use sweep::Portion;
+pub use witness::JournalLink;
 use witness::ManifestWitness;
 
 /// The store's directory within the vault's.
@@ -40,8 +42,6 @@ pub const STORE_DIRECTORY: &str = "store";
 /// The open store.
 pub struct Books {
     group: GroupCommit,
-    manifest: Arc<Mutex<Manifest>>,
-    unsealed: Arc<Mutex<Unsealed>>,
     keys: Arc<TenantKeys>,
     /// Copies of the keyring's: it is locked while it is being written, and calls do not wait for that.
     shreds: BTreeMap<ShredId, Arc<ShredKey>>,
@@ -101,6 +101,12 @@ pub struct Changes {
 pub struct Opened {
     /// The open store.
     pub books: Books,
+    /// Where the journal is set, once it is open.
+    pub journal: JournalLink,
+    /// The store's state, as the journal names it.
+    pub state: StoreState,
+    /// How far the journal must be at least.
+    pub noted: Head,
     /// Every record in clear.
     pub records: Vec<(RecordName, Secret)>,
     /// Whose records were sealed under the successor of their shred key.
@@ -169,16 +175,17 @@ impl Books {
         let Read { records, ledger, taken } = rows.open(&keys, keyring)?;
         drop(guard);
         let commit = Arc::new(AtomicU64::new(manifest.commit()));
-        let (manifest, unsealed) = (Arc::new(Mutex::new(manifest)), Arc::clone(unsealed));
+        let (state, noted) = (manifest.state(), manifest.noted());
+        let journal = JournalLink::default();
         let witness = ManifestWitness {
-            manifest: Arc::clone(&manifest),
-            unsealed: Arc::clone(&unsealed),
+            manifest,
+            unsealed: Arc::clone(unsealed),
             commit: Arc::clone(&commit),
+            journal: journal.clone(),
         };
         let group = GroupCommit::start(store, witness)?;
-        let shreds = BTreeMap::new();
-        let books = Self { group, manifest, unsealed, keys, shreds, ledger, commit };
-        Ok(Opened { books, records, taken })
+        let books = Self { group, keys, shreds: BTreeMap::new(), ledger, commit };
+        Ok(Opened { books, journal, state, noted, records, taken })
     }
 
     /// Takes the keyring's keys, after it was changed: a new epoch, and every owner's shred key.
@@ -309,22 +316,6 @@ impl Books {
         work: impl FnOnce(&dyn Store) + Send + 'static,
     ) -> Result<(), StoreError> {
         self.group.at_rest(work)
-    }
-
-    /// Runs `work` between two commits over store, manifest and keyring of one moment.
-    ///
-    /// # Errors
-    /// As [`Self::at_rest`].
-    pub fn whole_at_rest(
-        &self,
-        work: impl FnOnce(&dyn Store, &Manifest, &Unsealed) + Send + 'static,
-    ) -> Result<(), StoreError> {
-        let (manifest, unsealed) = (Arc::clone(&self.manifest), Arc::clone(&self.unsealed));
-        self.at_rest(move |store| {
-            let manifest = manifest.lock().unwrap_or_else(PoisonError::into_inner);
-            let unsealed = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
-            work(store, &manifest, &unsealed);
-        })
     }
 
     /// Hands changes to the writer. When they are durable, and not before, [`Self::note`] takes them in.

@@ -1,48 +1,64 @@
-//! The audit journal: append-only lines of JSON, each chained to the one before by a keyed MAC.
+//! The audit journal: append-only lines of JSON, each chained to the one before by a keyed MAC, and a Merkle tree over them.
 //!
 //! ```text
 //! {"n":7,"t":"2026-11-22T10:00:00.123Z","what":"admit",…,"chain":"<64 hex>"}
 //! chain(n) = HMAC-SHA256(journal key, chain(n-1) ‖ line without its chain)
 //! ```
 //! One entry before a key is opened (`admit`), one when the call has ended (`close`); operators' acts, refusals, and
-//! what the vault itself does. Written by one thread, handed to the disk at most [`SYNC_EVERY`] later by another. Whether
-//! or not anybody waits for it an entry is written at once, or in one go with those that came while others were being written.
+//! what the vault itself does. Written by one thread ([`pen`]), handed to the disk at most [`SYNC_EVERY`] later by another
+//! ([`keeping`]), which signs the tree's head too. Whether or not anybody waits for it an entry is written at once, or in one go
+//! with those that came while others were being written.
 //!
 //! Invariant: an [`Admitted`] is made of a call whose entry was written, and in one place: no entry, no key.
-//! Invariant: a journal that cannot be written, or whose file was taken away, admits nothing.
+//! Invariant: a journal that cannot be written, whose file was taken away, or whose required sink takes nothing, admits nothing.
 //! Invariant: ids only, never a name of a person, a prompt or a secret.
 
+mod disk;
 pub mod entry;
+pub mod found;
+mod keeping;
+mod line;
 mod lines;
+mod pen;
+mod place;
+pub mod proofs;
 pub mod read;
+mod repair;
+mod reserve;
+mod shared;
+pub mod sinks;
 mod waiting;
 mod writer;
 
-use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use strongroom_policy::decide::Permit;
 use strongroom_policy::id::CallId;
 use strongroom_policy::moment::Moment;
+use strongroom_tlog::Signer;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{timeout, timeout_at};
 
 use crate::keeper::Asker;
-use crate::keys::MacKey;
-use crate::keys::purpose;
 use crate::tickets::MAX_CALLS;
-use entry::Entry;
+use entry::{Entry, SinkState};
+use found::Found;
+use keeping::{Keeping, Published};
+pub use keeping::{SYNC_EVERY, Signed};
 use lines::Lines;
 pub use lines::rfc3339;
+use pen::Pen;
+use place::BUNDLE_ENTRIES;
+pub use place::Place;
+use reserve::LastWords;
+use shared::Shared;
+use sinks::{OpenSink, SinkHealth, Sinks};
 use waiting::{Audience, Group, HandedOn, Waiting, WaitingCall};
-pub use writer::JournalError;
+pub use writer::Durability;
 use writer::{Outcome, Writer};
 
-/// The file within the journal's directory.
-pub const JOURNAL_FILE: &str = "journal.jsonl";
-/// How long an entry may lie in the page cache.
-pub const SYNC_EVERY: Duration = Duration::from_millis(200);
 /// How long a call waits for its entry before it is refused.
 pub const ENTRY_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -58,6 +74,107 @@ pub struct Journal {
     writer: Writer,
     waiting: Mutex<Waiting>,
     news: Notify,
+    cut_bytes: u64,
+    /// The number of the oldest entry that is kept here.
+    first_kept: AtomicU64,
+}
+
+/// Why the journal is not opened or an entry not written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JournalError {
+    /// The file system said no; the entry is not there.
+    #[error("the journal cannot be written: {0}")]
+    Write(String),
+    /// The file system said no.
+    #[error("the journal cannot be read: {0}")]
+    Read(String),
+    /// A line does not hold: it was changed, or lines are missing.
+    #[error("the journal is damaged at entry {entry}: {reason}")]
+    Damaged {
+        /// The first entry that does not hold.
+        entry: u64,
+        /// In words.
+        reason: &'static str,
+    },
+    /// The checkpoint is not one that this vault signed.
+    #[error("the journal's checkpoint is not signed by this vault")]
+    Checkpoint,
+    /// It holds, and is older than what the manifest notes.
+    #[error(
+        "the journal is older than the store: its checkpoint covers {found} entries, not {noted}"
+    )]
+    RolledBack {
+        /// How many its checkpoint covers.
+        found: u64,
+        /// How many it must at least.
+        noted: u64,
+    },
+    /// It holds, and is not the one that the manifest notes.
+    #[error(
+        "the journal is another one than the store's manifest notes: it differs before entry {entry}"
+    )]
+    Another {
+        /// How many entries the manifest notes.
+        entry: u64,
+    },
+    /// It holds, and names a newer state of the store than the one that lies there.
+    #[error(
+        "the store is older than the journal: it is at commit {found}, and {noted} was recorded"
+    )]
+    StoreRolledBack {
+        /// The store's commit.
+        found: u64,
+        /// The newest that the journal names.
+        noted: u64,
+    },
+    /// It was written by a version before this one.
+    #[error("the journal is in the format of an older version (journal.jsonl)")]
+    OldFormat,
+    /// Entries could not be handed to the disk, or the file is gone: this process writes no more.
+    #[error("the journal is out of order until the vault is unsealed again: {0}")]
+    Broken(&'static str),
+    /// A required sink takes no entries.
+    #[error("a required sink of the journal takes no entries")]
+    Sink,
+    /// The disk has not taken entries for too long.
+    #[error("the journal's disk does not answer")]
+    Stalled,
+    /// More entries wait than fit.
+    #[error("too many journal entries wait")]
+    Full,
+    /// An entry that is longer than one can be, or one too many.
+    #[error("an entry does not fit")]
+    TooLong,
+    /// The disk did not take the entry in time.
+    #[error("the journal did not answer in time")]
+    Slow,
+    /// The writer has ended.
+    #[error("the journal's writer has ended")]
+    Stopped,
+}
+
+/// How a journal is written.
+#[derive(Debug, Clone)]
+pub struct Manner {
+    /// When an entry is on the disk.
+    pub durability: Durability,
+    /// Who else is told.
+    pub sinks: Arc<[OpenSink]>,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self { durability: Durability::Group, sinks: Arc::new([]) }
+    }
+}
+
+/// What the opening of a journal found to be done.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Calls that were admitted and never closed.
+    pub calls: Vec<CallId>,
+    /// When and why nothing could be written, as the reserve has it.
+    pub stops: Vec<(String, &'static str)>,
 }
 
 /// What became of a call's entry.
@@ -80,18 +197,29 @@ pub struct Admitted {
 }
 
 impl Journal {
-    /// Opens the journal in a directory: checks the chain of every entry, cuts off a line that was never acknowledged,
-    /// and answers which calls were admitted and never closed.
+    /// Goes on with a journal that was found to hold: what a crash left half done is mended first.
     ///
     /// # Errors
-    /// When the files cannot be used, or an entry does not hold.
-    pub fn open(
-        directory: &Path,
-        key: MacKey<purpose::Journal>,
-    ) -> Result<(Self, Vec<CallId>), JournalError> {
-        let (writer, open_calls) = Writer::start(directory, key)?;
-        let journal = Self { writer, waiting: Mutex::default(), news: Notify::new() };
-        Ok((journal, open_calls))
+    /// When the files cannot be written.
+    pub fn start(
+        found: Found,
+        signer: Signer,
+        manner: &Manner,
+    ) -> Result<(Self, Unfinished), JournalError> {
+        let Prepared { pen, keeping, ends, unfinished, cut_bytes, first_kept } =
+            Prepared::of(found, signer, manner)?;
+        let writer = Writer::start(pen, keeping, ends)?;
+        let (waiting, news, first_kept) =
+            (Mutex::default(), Notify::new(), AtomicU64::new(first_kept));
+        Ok((Self { writer, waiting, news, cut_bytes, first_kept }, unfinished))
+    }
+
+    /// Empties the reserve, once what stood in it is recorded.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn empty_reserve(place: &Place) -> Result<(), JournalError> {
+        reserve::wipe(place).map_err(|error| JournalError::write(&error))
     }
 
     /// Writes that a call may be made. Whoever runs [`Self::pump`] is told when it is written: only then is there an
@@ -105,6 +233,7 @@ impl Journal {
         asker: Asker,
         now: Moment,
     ) -> Result<(), JournalError> {
+        self.writer.shared().serves()?;
         let mut waiting = self.gather(&Entry::admit(call, &permit), now, PRESSED)?;
         let begun = Instant::now();
         let deadline = begun.checked_add(ENTRY_PATIENCE).unwrap_or(begun);
@@ -112,13 +241,18 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes an entry and waits until it is written.
+    /// Writes an entry and waits until it is on the disk: an act that lasts must not outlive its entry.
     ///
     /// # Errors
-    /// When it is not written within [`ENTRY_PATIENCE`].
+    /// When it is not there within [`ENTRY_PATIENCE`].
     pub async fn record(&self, entry: &Entry<'_>, now: Moment) -> Result<(), JournalError> {
+        self.writer.shared().serves()?;
         let (written, wait) = oneshot::channel();
-        self.gather(entry, now, MAX_WAITING)?.audience.waiters.push(written);
+        {
+            let mut waiting = self.gather(entry, now, MAX_WAITING)?;
+            waiting.lines.make_last();
+            waiting.audience.waiters.push(written);
+        }
         match timeout(ENTRY_PATIENCE, wait).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(JournalError::Stopped),
@@ -126,13 +260,16 @@ impl Journal {
         }
     }
 
-    /// Writes an entry from a thread that may wait for the disk.
+    /// Writes entries, and has them on the disk, from a thread that may wait for it.
     ///
     /// # Errors
-    /// When it is not written.
-    pub fn record_blocking(&self, entry: &Entry<'_>, now: Moment) -> Result<(), JournalError> {
+    /// When they are not written.
+    pub fn record_blocking(&self, entries: &[Entry<'_>], now: Moment) -> Result<(), JournalError> {
         let mut lines = Lines::default();
-        lines.push(entry, now)?;
+        for entry in entries {
+            lines.push(entry, now)?;
+        }
+        lines.make_last();
         let outcome = self.writer.submit(lines)?.blocking_recv();
         outcome.map_or(Err(JournalError::Stopped), |(_, written)| written)
     }
@@ -201,12 +338,14 @@ impl Journal {
         loop {
             match timeout_at(self.next_deadline().into(), &mut outcome).await {
                 Ok(Ok((lines, written))) => {
+                    self.writer.shared().answers();
                     self.waiting().give_back(lines);
                     return written;
                 }
                 Ok(Err(_)) => return Err(JournalError::Stopped),
                 Err(_) => {
                     while let Some(late) = self.take_late() {
+                        self.writer.shared().stalls();
                         tell(late.answered(Err(JournalError::Slow)));
                     }
                 }
@@ -281,12 +420,37 @@ impl Journal {
 
     /// How many entries there are.
     pub fn entries(&self) -> u64 {
-        self.writer.entries()
+        self.writer.shared().entries()
     }
 
-    /// Bytes of an unacknowledged last line that were cut off when the journal was opened.
+    /// Bytes that nobody was told of for certain, and that were cut off when the journal was opened.
     pub fn cut_bytes(&self) -> u64 {
-        self.writer.cut_bytes()
+        self.cut_bytes
+    }
+
+    /// The number of the oldest entry that is kept here; those before it were archived.
+    pub fn first_kept(&self) -> u64 {
+        self.first_kept.load(Ordering::Relaxed)
+    }
+
+    /// The last durable checkpoint; `None` before the first.
+    pub fn checkpoint(&self) -> Option<Arc<Signed>> {
+        self.writer.checkpoint()
+    }
+
+    /// How many words stand in the reserve.
+    pub fn last_words(&self) -> u64 {
+        self.writer.shared().words().kept()
+    }
+
+    /// How the sinks are.
+    pub fn sinks(&self) -> Vec<SinkHealth> {
+        self.writer.shared().sinks().each()
+    }
+
+    /// Sinks that began or ended to fail since the last call of this.
+    pub fn sink_changes(&self) -> Vec<(String, SinkState, u64)> {
+        self.writer.shared().sink_changes()
     }
 
     /// Whether entries can be written, as far as is known.
@@ -294,7 +458,71 @@ impl Journal {
     /// # Errors
     /// Why not.
     pub fn health(&self) -> Result<(), JournalError> {
-        self.writer.health()
+        self.writer.shared().serves()
+    }
+}
+
+/// A journal whose threads do not run yet.
+struct Prepared {
+    pen: Pen,
+    keeping: Keeping,
+    ends: (Arc<Shared>, Arc<Published>),
+    unfinished: Unfinished,
+    cut_bytes: u64,
+    first_kept: u64,
+}
+
+impl Prepared {
+    fn of(found: Found, signer: Signer, manner: &Manner) -> Result<Self, JournalError> {
+        let tail = found.repair()?;
+        let (words, stops) = LastWords::open(&found.place)?;
+        let sinks = Sinks::start(&manner.sinks)?;
+        let (entries, size) = (found.entries(), found.edge.size());
+        let file = Arc::clone(&tail.file);
+        let shared = Arc::new(Shared::new(found.edge, file, words, sinks));
+        let ends = (shared, Arc::new(Published::new(found.signed)));
+        let keeping = Keeping::new(found.place.clone(), ends.clone(), signer, size);
+        let pen = Pen {
+            place: found.place,
+            tail: tail.file,
+            tail_bytes: tail.bytes,
+            entries,
+            chain: found.chain,
+            key: found.key,
+            shared: Arc::clone(&ends.0),
+            durability: manner.durability,
+            encoded: pen::Encoded::default(),
+        };
+        let stops = stops.into_iter().map(|found| (found.at, found.reason)).collect();
+        let unfinished = Unfinished { calls: found.open_calls, stops };
+        let first_kept = found.first_bundle.saturating_mul(BUNDLE_ENTRIES).saturating_add(1);
+        Ok(Self { pen, keeping, ends, unfinished, cut_bytes: tail.cut_bytes, first_kept })
+    }
+}
+
+impl JournalError {
+    /// One of the reasons that can stand in the reserve.
+    fn in_short(&self) -> &'static str {
+        match self {
+            Self::Write(why) if why.contains("No space") || why.contains("quota") => {
+                "the disk is full"
+            }
+            Self::Write(why) if why.contains("Read-only") => "the disk is read-only",
+            Self::Broken(reason) => reason,
+            Self::Sink => "a required sink takes no entries",
+            Self::Slow | Self::Stalled => "the disk did not answer in time",
+            Self::Write(_)
+            | Self::Read(_)
+            | Self::Damaged { .. }
+            | Self::Checkpoint
+            | Self::RolledBack { .. }
+            | Self::Another { .. }
+            | Self::StoreRolledBack { .. }
+            | Self::OldFormat
+            | Self::Full
+            | Self::TooLong
+            | Self::Stopped => "the disk failed",
+        }
     }
 }
 
@@ -318,5 +546,7 @@ impl Admitted {
     }
 }
 
+#[cfg(test)]
+mod crashes;
 #[cfg(test)]
 mod tests;

@@ -23,10 +23,10 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use crate::backup::transfer::TransferSlot;
 use crate::clock;
 use crate::doors::outbox::Outbox;
 use crate::founding::Founding;
+use crate::journal::Manner;
 use crate::journal::entry::Entry;
 use crate::seal::{Ceremony, Sealed};
 use crate::vault::Vault;
@@ -71,6 +71,8 @@ pub struct Settings {
     pub public_url: String,
     /// What does not change while it runs, for `doctor`: confinement, network, store.
     pub standing: Vec<Check>,
+    /// How the journal is written.
+    pub journal: Manner,
 }
 
 /// Waits for the outcome of one probe.
@@ -104,8 +106,6 @@ pub struct Keeper {
     pub acts: Mutex<()>,
     /// Probes under way, a few at most.
     pub probes: RefCell<BTreeMap<CallId, (ProbeWaiter, Option<Outcome>)>>,
-    /// The one backup that is being made, fetched or brought.
-    pub transfers: TransferSlot,
     gateways: RefCell<Vec<Gateway>>,
     gateways_so_far: Cell<u64>,
     courier: RefCell<Option<Rc<Outbox>>>,
@@ -127,7 +127,6 @@ impl Keeper {
             state: RefCell::new(state),
             acts: Mutex::new(()),
             probes: RefCell::default(),
-            transfers: RefCell::default(),
             gateways: RefCell::default(),
             gateways_so_far: Cell::new(0),
             courier: RefCell::default(),

@@ -67,6 +67,7 @@ const MARK_TAG: &[u8] = b"strongroom/v1/mac/mark";
 const ELEMENT_TAG: &[u8] = b"strongroom/v1/mac/set-element";
 
 const SHARE_DIGEST: &[u8] = b"strongroom/v1/digest/share";
+const STATE_DIGEST: &[u8] = b"strongroom/v1/digest/state";
 const SHARE_CHECKSUM: &[u8] = b"strongroom/v1/digest/share-text";
 
 /// Length of every key, 256 bits.
@@ -547,6 +548,17 @@ pub(crate) fn digest_share(body: &[u8]) -> [u8; TAG_BYTES] {
     Sha256::digest(length_prefixed(&[SHARE_DIGEST, body])).into()
 }
 
+/// What the journal says of the store's state after a commit; the set hash in it is keyed, so nothing is learned from it.
+pub(crate) fn digest_state(
+    store: StoreId,
+    (commit, count): (u64, u64),
+    keyring: u64,
+    set_hash: &[u8],
+) -> [u8; TAG_BYTES] {
+    let numbers = [commit, count, keyring].map(u64::to_be_bytes).concat();
+    Sha256::digest(length_prefixed(&[STATE_DIGEST, &store.0, &numbers, set_hash])).into()
+}
+
 /// The checksum in a share's text.
 pub(crate) fn checksum_share(body: &[u8]) -> [u8; 4] {
     let [a, b, c, d, ..]: [u8; TAG_BYTES] =
@@ -621,7 +633,7 @@ mod tests {
 
     #[test]
     fn no_label_is_used_twice_or_begins_another() {
-        let labels: [&[u8]; 28] = [
+        let labels: [&[u8]; 29] = [
             STREAM,
             KEYRING,
             ROOT_COMMITMENT,
@@ -650,6 +662,7 @@ mod tests {
             ELEMENT_TAG,
             SHARE_DIGEST,
             SHARE_CHECKSUM,
+            STATE_DIGEST,
         ];
         for (index, one) in labels.iter().enumerate() {
             for other in &labels[index + 1..] {

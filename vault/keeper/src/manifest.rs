@@ -3,7 +3,7 @@
 //! ```text
 //! payload    store id 16 ‖ envelope(manifest key; system, epoch 0, kind manifest, version = generation)
 //! plaintext  postcard of `Record`: settled state, intended state or none
-//! state      commit u64 ‖ record count u64 ‖ keyring generation u64 ‖ set hash 2,048 bytes
+//! state      commit u64 ‖ record count u64 ‖ keyring generation u64 ‖ set hash 2,048 bytes ‖ journal: size u64 ‖ root 32
 //! mark       store id 16 ‖ commit u64 ‖ HMAC, in the store under `MARK_RECORD`
 //! ```
 //!
@@ -37,6 +37,7 @@ use serde::{Deserialize, Serialize};
 use strongroom_sys::Secret;
 
 use crate::envelope::{EnvelopeError, open_record, seal_record};
+use crate::journal::found::{Head, StoreState};
 use crate::keyring::KeyringFile;
 use crate::keys::{
     self, Algorithm, Context, DeriveError, Epoch, FillRandom, Kind, ManifestKey, MarkKey, RecordId,
@@ -112,6 +113,8 @@ pub struct Manifest {
     store: StoreId,
     algorithm: Algorithm,
     record: Record,
+    /// The journal's last durable checkpoint, for the next state that is written.
+    journal: Head,
 }
 
 /// One state of the store.
@@ -121,6 +124,7 @@ struct State {
     count: u64,
     keyring: Generation,
     set_hash: Accumulator,
+    journal: Head,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,15 +133,10 @@ struct Record {
     intended: Option<State>,
 }
 
-/// What a state says of the store alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
-    /// The commit.
-    pub commit: u64,
-    /// How many records.
-    pub count: u64,
-    /// Over all of them.
-    pub set_hash: Accumulator,
+impl Record {
+    fn newest(&self) -> &State {
+        self.intended.as_ref().unwrap_or(&self.settled)
+    }
 }
 
 /// What the batch must put under [`MARK_RECORD`].
@@ -161,6 +160,7 @@ impl Manifest {
             count: 0,
             keyring: keyring.generation(),
             set_hash: Accumulator::empty(),
+            journal: Head::default(),
         };
         let record = Record { settled, intended: None };
         let [one, two] = Generation::FIRST_TWO;
@@ -168,27 +168,7 @@ impl Manifest {
         let second = seal(&keys.seal, store, (&record, two), algorithm, random)?;
         let path = directory.join(MANIFEST_FILE);
         let slots = SlotFile::create(&path, CAPACITY, [&first, &second])?;
-        Ok(Self { slots, keys, store, algorithm, record })
-    }
-
-    /// Writes the manifest of a restored store, which is to be judged by it like any other.
-    ///
-    /// # Errors
-    /// When there is one already, or it cannot be sealed or written.
-    pub fn restore(
-        directory: &Path,
-        keyring: &KeyringFile,
-        Account { commit, count, set_hash }: Account,
-        algorithm: Algorithm,
-        random: FillRandom<'_>,
-    ) -> Result<Self, ManifestError> {
-        let mut manifest = Self::create(directory, keyring, algorithm, random)?;
-        let keyring = keyring.generation();
-        let settled = State { commit, count, keyring, set_hash };
-        // Twice: both slots speak of this store and of no empty one.
-        manifest.write(Record { settled: settled.clone(), intended: None }, random)?;
-        manifest.write(Record { settled, intended: None }, random)?;
-        Ok(manifest)
+        Ok(Self { slots, keys, store, algorithm, record, journal: Head::default() })
     }
 
     /// Opens the manifest of a vault; [`Self::judge`] must accept the store before anything else.
@@ -210,23 +190,48 @@ impl Manifest {
         let context = context(store, slots.generation());
         let plain = open_record(&RecordKeySource::from_manifest(&keys.seal), &context, envelope)?;
         let record = plain.expose(decode)?;
-        Ok(Self { slots, keys, store, algorithm, record })
+        let journal = record.newest().journal;
+        Ok(Self { slots, keys, store, algorithm, record, journal })
+    }
+
+    /// The settled state, as the journal names it.
+    pub fn state(&self) -> StoreState {
+        let State { commit, count, keyring, set_hash, journal: _ } = &self.record.settled;
+        let set_hash = Vec::from(set_hash.clone());
+        let digest = keys::digest_state(self.store, (*commit, *count), keyring.0, &set_hash);
+        StoreState { commit: *commit, digest }
+    }
+
+    /// How far the journal is at least.
+    pub fn noted(&self) -> Head {
+        self.record.newest().journal
+    }
+
+    /// How far the journal is known to be on the disk, for the next state that is written. It never goes back.
+    pub fn note(&mut self, journal: Head) {
+        if journal.size > self.journal.size {
+            self.journal = journal;
+        }
+    }
+
+    /// Writes what was noted since the last commit, when the vault is sealed.
+    ///
+    /// # Errors
+    /// `OutOfOrder` during a commit, or the write failed.
+    pub fn keep_note(&mut self, random: FillRandom<'_>) -> Result<(), ManifestError> {
+        if self.record.intended.is_some() {
+            return Err(ManifestError::OutOfOrder);
+        }
+        let settled = State { journal: self.journal, ..self.record.settled.clone() };
+        if settled == self.record.settled {
+            return Ok(());
+        }
+        self.write(Record { settled, intended: None }, random)
     }
 
     /// The last settled commit.
     pub fn commit(&self) -> u64 {
         self.record.settled.commit
-    }
-
-    /// What the settled state says of the store.
-    pub fn account(&self) -> Account {
-        let State { commit, count, set_hash, .. } = self.record.settled.clone();
-        Account { commit, count, set_hash }
-    }
-
-    /// The mark of the settled commit.
-    pub fn mark(&self) -> Mark {
-        mark(&self.keys.mark, self.store, self.commit())
     }
 
     /// An empty change, to be filled with what the batch does.
@@ -264,7 +269,7 @@ impl Manifest {
         let count = settled.count.checked_add_signed(count).ok_or(ManifestError::Count)?;
         let keyring = keyring.max(settled.keyring);
         let set_hash = settled.set_hash.plus(&set_hash);
-        let intended = State { commit, count, keyring, set_hash };
+        let intended = State { commit, count, keyring, set_hash, journal: self.journal };
         self.write(Record { settled: settled.clone(), intended: Some(intended) }, random)?;
         Ok(mark(&self.keys.mark, self.store, commit))
     }

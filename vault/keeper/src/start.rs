@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::fcntl::{Flock, FlockArg};
-use strongroom_protocol::operator::{Check, Exit, Fault, Verdict};
+use strongroom_protocol::operator::{Check, Verdict};
 use strongroom_store::check::{CheckError, Report as Checked};
 use strongroom_store::{Choice, Kind, StoreError};
 use strongroom_sys::confine::{Layer, Report, State as LayerState};
@@ -28,10 +28,10 @@ use tokio::time::interval;
 use crate::acts::fault;
 use crate::acts::sealing::shut;
 use crate::arguments::{Arguments, Records};
-use crate::backup::transfer;
 use crate::books::STORE_DIRECTORY;
 use crate::doors::{self, Guard};
 use crate::founding::VAULT_DIRECTORY;
+use crate::journal::Manner;
 use crate::keeper::{Keeper, Settings, State, Waiting};
 use crate::pipeline::{self, STRANGERS_EVERY};
 use crate::seal::Sealed;
@@ -49,6 +49,7 @@ pub struct Opened {
     store: Choice,
     public_url: String,
     network: Check,
+    journal: Manner,
 }
 
 /// How long after `SIGTERM` the writers may take.
@@ -81,7 +82,18 @@ pub fn open(arguments: &Arguments) -> anyhow::Result<Opened> {
         store: choose(arguments.records.store),
         public_url: arguments.public_url.clone(),
         network: network_check(),
+        journal: open_sinks(arguments)?,
     })
+}
+
+/// Sinks are opened here, for the confined process can open none.
+fn open_sinks(arguments: &Arguments) -> anyhow::Result<Manner> {
+    let mut sinks = Vec::new();
+    for wish in &arguments.sinks {
+        let told = || format!("SR-JOURNAL-009: open the journal's sink {}", wish.path.display());
+        sinks.push(wish.clone().open().with_context(told)?);
+    }
+    Ok(Manner { durability: arguments.durability, sinks: sinks.into() })
 }
 
 fn make_directory(path: &Path) -> anyhow::Result<()> {
@@ -122,8 +134,8 @@ pub async fn run(opened: Opened, report: &Report) -> anyhow::Result<()> {
         store: opened.store,
         public_url: opened.public_url,
         standing,
+        journal: opened.journal,
     };
-    transfer::clear(&opened.data);
     let state = first_state(&opened.data);
     let keeper = Rc::new(Keeper::new(settings, state));
     let [ask_guard, errand_guard] = opened.guards;
@@ -158,14 +170,11 @@ fn first_state(data: &Path) -> State {
         Ok(false) => State::Uninitialised(None),
         Ok(true) => match Sealed::load(&place) {
             Ok(sealed) => State::Sealed(Box::new(Waiting::new(sealed))),
-            Err(error) => {
-                let why = fault(
-                    "SR-STORE-009",
-                    format!("the seal's file cannot be read: {error}"),
-                    "keep the data directory as it is and restore a backup into another one",
-                );
-                State::Faulty(Fault { exit: Exit::Corrupt, ..why })
-            }
+            Err(error) => State::Faulty(fault(
+                "SR-STORE-009",
+                format!("the seal's file cannot be read: {error}"),
+                "keep the data directory as it is and restore a backup into another one",
+            )),
         },
         Err(error) => State::Faulty(fault(
             "SR-STORE-010",
@@ -213,7 +222,6 @@ async fn sweep(keeper: Rc<Keeper>) {
         let since = last_strangers.elapsed();
         pipeline::sweep(&keeper, since);
         keeper.expire_attempt();
-        transfer::sweep(&keeper);
         if since >= STRANGERS_EVERY {
             last_strangers = Instant::now();
         }

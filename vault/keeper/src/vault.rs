@@ -6,17 +6,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use strongroom_policy::id::{CallId, TenantId};
+use strongroom_policy::id::TenantId;
 use strongroom_policy::moment::Moment;
 use strongroom_protocol::operator::{Exit, Fault, SealKind};
 use strongroom_protocol::upload::{VaultKey, derive_vault_key};
 use strongroom_store::check::CheckError;
 use strongroom_store::{Choice, StoreError};
 use strongroom_sys::{Secret, cpu};
+use strongroom_tlog::{Name, Signer};
 
-use crate::books::{Books, BooksError, Opened, TenantKeys};
+use crate::books::{Books, BooksError, TenantKeys};
 use crate::journal::entry::Entry;
-use crate::journal::{Journal, JournalError};
+use crate::journal::found::{Found, StoreState};
+use crate::journal::{Journal, JournalError, Manner, Place, Unfinished};
 use crate::keyring::{KeyringError, KeyringFile, ShredId};
 use crate::keys::{self, Algorithm, DeriveError, FillRandom, MacKey, StoreId, purpose};
 use crate::memory_seal::MemorySeal;
@@ -61,6 +63,8 @@ pub struct Vault {
     pub seal: SealKind,
     /// Where the journal lies.
     pub journal_directory: PathBuf,
+    /// Verifies the journal's checkpoints: a vkey of a signed note.
+    pub audit_key: String,
     /// Refusals of strangers since the last entry about them.
     pub strangers: u64,
 }
@@ -126,6 +130,7 @@ impl Vault {
         (unsealed, seal): (Unsealed, SealKind),
         (data, choice): (&Path, &Choice),
         opening: Opening,
+        manner: &Manner,
     ) -> Result<Self, OpenError> {
         let directory = unsealed.directory().to_path_buf();
         let keyring = unsealed.keyring().keyring();
@@ -136,18 +141,28 @@ impl Vault {
         let journal_key = MacKey::new(&keys::derive_journal_key(system, store)?)?;
         let upload = keys::derive_upload_key_pair(system, store)?;
         let upload_secret = upload.secret().expose(Secret::copy_from);
+        let tenant_keys = Arc::new(TenantKeys::of(keyring, tenant, algorithm())?);
         let unsealed = Arc::new(Mutex::new(unsealed));
-        let opened = open_books((&directory, choice), &unsealed)?;
+        let opened = Books::open(&directory, &unsealed, tenant_keys, choice)?;
         let memory_seal =
             MemorySeal::draw(algorithm(), &mut getrandom::fill).map_err(|_| DeriveError)?;
         let tables = Tables::read(tenant, opened.records, |id, plain| {
             memory_seal.seal(id, plain, &mut getrandom::fill).map_err(|_| Malformed)
         })?;
+        let signer = audit_signer(&unsealed, store)?;
+        let audit_key = signer.verifier().vkey();
         let mut books = opened.books;
-        settle_keyring(&unsealed, &tables, (&opened.taken, books.commit()))?;
-        learn_keys(&unsealed, &mut books)?;
         let journal_directory = data.join(JOURNAL_DIRECTORY);
-        let (journal, lost) = Journal::open(&journal_directory, journal_key)?;
+        let verifier = signer.verifier();
+        let found = Found::look(&journal_directory, journal_key, &verifier, opened.noted)?;
+        let named = found.state();
+        judge_state(named, opened.state)?;
+        // Nothing is destroyed before store, manifest and journal have vouched for each other.
+        settle_keyring(&unsealed, &tables, (&opened.taken, books.commit()))?;
+        learn_keys(&unsealed, tenant, &mut books)?;
+        let (journal, unfinished) = Journal::start(found, signer, manner)?;
+        let journal = Arc::new(journal);
+        opened.journal.open(&journal);
         let vault_key = upload_secret
             .expose(|secret| secret.try_into().map(derive_vault_key))
             .map_err(|_| DeriveError)?;
@@ -161,32 +176,43 @@ impl Vault {
             vault_key,
             tables,
             books,
-            journal: Arc::new(journal),
+            journal,
             tickets: Tickets::default(),
             uploads: Uploads::default(),
             random: Pool::new(),
             seal,
             journal_directory,
+            audit_key,
             strangers: 0,
         };
-        vault.record_opening(&lost, opening)?;
+        let state = (named != Some(opened.state)).then_some(opened.state);
+        vault.record_opening(&unfinished, state, opening)?;
         Ok(vault)
     }
 
-    fn record_opening(&self, lost: &[CallId], opening: Opening) -> Result<(), JournalError> {
+    fn record_opening(
+        &self,
+        unfinished: &Unfinished,
+        state: Option<StoreState>,
+        opening: Opening,
+    ) -> Result<(), JournalError> {
         let seal = match self.seal {
             SealKind::Passphrase => "passphrase",
             SealKind::Shares { .. } => "shares",
         };
-        let entry = Entry::Unseal {
+        let mut entries = vec![Entry::Unseal {
             seal,
             operator: opening.operator,
             failed_attempts: opening.failed_attempts,
             cut_bytes: self.journal.cut_bytes(),
-        };
-        self.journal.record_blocking(&entry, opening.now)?;
-        for call in lost {
-            self.journal.record_blocking(&Entry::Lost { call: *call }, opening.now)?;
+        }];
+        entries.extend(state.map(|StoreState { commit, digest }| Entry::State { commit, digest }));
+        let stops = unfinished.stops.iter();
+        entries.extend(stops.map(|(at, reason)| Entry::Stopped { at: at.clone(), reason }));
+        entries.extend(unfinished.calls.iter().map(|call| Entry::Lost { call: *call }));
+        self.journal.record_blocking(&entries, opening.now)?;
+        if !unfinished.stops.is_empty() {
+            Journal::empty_reserve(&Place::new(&self.journal_directory))?;
         }
         Ok(())
     }
@@ -209,6 +235,32 @@ impl Vault {
         let mut guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
         guard.keyring_mut().reach(commit);
         change(guard.keyring_mut())
+    }
+}
+
+/// Who signs the journal's checkpoints: the key's name is the log's origin.
+fn audit_signer(unsealed: &Mutex<Unsealed>, store: StoreId) -> Result<Signer, OpenError> {
+    let guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
+    let seed = keys::derive_audit_signing_seed(guard.keyring().keyring().system(), store)?;
+    let name = Name::parse(&format!("strongroom/{}", hex::encode(store.0)));
+    let signer = seed.secret().expose(|seed| {
+        let seed = seed.try_into().map_err(|_| DeriveError)?;
+        Signer::from_seed(name.map_err(|_| DeriveError)?, seed).map_err(|_| DeriveError)
+    })?;
+    Ok(signer)
+}
+
+/// The newest state that the journal names against the one that lies there. A store one or more commits ahead is sound: the last
+/// entries of a machine that lost power may be missing, and how far the journal must be at least is in the manifest.
+fn judge_state(named: Option<StoreState>, found: StoreState) -> Result<(), JournalError> {
+    match named {
+        Some(named) if named.commit > found.commit => {
+            Err(JournalError::StoreRolledBack { found: found.commit, noted: named.commit })
+        }
+        Some(named) if named.commit == found.commit && named.digest != found.digest => {
+            Err(JournalError::Another { entry: 0 })
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -242,29 +294,14 @@ fn settle_keyring(
     Ok(())
 }
 
-/// Opens the store under the one tenant's keys.
-///
-/// # Errors
-/// As [`Books::open`].
-pub fn open_books(
-    (directory, choice): (&Path, &Choice),
-    unsealed: &Arc<Mutex<Unsealed>>,
-) -> Result<Opened, BooksError> {
+fn learn_keys(
+    unsealed: &Mutex<Unsealed>,
+    tenant: TenantId,
+    books: &mut Books,
+) -> Result<(), KeyringError> {
     let guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
     let keyring = guard.keyring().keyring();
-    let keys = TenantKeys::of(keyring, tenant_of(keyring.store()), algorithm())?;
-    drop(guard);
-    Books::open(directory, unsealed, Arc::new(keys), choice)
-}
-
-/// Gives the books the keyring's keys.
-///
-/// # Errors
-/// When the keyring lacks them.
-pub fn learn_keys(unsealed: &Mutex<Unsealed>, books: &mut Books) -> Result<(), KeyringError> {
-    let guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
-    let keyring = guard.keyring().keyring();
-    books.learn(keyring, TenantKeys::of(keyring, tenant_of(keyring.store()), algorithm())?)
+    books.learn(keyring, TenantKeys::of(keyring, tenant, algorithm())?)
 }
 
 impl OpenError {
@@ -272,7 +309,6 @@ impl OpenError {
     pub fn fault(&self) -> Fault {
         let (code, exit, next) = match self {
             Self::Books(BooksError::Refused(refusal)) => refused(*refusal),
-            Self::Books(BooksError::Manifest(error)) => refused(error.refusal()),
             Self::Books(BooksError::Check(CheckError::Io { .. })) => (
                 "SR-STORE-011",
                 Exit::Error,
@@ -299,20 +335,59 @@ impl OpenError {
                 Exit::Corrupt,
                 "keep the data directory as it is and restore a backup into another one",
             ),
-            Self::Journal(JournalError::Damaged { .. }) => (
-                "SR-JOURNAL-002",
-                Exit::Corrupt,
-                "keep the journal directory as evidence, move it aside, and unseal again",
-            ),
-            Self::Journal(_) => (
-                "SR-JOURNAL-003",
-                Exit::Error,
-                "look at the disk's free space and the journal directory's owner, then unseal again",
-            ),
+            Self::Journal(error) => journal_refused(error),
             Self::Derive(_) => ("SR-INTERNAL-002", Exit::Error, "report this as a defect"),
         };
         let next = Some(next.to_owned());
         Fault { code: code.to_owned(), message: self.to_string(), next, exit }
+    }
+}
+
+fn journal_refused(error: &JournalError) -> (&'static str, Exit, &'static str) {
+    match error {
+        JournalError::Damaged { .. } => (
+            "SR-JOURNAL-002",
+            Exit::Corrupt,
+            "keep the journal directory as evidence and bring back the newest copy of it",
+        ),
+        JournalError::Checkpoint => (
+            "SR-JOURNAL-005",
+            Exit::Corrupt,
+            "the journal is another vault's, or was signed by somebody else: bring back this vault's",
+        ),
+        JournalError::Another { .. } => (
+            "SR-JOURNAL-006",
+            Exit::Spliced,
+            "journal and store are not of one history: keep both as evidence and bring back the newest",
+        ),
+        JournalError::RolledBack { .. } => (
+            "SR-JOURNAL-007",
+            Exit::RolledBack,
+            "an older journal was put in place: bring back the newest one",
+        ),
+        JournalError::StoreRolledBack { .. } => (
+            "SR-STORE-005",
+            Exit::RolledBack,
+            "an older copy was put in place; bring back the newest, or restore a backup on purpose",
+        ),
+        JournalError::OldFormat => (
+            "SR-JOURNAL-008",
+            Exit::Error,
+            "keep journal.jsonl elsewhere as the record of its time; a new journal begins without it",
+        ),
+        JournalError::Write(_)
+        | JournalError::Read(_)
+        | JournalError::Broken(_)
+        | JournalError::Sink
+        | JournalError::Stalled
+        | JournalError::Full
+        | JournalError::TooLong
+        | JournalError::Slow
+        | JournalError::Stopped => (
+            "SR-JOURNAL-003",
+            Exit::Error,
+            "look at the disk's free space and the journal directory's owner, then unseal again",
+        ),
     }
 }
 

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use strongroom_emulator::Api;
+use strongroom_tests::journal::{join, split};
 use strongroom_tests::speak::models;
 use strongroom_tests::{Appliance, Options, PATIENCE, scratch, until};
 
@@ -169,18 +170,24 @@ fn a_journal_with_a_changed_or_missing_entry_is_refused() {
     }
     appliance.stop();
     let journal = appliance.journal();
-    let original = fs::read_to_string(&journal).expect("a file");
-    let lines: Vec<&str> = original.lines().collect();
-    let changed = original.replacen("\"status\":200", "\"status\":201", 1);
-    let without = [&lines[..3], &lines[4..]].concat().join("\n") + "\n";
-    let swapped = {
-        let mut lines = lines.clone();
-        lines.swap(2, 3);
-        lines.join("\n") + "\n"
-    };
-    for (what, text) in [("changed", &changed), ("removed", &without), ("swapped", &swapped)] {
-        assert_ne!(text, &original, "{what}");
-        fs::write(&journal, text).expect("root may");
+    let original = fs::read(&journal).expect("a file");
+    let entries = split(&original);
+    let text = |entry: &[u8]| String::from_utf8_lossy(entry).into_owned();
+    let closed = entries.iter().position(|entry| text(entry).contains("\"status\":200"));
+    let closed = closed.expect("a call was closed");
+    let other = text(entries[closed]).replacen("\"status\":200", "\"status\":201", 1);
+    let mut changed = entries.clone();
+    changed[closed] = other.as_bytes();
+    let without = [&entries[..3], &entries[4..]].concat();
+    let mut swapped = entries.clone();
+    swapped.swap(2, 3);
+    let cut = &entries[..entries.len() - 1];
+    let damages =
+        [("changed", &*changed), ("removed", &without), ("swapped", &swapped), ("cut", cut)];
+    for (what, entries) in damages {
+        let damaged = join(entries);
+        assert_ne!(damaged, original, "{what}");
+        fs::write(&journal, &damaged).expect("root may");
         let ran = appliance.up_again();
         assert!(ran.code != 0 && ran.stderr.contains("SR-"), "{what}: {} {}", ran.code, ran.stderr);
     }

@@ -21,6 +21,4 @@ mod kills;
 mod lab;
 mod ledger;
 mod power_cuts;
-mod rollback;
 mod scene;
-mod splice;

@@ -194,8 +194,9 @@ impl Act<'_> {
         let data: PathBuf = self.keeper.settings.data.clone();
         let store = self.keeper.settings.store.clone();
         let opening = Opening { operator: self.operator, failed_attempts, now: clock::now() };
+        let manner = self.keeper.settings.journal.clone();
         let opened = on_thread(move || {
-            let opened = Vault::open((unsealed, kind), (&data, &store), opening);
+            let opened = Vault::open((unsealed, kind), (&data, &store), opening, &manner);
             return_freed_memory();
             opened
         });

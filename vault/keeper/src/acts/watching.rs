@@ -2,7 +2,6 @@
 //!
 //! Invariant: nothing here changes anything; reading files happens on another thread.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use strongroom_policy::id::{CredentialId, TokenId, UserId};
@@ -15,7 +14,7 @@ use tokio::time::sleep;
 
 use super::sealing::progress_of;
 use super::{Act, fault};
-use crate::journal::{JournalError, read, rfc3339};
+use crate::journal::{JournalError, Place, read};
 use crate::keeper::State;
 use crate::tables::Tables;
 use crate::vault::{Vault, seal_kind};
@@ -101,9 +100,9 @@ impl Act<'_> {
             let entries = self.vault(|vault| Ok(vault.journal.entries()))?;
             let news = after.is_none_or(|after| entries > after);
             if news || Instant::now() >= until {
-                let directory = self.journal_directory()?;
+                let (place, span) = self.journal()?;
                 let rows: Vec<JournalRow> =
-                    on_thread(move || read::tail(&directory, after, limit)).await?;
+                    on_thread(move || read::tail(&place, span, after, limit)).await?;
                 return Ok(Answer::Journal(rows));
             }
             sleep(LOOK_EVERY).await;
@@ -111,10 +110,10 @@ impl Act<'_> {
     }
 
     pub(super) async fn usage(&self, since_ms: u64, by: UsageBy) -> Result<Answer, Fault> {
-        let directory = self.journal_directory()?;
-        let since = rfc3339(Moment::from_unix_millis(since_ms));
+        let (place, span) = self.journal()?;
+        let since = Moment::from_unix_millis(since_ms);
         let mut rows: Vec<UsageRow> =
-            on_thread(move || read::usage(&directory, &since, by)).await?;
+            on_thread(move || read::usage(&place, span, since, by)).await?;
         self.vault(|vault| {
             for row in &mut rows {
                 row.label = label_of(&vault.tables, &row.key, by);
@@ -124,8 +123,12 @@ impl Act<'_> {
         Ok(Answer::Usage(rows))
     }
 
-    fn journal_directory(&self) -> Result<PathBuf, Fault> {
-        self.vault(|vault| Ok(vault.journal_directory.clone()))
+    /// Where the journal lies, its newest entry's number and the oldest one's that is kept.
+    fn journal(&self) -> Result<(Place, (u64, u64)), Fault> {
+        self.vault(|vault| {
+            let span = (vault.journal.entries(), vault.journal.first_kept());
+            Ok((Place::new(&vault.journal_directory), span))
+        })
     }
 }
 

@@ -66,7 +66,7 @@ impl Scene {
         let unsealed = self.unseal();
         let keys = TenantKeys::of(unsealed.keyring().keyring(), TENANT, algorithm)?;
         let unsealed = Arc::new(Mutex::new(unsealed));
-        let Opened { books, records, taken } =
+        let Opened { books, records, taken, .. } =
             Books::open(self.directory(), &unsealed, Arc::new(keys), &Choice::Sled)?;
         let mut open = OpenScene { unsealed, books, records, taken, algorithm };
         open.learn();

@@ -59,6 +59,56 @@ pub enum Entry<'a> {
         /// Why.
         reason: &'static str,
     },
+    /// The store's state after a commit: what a witness of the journal vouches for as well.
+    State {
+        /// The commit.
+        commit: u64,
+        /// The digest of the manifest's settled state.
+        #[serde(serialize_with = "digits")]
+        digest: [u8; 32],
+    },
+    /// The oldest bundles were moved to an archive.
+    Archive {
+        /// The number of the oldest entry that stays.
+        first: u64,
+        /// The Unix user.
+        operator: u32,
+    },
+    /// Entries could not be written for a while.
+    Gap {
+        /// Since when.
+        since: &'a str,
+        /// Why.
+        reason: &'static str,
+        /// How many entries were refused.
+        refused: u64,
+    },
+    /// What the reserve kept of a time when nothing could be written here.
+    Stopped {
+        /// When.
+        at: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A sink began or ended to fail.
+    Sink {
+        /// Which.
+        sink: &'a str,
+        /// How it is.
+        state: SinkState,
+        /// Entries that it did not get, since it was opened.
+        lost: u64,
+    },
+}
+
+/// How a sink is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SinkState {
+    /// It takes entries.
+    Takes,
+    /// It does not.
+    Fails,
 }
 
 /// Whether an act was done.
@@ -217,6 +267,10 @@ impl<'a> Entry<'a> {
 
 fn text<T: std::fmt::Display, S: serde::Serializer>(value: &T, out: S) -> Result<S::Ok, S::Error> {
     out.collect_str(value)
+}
+
+fn digits<S: serde::Serializer>(bytes: &[u8; 32], out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(&hex::encode(bytes))
 }
 
 fn micros(duration: std::time::Duration) -> u64 {

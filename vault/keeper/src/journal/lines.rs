@@ -14,6 +14,7 @@ pub(super) struct Lines {
     bytes: Vec<u8>,
     ends: Vec<usize>,
     stamp: Stamp,
+    must_last: bool,
 }
 
 /// The last moment and its text: most entries share their millisecond with the one before.
@@ -59,6 +60,21 @@ impl Lines {
         Err(JournalError::Write(refusal.to_owned()))
     }
 
+    /// Has the entries on the disk before anyone hears that they are written.
+    pub(super) fn make_last(&mut self) {
+        self.must_last = true;
+    }
+
+    /// Whether they must be on the disk before anyone hears of them.
+    pub(super) fn must_last(&self) -> bool {
+        self.must_last
+    }
+
+    /// When the last entry was formed.
+    pub(super) fn moment(&self) -> Option<Moment> {
+        self.stamp.moment
+    }
+
     /// The entries in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(&0).chain(&self.ends);
@@ -79,6 +95,7 @@ impl Lines {
     pub(super) fn clear(&mut self) {
         self.ends.clear();
         self.bytes.clear();
+        self.must_last = false;
         if self.bytes.capacity() > KEPT_BYTES {
             *self = Self::default();
         }

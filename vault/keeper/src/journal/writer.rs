@@ -1,51 +1,27 @@
-//! The thread that writes the journal, and the one that hands it to the disk.
+//! The threads that write the journal and hand it to the disk, as the keeper holds them.
 //!
-//! Invariant: lines reach the file whole or not at all; a partial write is cut off before anyone is answered.
-//! Invariant: after a failed sync, a failed cut or a missing file nothing is written again by this process.
+//! Invariant: what was taken is written, in its order, before the threads end; and on the disk under a checkpoint when they have.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use strongroom_policy::id::CallId;
 use tokio::sync::oneshot;
 
+use super::keeping::{Keeping, Published};
 use super::lines::Lines;
-use super::{JOURNAL_FILE, SYNC_EVERY, read};
-use crate::keys::purpose::Journal;
-use crate::keys::{self, MacKey, TAG_BYTES};
+use super::pen::Pen;
+use super::shared::Shared;
+use super::{JournalError, keeping::Signed};
 
-/// Why the journal is not opened or an entry not written.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum JournalError {
-    /// The file system said no; the entry is not there.
-    #[error("the journal cannot be written: {0}")]
-    Write(String),
-    /// A line does not hold: it was changed, or lines are missing.
-    #[error("the journal is damaged at entry {entry}: {reason}")]
-    Damaged {
-        /// The first entry that does not hold.
-        entry: u64,
-        /// In words.
-        reason: &'static str,
-    },
-    /// Entries could not be handed to the disk, or the file is gone: this process writes no more.
-    #[error("the journal is out of order until the vault is unsealed again: {0}")]
-    Broken(&'static str),
-    /// More entries wait than fit.
-    #[error("too many journal entries wait")]
-    Full,
-    /// The disk did not take the entry in time.
-    #[error("the journal did not answer in time")]
-    Slow,
-    /// The writer has ended.
-    #[error("the journal's writer has ended")]
-    Stopped,
+/// When an entry is on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// At most [`super::SYNC_EVERY`] after it was answered.
+    #[default]
+    Group,
+    /// Before it is answered.
+    Strict,
 }
 
 /// What became of lines, and their buffer for the next ones.
@@ -65,24 +41,7 @@ pub(super) struct Writer {
     queue: Mutex<Option<SyncSender<Group>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     shared: Arc<Shared>,
-    cut_bytes: u64,
-}
-
-struct Shared {
-    entries: AtomicU64,
-    dirty: AtomicBool,
-    broken: AtomicBool,
-}
-
-/// What the writing thread owns.
-struct Pen {
-    file: File,
-    length: u64,
-    number: u64,
-    chain: [u8; TAG_BYTES],
-    key: MacKey<Journal>,
-    shared: Arc<Shared>,
-    buffer: Vec<u8>,
+    published: Arc<Published>,
 }
 
 /// Most groups that wait: one is under way at a time, but for the opening and the closing.
@@ -90,71 +49,34 @@ const QUEUE_GROUPS: usize = 16;
 
 impl Writer {
     pub(super) fn start(
-        directory: &Path,
-        key: MacKey<Journal>,
-    ) -> Result<(Self, Vec<CallId>), JournalError> {
-        let failed = |error: io::Error| JournalError::Write(error.to_string());
-        let path = directory.join(JOURNAL_FILE);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed)?;
-        File::open(directory).and_then(|dir| dir.sync_all()).map_err(failed)?;
-        let state = read::verify(&mut file, &key)?;
-        if state.torn_bytes > 0 {
-            file.set_len(state.whole_bytes).map_err(failed)?;
-        }
-        file.sync_all().map_err(failed)?;
-        let shared = Arc::new(Shared {
-            entries: AtomicU64::new(state.entries),
-            dirty: AtomicBool::new(false),
-            broken: AtomicBool::new(false),
-        });
-        let to_sync = file.try_clone().map_err(failed)?;
-        let pen = Pen {
-            file,
-            length: state.whole_bytes,
-            number: state.entries,
-            chain: state.chain,
-            key,
-            shared: Arc::clone(&shared),
-            buffer: Vec::with_capacity(64 * 1024),
-        };
-        let (queue, lines) = sync_channel(QUEUE_GROUPS);
-        let (ended, end) = sync_channel(0);
-        let syncing = Arc::clone(&shared);
+        pen: Pen,
+        keeping: Keeping,
+        (shared, published): (Arc<Shared>, Arc<Published>),
+    ) -> Result<Self, JournalError> {
+        let (queue, groups) = sync_channel(QUEUE_GROUPS);
+        let ending = Arc::clone(&shared);
         let threads = vec![
             spawn("journal", move || {
-                write_groups(pen, &lines);
-                drop(ended);
+                write_groups(pen, &groups);
+                ending.end();
             })?,
-            spawn("journal-sync", move || sync_often((&to_sync, &path), &syncing, &end))?,
+            spawn("journal-keep", move || keeping.run())?,
         ];
-        let writer = Self {
-            queue: Mutex::new(Some(queue)),
-            threads: Mutex::new(threads),
-            shared,
-            cut_bytes: state.torn_bytes,
-        };
-        Ok((writer, state.open_calls))
+        Ok(Self { queue: Mutex::new(Some(queue)), threads: Mutex::new(threads), shared, published })
     }
 
     /// A writer whose thread is played by a test.
     #[cfg(test)]
     pub(super) fn before(queue: SyncSender<Group>) -> Self {
-        let shared = Shared {
-            entries: AtomicU64::new(0),
-            dirty: AtomicBool::new(false),
-            broken: AtomicBool::new(false),
-        };
+        let tail = Arc::new(tempfile::tempfile().unwrap());
+        let words = super::reserve::LastWords::none();
+        let sinks = super::sinks::Sinks::default();
+        let edge = strongroom_tlog::Edge::empty();
         Self {
             queue: Mutex::new(Some(queue)),
             threads: Mutex::default(),
-            shared: Arc::new(shared),
-            cut_bytes: 0,
+            shared: Arc::new(Shared::new(edge, tail, words, sinks)),
+            published: Arc::default(),
         }
     }
 
@@ -190,31 +112,31 @@ impl Writer {
         }
     }
 
-    pub(super) fn entries(&self) -> u64 {
-        self.shared.entries.load(Ordering::Relaxed)
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
-    pub(super) fn cut_bytes(&self) -> u64 {
-        self.cut_bytes
+    pub(super) fn checkpoint(&self) -> Option<Arc<Signed>> {
+        self.published.last()
     }
 
     pub(super) fn health(&self) -> Result<(), JournalError> {
-        if self.shared.broken.load(Ordering::Acquire) {
-            return Err(JournalError::Broken("an earlier entry could not be kept"));
-        }
-        Ok(())
+        self.shared.health()
     }
 
     pub(super) fn stop_admitting(&self) {
-        self.shared.broken.store(true, Ordering::Release);
+        self.shared.stop("an entry that nobody waited for could not be kept");
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, JournalError> {
+pub(super) fn spawn(
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, JournalError> {
     thread::Builder::new()
         .name(name.to_owned())
         .spawn(work)
-        .map_err(|error| JournalError::Write(error.to_string()))
+        .map_err(|error| JournalError::write(&error))
 }
 
 fn write_groups(mut pen: Pen, groups: &Receiver<Group>) {
@@ -222,91 +144,5 @@ fn write_groups(mut pen: Pen, groups: &Receiver<Group>) {
         let outcome = pen.write(&lines);
         // Whoever stopped waiting has refused its calls already.
         drop(written.send((lines, outcome)));
-    }
-}
-
-impl Pen {
-    fn write(&mut self, group: &Lines) -> Result<(), JournalError> {
-        if self.shared.broken.load(Ordering::Acquire) {
-            return Err(JournalError::Broken("an earlier entry could not be kept"));
-        }
-        let (mut number, mut chain) = (self.number, self.chain);
-        self.buffer.clear();
-        for line in group.iter() {
-            number = number.saturating_add(1);
-            chain = append(&mut self.buffer, number, &chain, (line, &self.key));
-        }
-        if let Err(error) = self.file.write_all(&self.buffer) {
-            self.cut_back();
-            return Err(JournalError::Write(error.to_string()));
-        }
-        let written = u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
-        self.length = self.length.saturating_add(written);
-        (self.number, self.chain) = (number, chain);
-        self.shared.entries.store(number, Ordering::Relaxed);
-        self.shared.dirty.store(true, Ordering::Release);
-        Ok(())
-    }
-
-    /// Half a line must not stand before the next one.
-    fn cut_back(&mut self) {
-        let cut = self
-            .file
-            .set_len(self.length)
-            .and_then(|()| self.file.seek(SeekFrom::Start(self.length)));
-        if let Err(error) = cut {
-            tracing::error!(%error, "a partial journal line cannot be cut off");
-            self.shared.broken.store(true, Ordering::Release);
-        }
-    }
-}
-
-/// Writes one line and answers its chain value.
-fn append(
-    buffer: &mut Vec<u8>,
-    number: u64,
-    before: &[u8; TAG_BYTES],
-    (body, key): (&[u8], &MacKey<Journal>),
-) -> [u8; TAG_BYTES] {
-    let start = buffer.len();
-    // A `Vec` takes everything.
-    drop(write!(buffer, "{{\"n\":{number}"));
-    buffer.extend_from_slice(body);
-    let chain = keys::tag_journal(key, before, buffer.get(start..).unwrap_or_default());
-    buffer.extend_from_slice(read::CHAIN_OPENING);
-    let digits = buffer.len();
-    buffer.resize(digits.saturating_add(chain.len().saturating_mul(2)), b'0');
-    // The one error is a place that is not twice as long.
-    let _ = hex::encode_to_slice(chain, buffer.get_mut(digits..).unwrap_or_default());
-    buffer.extend_from_slice(read::CHAIN_CLOSING);
-    chain
-}
-
-/// Whether what is written is what lies under the journal's name: not unlinked, renamed or replaced.
-fn is_in_place(file: &File, path: &Path) -> io::Result<bool> {
-    let (ours, named) = (file.metadata()?, std::fs::metadata(path));
-    Ok(named.is_ok_and(|named| named.dev() == ours.dev() && named.ino() == ours.ino()))
-}
-
-fn sync_often((file, path): (&File, &Path), shared: &Shared, end: &Receiver<()>) {
-    loop {
-        let ended = !matches!(end.recv_timeout(SYNC_EVERY), Err(RecvTimeoutError::Timeout));
-        let kept =
-            if shared.dirty.swap(false, Ordering::AcqRel) { file.sync_data() } else { Ok(()) };
-        let there = kept.and_then(|()| is_in_place(file, path));
-        match there {
-            Ok(true) => {}
-            Ok(false) => {
-                tracing::error!("the journal's file was taken away; nothing more is admitted");
-                shared.broken.store(true, Ordering::Release);
-            }
-            Err(error) => {
-                tracing::error!(%error, "the journal cannot be kept; nothing more is admitted");
-                shared.broken.store(true, Ordering::Release);
-            }
-        }
-        if ended {
-            return;
-        }
     }
 }

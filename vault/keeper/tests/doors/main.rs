@@ -7,7 +7,7 @@
 )]
 
 use std::fs::OpenOptions;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom, Write};
 use std::time::{Duration, Instant};
 
 use strongroom_policy::claims::{Claims, Features, Length, Stream};
@@ -25,7 +25,6 @@ use strongroom_protocol::operator::{
 use strongroom_protocol::upload::{digest_destination, seal_upload};
 use strongroom_protocol::usage::Usage;
 
-mod backup;
 mod disk;
 mod keeper;
 mod stores;
@@ -197,7 +196,7 @@ fn a_call_during_a_stall_of_the_disk_is_refused_in_time_and_its_entry_closed_whe
     assert!((900..3000).contains(&waited.as_millis()), "{waited:?}");
     assert!(errand.is_ok());
     keeper::until(|| keeper.entries("admit") == 2 && keeper.entries("close") == 1);
-    admitted(ask(&mut gateway, chat(&proof)));
+    keeper::until(|| matches!(ask(&mut gateway, chat(&proof)), Answer::Admitted { .. }));
 }
 
 #[test]
@@ -279,10 +278,9 @@ fn a_journal_that_was_edited_keeps_the_vault_shut() {
     let (mut gateway, _courier) = peers(&keeper);
     admitted(ask(&mut gateway, chat(&proof)));
     keeper.kill();
-    let mut file = OpenOptions::new().read(true).write(true).open(keeper.journal()).unwrap();
-    let mut text = String::new();
-    file.read_to_string(&mut text).unwrap();
-    let at = text.find("gpt-4o").unwrap();
+    let mut file = OpenOptions::new().write(true).open(keeper.journal()).unwrap();
+    let bytes = std::fs::read(keeper.journal()).unwrap();
+    let at = bytes.windows(6).position(|some| some == b"gpt-4o").unwrap();
     file.seek(SeekFrom::Start(u64::try_from(at).unwrap())).unwrap();
     file.write_all(b"gpt-4x").unwrap();
     keeper.start_again();
@@ -300,12 +298,12 @@ fn a_line_that_was_never_acknowledged_is_cut_off_and_said() {
     furnish(&keeper);
     keeper.kill();
     let mut file = OpenOptions::new().append(true).open(keeper.journal()).unwrap();
-    file.write_all(b"{\"n\":99,\"t\":\"2026").unwrap();
+    file.write_all(b"\x01\x00{\"n\":99,\"t\":\"202").unwrap();
     keeper.start_again();
     let right = UnsealWith::Passphrase(passphrase());
     assert!(matches!(keeper.operator().request(&Request::Unseal(right)), Told::Unsealed));
-    let journal = std::fs::read_to_string(keeper.journal()).unwrap();
-    assert!(journal.contains("\"cut_bytes\":17"), "{journal}");
+    let journal = keeper.told();
+    assert!(journal.contains("\"cut_bytes\":18"), "{journal}");
 }
 
 #[test]
@@ -428,6 +426,68 @@ fn store_and_manifest_of_before_the_last_unsealing_keep_the_vault_shut() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// What an unseal says that fails.
+fn unseal_fails(keeper: &Keeper) -> (String, u8) {
+    match keeper.operator().request(&Request::Unseal(UnsealWith::Passphrase(passphrase()))) {
+        Told::Failed(fault) => (fault.code, fault.exit.code()),
+        other => panic!("{other:?}"),
+    }
+}
+
+// Red when the journal's newest state is not compared with the manifest's.
+#[test]
+fn store_and_manifest_of_an_hour_ago_are_refused_for_what_the_journal_names() {
+    let mut keeper = Keeper::start();
+    furnish(&keeper);
+    keeper.kill();
+    let (vault, old) = (keeper.data().join("vault"), keeper.data().join("old"));
+    keeper.start_again();
+    let right = || Request::Unseal(UnsealWith::Passphrase(passphrase()));
+    assert!(matches!(keeper.operator().request(&right()), Told::Unsealed));
+    keeper.kill();
+    keeper::copy(&vault, &old);
+    keeper.start_again();
+    assert!(matches!(keeper.operator().request(&right()), Told::Unsealed));
+    token(&mut keeper.operator(), "newer");
+    assert!(matches!(keeper.operator().request(&Request::Seal), Told::Done));
+    keeper.kill();
+    std::fs::remove_dir_all(&vault).unwrap();
+    keeper::copy(&old, &vault);
+    keeper.start_again();
+    assert_eq!(unseal_fails(&keeper), ("SR-STORE-005".to_owned(), 6));
+}
+
+// Red when the manifest's note of the journal is not compared, or not kept at sealing.
+#[test]
+fn a_journal_of_an_hour_ago_or_none_is_refused_for_what_the_manifest_notes() {
+    let mut keeper = Keeper::start();
+    furnish(&keeper);
+    assert!(matches!(keeper.operator().request(&Request::Seal), Told::Done));
+    keeper.kill();
+    let (journal, old) = (keeper.data().join("journal"), keeper.data().join("old"));
+    keeper::copy(&journal, &old);
+    keeper.start_again();
+    let right = || Request::Unseal(UnsealWith::Passphrase(passphrase()));
+    assert!(matches!(keeper.operator().request(&right()), Told::Unsealed));
+    // Not one commit: sealing alone notes the end.
+    assert!(matches!(keeper.operator().request(&Request::Seal), Told::Done));
+    keeper.kill();
+    let newest = keeper.data().join("newest");
+    std::fs::rename(&journal, &newest).unwrap();
+    keeper::copy(&old, &journal);
+    keeper.start_again();
+    assert_eq!(unseal_fails(&keeper), ("SR-JOURNAL-007".to_owned(), 6));
+    keeper.kill();
+    std::fs::remove_dir_all(&journal).unwrap();
+    keeper.start_again();
+    assert_eq!(unseal_fails(&keeper), ("SR-JOURNAL-007".to_owned(), 6));
+    keeper.kill();
+    std::fs::remove_dir_all(&journal).unwrap();
+    std::fs::rename(&newest, &journal).unwrap();
+    keeper.start_again();
+    assert!(matches!(keeper.operator().request(&right()), Told::Unsealed));
 }
 
 #[test]

@@ -1,0 +1,168 @@
+//! The system calls that change the journal's directory, one function each, so that a test can cut between any two.
+//!
+//! Invariant: a file that is replaced appears whole, by rename, and is durable when the function answers.
+//! Distrusts: what lies in the directory: no link is followed.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+
+/// Makes a new, empty file.
+pub(super) fn create(path: &Path) -> io::Result<File> {
+    step()?;
+    options().append(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Opens a file to append to it.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    options().append(true).open(path)
+}
+
+/// Appends all of it.
+pub(super) fn write(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+    #[cfg(test)]
+    cuts::half_write(file, bytes)?;
+    file.write_all(bytes)
+}
+
+/// Cuts a file's end off.
+pub(super) fn truncate(file: &File, length: u64) -> io::Result<()> {
+    step()?;
+    file.set_len(length)
+}
+
+/// Hands a file's bytes to the disk.
+pub(super) fn sync(file: &File) -> io::Result<()> {
+    step()?;
+    file.sync_data()?;
+    #[cfg(test)]
+    cuts::synced(file)?;
+    Ok(())
+}
+
+/// Hands a directory's names to the disk.
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+    step()?;
+    File::open(path)?.sync_all()
+}
+
+/// Gives a file another name; what had it is gone.
+pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    step()?;
+    fs::rename(from, to)
+}
+
+/// Takes a file away, if it is there.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    step()?;
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Makes the directory of a file, and those above it up to `root`, durable when it answers.
+pub(super) fn make_directory_of(path: &Path, root: &Path) -> io::Result<()> {
+    let Some(directory) = path.parent() else { return Ok(()) };
+    if directory == root || directory.is_dir() {
+        return Ok(());
+    }
+    make_directory_of(directory, root)?;
+    step()?;
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    sync_directory(directory.parent().unwrap_or(root))
+}
+
+/// Puts a whole file in the place of what has its name, durable when it answers.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(path);
+    let provisional = path.with_extension("new");
+    remove(&provisional)?;
+    let file = create(&provisional)?;
+    write(&file, bytes)?;
+    sync(&file)?;
+    rename(&provisional, path)?;
+    sync_directory(directory)
+}
+
+/// A file of the journal is never a link: one planted in its place would move our writes elsewhere.
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits());
+    options
+}
+
+#[cfg(not(test))]
+#[expect(clippy::unnecessary_wraps, reason = "a test's step fails where it cuts")]
+const fn step() -> io::Result<()> {
+    Ok(())
+}
+#[cfg(test)]
+use cuts::step;
+
+/// The crash that a test plays: from a chosen system call on nothing happens any more.
+#[cfg(test)]
+pub(super) mod cuts {
+    use std::cell::{Cell, RefCell};
+    use std::collections::BTreeMap;
+    use std::fs::File;
+    use std::io::{self, Write};
+    use std::os::unix::fs::MetadataExt;
+
+    thread_local! {
+        static LEFT: Cell<Option<usize>> = const { Cell::new(None) };
+        static UNSYNCED: RefCell<BTreeMap<u64, u64>> = const { RefCell::new(BTreeMap::new()) };
+    }
+
+    /// From the `calls`-th system call of this thread on, nothing is done.
+    pub(in super::super) fn after(calls: Option<usize>) {
+        LEFT.set(calls);
+    }
+
+    /// Whether the cut has happened.
+    pub(in super::super) fn happened() -> bool {
+        LEFT.get() == Some(0)
+    }
+
+    /// What of each file, by inode, is on the disk for certain; forgets it.
+    pub(in super::super) fn take_unsynced() -> BTreeMap<u64, u64> {
+        UNSYNCED.take()
+    }
+
+    pub(super) fn step() -> io::Result<()> {
+        match LEFT.get() {
+            Some(0) => Err(io::Error::other("the machine is dead")),
+            Some(left) => {
+                LEFT.set(Some(left - 1));
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn half_write(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+        let about = file.metadata()?;
+        UNSYNCED.with_borrow_mut(|unsynced| {
+            unsynced.entry(about.ino()).or_insert(about.len());
+        });
+        step()?;
+        if happened() {
+            // The last call before the cut is done in half.
+            file.write_all(&bytes[..bytes.len() / 2])?;
+            return Err(io::Error::other("the machine is dead"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn synced(file: &File) -> io::Result<()> {
+        let inode = file.metadata()?.ino();
+        UNSYNCED.with_borrow_mut(|unsynced| unsynced.remove(&inode));
+        Ok(())
+    }
+}

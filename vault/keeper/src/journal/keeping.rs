@@ -1,0 +1,157 @@
+//! The thread that hands the journal to the disk: syncs, hash tiles, and the signed checkpoint.
+//!
+//! Invariant: a checkpoint covers only entries, bundles and tiles that were synced before it was signed.
+//! Invariant: a checkpoint is told to others once it is durable itself.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use strongroom_tlog::{Checkpoint, Hash, Origin, Signer, Size};
+
+use super::disk;
+use super::place::Place;
+use super::shared::{Shared, Taken, WAKE_AFTER};
+
+/// How long an entry may lie in the page cache.
+pub const SYNC_EVERY: Duration = Duration::from_millis(200);
+/// How old the newest entry that no checkpoint covers may become, less the time until the thread looks again.
+const CHECKPOINT_EVERY: Duration = Duration::from_millis(800);
+/// Between two rounds under load: what gathers meanwhile shares the next checkpoint.
+const BREATH: Duration = Duration::from_millis(20);
+
+/// The head of the journal as it was signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// How many entries.
+    pub size: u64,
+    /// The root over them.
+    pub root: [u8; 32],
+    /// The note, as it stands in the file `checkpoint`.
+    pub note: String,
+}
+
+/// The last durable checkpoint, for whoever asks.
+#[derive(Debug, Default)]
+pub(super) struct Published(Mutex<Option<Arc<Signed>>>);
+
+impl Published {
+    pub(super) fn new(signed: Option<Signed>) -> Self {
+        Self(Mutex::new(signed.map(Arc::new)))
+    }
+
+    pub(super) fn last(&self) -> Option<Arc<Signed>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn publish(&self, signed: Signed) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(signed));
+    }
+}
+
+/// What the thread owns.
+pub(super) struct Keeping {
+    place: Place,
+    shared: Arc<Shared>,
+    published: Arc<Published>,
+    signer: Signer,
+    /// How many entries are on the disk for certain.
+    synced: Size,
+    signed_at: Option<Instant>,
+}
+
+impl Keeping {
+    /// Over a journal whose first `synced` entries, bundles and tiles are on the disk.
+    pub(super) fn new(
+        place: Place,
+        (shared, published): (Arc<Shared>, Arc<Published>),
+        signer: Signer,
+        synced: Size,
+    ) -> Self {
+        Self { place, shared, published, signer, synced, signed_at: None }
+    }
+
+    /// Keeps until the writing has ended.
+    pub(super) fn run(mut self) {
+        let tail = self.place.tail();
+        loop {
+            let taken = self.shared.take(&tail, SYNC_EVERY);
+            let last = taken.last;
+            self.keep(&taken);
+            if last {
+                return;
+            }
+            std::thread::sleep(BREATH);
+        }
+    }
+
+    /// One round; after a failure the journal takes nothing more, for what a failed sync dropped is not told again.
+    pub(super) fn keep(&mut self, taken: &Taken) {
+        if !taken.in_place {
+            self.shared.stop("the journal's file was taken away");
+            return;
+        }
+        if self.shared.health().is_err() {
+            return;
+        }
+        let (size, root, last) = (taken.size, taken.root, taken.last);
+        if let Err(error) = self.sync(taken) {
+            tracing::error!(%error, "the journal cannot be kept");
+            self.shared.stop("entries could not be handed to the disk");
+            return;
+        }
+        if self.is_due(size, last)
+            && let Err(error) = self.sign(size, root)
+        {
+            tracing::error!(%error, "the journal's checkpoint cannot be kept");
+            self.shared.stop("a checkpoint could not be kept");
+        }
+    }
+
+    fn sync(&mut self, taken: &Taken) -> io::Result<()> {
+        if taken.size == self.synced {
+            return Ok(());
+        }
+        let root = self.place.root();
+        for (_, bundle) in &taken.unkept.bundles {
+            self.shared.ask(|| disk::sync(bundle))?;
+        }
+        self.shared.ask(|| disk::sync(&taken.tail))?;
+        let mut last: Option<&Path> = None;
+        for (path, _) in &taken.unkept.bundles {
+            let directory = path.parent().unwrap_or(root);
+            if last != Some(directory) {
+                self.shared.ask(|| disk::sync_directory(directory))?;
+                last = Some(directory);
+            }
+        }
+        if last.is_some() {
+            self.shared.ask(|| disk::sync_directory(root))?;
+        }
+        for full in &taken.unkept.tiles {
+            let path = self.place.tile(full.tile);
+            disk::make_directory_of(&path, root)?;
+            self.shared.ask(|| disk::replace(&path, &full.bytes()))?;
+        }
+        self.synced = taken.size;
+        Ok(())
+    }
+
+    fn is_due(&self, size: Size, last: bool) -> bool {
+        let signed = self.published.last().map_or(0, |signed| signed.size);
+        let new = size.0.saturating_sub(signed);
+        let old = self.signed_at.is_none_or(|at| at.elapsed() >= CHECKPOINT_EVERY);
+        new >= WAKE_AFTER || (new > 0 && (old || last))
+    }
+
+    fn sign(&mut self, size: Size, root: Hash) -> io::Result<()> {
+        let origin = Origin::from(self.signer.verifier().name().clone());
+        let checkpoint = Checkpoint { origin, size, root };
+        let note = checkpoint.sign(&self.signer).map_err(io::Error::other)?.encode();
+        self.shared.ask(|| disk::replace(&self.place.checkpoint(), note.as_bytes()))?;
+        self.published.publish(Signed { size: size.0, root: root.0, note });
+        self.signed_at = Some(Instant::now());
+        Ok(())
+    }
+}

@@ -1,0 +1,120 @@
+//! Sinks that work, are taken away, are full and stall.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
+use super::*;
+
+fn bundle(numbers: std::ops::Range<u64>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for n in numbers {
+        let entry =
+            format!("{{\"n\":{n},\"t\":\"1970-01-01T00:00:00Z\",\"what\":\"strangers\"}}\n");
+        strongroom_tlog::bundle::push_entry(&mut bytes, entry.as_bytes()).unwrap();
+    }
+    bytes
+}
+
+fn sinks(wish: &str) -> Sinks {
+    let open = wish.parse::<SinkWish>().unwrap().open().unwrap();
+    Sinks::start(&[open]).unwrap()
+}
+
+fn until(what: &str, done: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_file_gets_a_line_for_each_entry_and_its_loss_stops_service() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("audit.ocsf");
+    let sinks = sinks(&format!("ocsf,required,{}", path.display()));
+    sinks.tell(&bundle(1..4));
+    until("three lines", || fs::read_to_string(&path).unwrap().lines().count() == 3);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o007, 0);
+    assert_eq!(sinks.health(), Ok(()));
+    fs::rename(&path, scratch.path().join("rotated")).unwrap();
+    let taken = Instant::now();
+    until("the loss is seen", || sinks.health() == Err(JournalError::Sink));
+    assert!(taken.elapsed() < Duration::from_secs(1), "{:?}", taken.elapsed());
+    assert!(sinks.each()[0].fails.as_ref().unwrap().contains("taken away"));
+    assert_eq!(sinks.changes().len(), 1);
+    assert!(sinks.changes().is_empty());
+    fs::rename(scratch.path().join("rotated"), &path).unwrap();
+    until("it is back", || sinks.health() == Ok(()));
+    assert_eq!(sinks.changes()[0].1, SinkState::Takes);
+}
+
+// Red when a required sink is not waited for, or when telling waits for it.
+#[test]
+fn a_pipe_that_nobody_empties_stops_service_within_a_second_and_holds_up_nobody() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("pipe");
+    mkfifo(&path, Mode::from_bits_truncate(0o600)).unwrap();
+    let wish = format!("ocsf,required,{}", path.display());
+    assert!(wish.parse::<SinkWish>().unwrap().open().is_err(), "nobody reads");
+    let reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let sinks = sinks(&wish);
+    let begun = Instant::now();
+    sinks.tell(&bundle(0..2000));
+    assert!(begun.elapsed() < Duration::from_millis(500), "telling waits: {:?}", begun.elapsed());
+    until("it is stuck", || sinks.health() == Err(JournalError::Sink));
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    std::thread::spawn(move || io::copy(&mut &reader, &mut io::sink()));
+    until("it goes on", || sinks.health() == Ok(()));
+    assert_eq!(sinks.each()[0].lost, 0);
+}
+
+#[test]
+fn an_optional_sink_stops_nothing_and_counts_what_it_did_not_get() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("pipe");
+    mkfifo(&path, Mode::from_bits_truncate(0o600)).unwrap();
+    let _reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let sinks = sinks(&format!("ocsf,optional,{}", path.display()));
+    let group = bundle(0..10);
+    for _ in 0..QUEUE_GROUPS + 200 {
+        sinks.tell(&group);
+    }
+    until("it is stuck", || sinks.each()[0].fails.is_some());
+    assert_eq!(sinks.health(), Ok(()));
+    assert!(sinks.each()[0].lost > 0);
+}
+
+#[test]
+fn a_log_socket_gets_a_datagram_for_each_entry() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("log");
+    let log = UnixDatagram::bind(&path).unwrap();
+    log.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let sinks = sinks(&format!("syslog,required,{}", path.display()));
+    sinks.tell(&bundle(1..3));
+    let mut buffer = [0; 512];
+    for n in 1..3 {
+        let length = log.recv(&mut buffer).unwrap();
+        let text = String::from_utf8_lossy(&buffer[..length]);
+        assert!(
+            text.starts_with("<108>1 1970-01-01T00:00:00Z - strongroom - strangers - "),
+            "{text}"
+        );
+        assert!(text.contains(&format!("\"n\":{n},")), "{text}");
+    }
+    drop(log);
+    sinks.tell(&bundle(3..4));
+    until("the loss is seen", || sinks.health() == Err(JournalError::Sink));
+}
+
+#[test]
+fn a_device_without_room_stops_service() {
+    let sinks = sinks("ocsf,required,/dev/full");
+    sinks.tell(&bundle(1..2));
+    until("it fails", || sinks.health() == Err(JournalError::Sink));
+    assert!(sinks.each()[0].fails.as_ref().unwrap().contains("No space"));
+}
