@@ -140,7 +140,7 @@ fn dispatch(command: Command, common: &Common, form: Form) -> Outcome<ExitCode> 
         Command::Token(arguments) => token::run(arguments, &desk()?)?,
         Command::User(arguments) => user::run(arguments, &desk()?)?,
         Command::Workspace(arguments) => workspace::run(arguments, &desk()?)?,
-        Command::Audit(arguments) => audit::run(&arguments, &desk()?)?,
+        Command::Audit(arguments) => return audit::run(&arguments, &desk()?),
         Command::Usage(arguments) => usage::run(&arguments, &desk()?)?,
         Command::Env => environment::run(&desk()?)?,
         Command::Completions(arguments) => manual::completions(&arguments),

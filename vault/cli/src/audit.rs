@@ -2,6 +2,14 @@
 //!
 //! Invariant: with `--json` a line is printed as it stands in the journal; without, no control character passes.
 
+mod directory;
+mod examine;
+mod finding;
+pub(crate) mod pinned;
+mod proof;
+mod verify;
+
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -33,6 +41,22 @@ enum Verb {
         #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
         lines: u32,
     },
+    /// Recompute a journal, or a copy of one, without the vault, and say what is not as it was signed
+    #[command(before_help = "Example: strongroom audit verify /media/usb/journal --pin audit.pub")]
+    #[command(
+        after_help = "Exit codes: 0 all holds · 1 error · 10 changed · 11 missing · 12 reordered · \
+                            13 cut off or older · 14 forked · 15 not signed by the pinned key"
+    )]
+    Verify(verify::Arguments),
+    /// Pin the key that signs the journal's checkpoints, and print it
+    #[command(before_help = "Example: strongroom audit pin")]
+    Pin,
+    /// Print a proof that an entry is in the journal, for whoever has no copy of it
+    #[command(before_help = "Example: strongroom audit prove 4711")]
+    Prove(proof::ProveArguments),
+    /// Check such a proof without the journal
+    #[command(before_help = "Example: strongroom audit check-proof entry-4711.tlog-proof")]
+    CheckProof(proof::CheckArguments),
 }
 
 /// How long the keeper waits for the next entry.
@@ -41,11 +65,21 @@ const WAIT: Duration = Duration::from_secs(20);
 const PAGE: u32 = 256;
 
 /// Runs the verb.
-pub(crate) fn run(arguments: &Arguments, desk: &Desk) -> Outcome {
-    let Verb::Tail { follow, lines } = &arguments.verb;
+pub(crate) fn run(arguments: &Arguments, desk: &Desk) -> Outcome<ExitCode> {
+    match &arguments.verb {
+        Verb::Tail { follow, lines } => tail(*follow, *lines, desk)?,
+        Verb::Verify(arguments) => return verify::run(arguments, desk),
+        Verb::Pin => pin(desk)?,
+        Verb::Prove(arguments) => proof::prove(arguments, desk)?,
+        Verb::CheckProof(arguments) => proof::check(arguments, desk)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tail(follow: bool, lines: u32, desk: &Desk) -> Outcome {
     let mut link = desk.link()?;
     let mut last = None;
-    let rows = page(&mut link, None, *lines, Duration::ZERO)?;
+    let rows = page(&mut link, None, lines, Duration::ZERO)?;
     print(desk.form, &rows, &mut last);
     if !follow {
         return Ok(());
@@ -54,6 +88,20 @@ pub(crate) fn run(arguments: &Arguments, desk: &Desk) -> Outcome {
         let rows = page(&mut link, Some(last.unwrap_or(0)), PAGE, WAIT)?;
         print(desk.form, &rows, &mut last);
     }
+}
+
+/// Pins the key of the running vault, unless another one is pinned already.
+fn pin(desk: &Desk) -> Outcome {
+    let (path, mut link) = (desk.places.audit_pin(), desk.link()?);
+    let key = pinned::of_running(&path, &mut link)?;
+    match desk.form {
+        Form::Json => out::object(serde_json::json!({"signer": key.vkey(), "pin": path})),
+        Form::Text => {
+            out::data(&key.vkey());
+            out::say(&format!("pinned in {}; keep a copy where the auditors are", path.display()));
+        }
+    }
+    Ok(())
 }
 
 fn page(

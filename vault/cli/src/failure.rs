@@ -57,6 +57,14 @@ pub(crate) enum Code {
     Rejected,
     /// `doctor` found something that is not as promised.
     Unhealthy,
+    /// No audit key is pinned, or it is not one.
+    AuditPin,
+    /// A witnessed checkpoint is not to be believed.
+    Witnessed,
+    /// There is no such entry, or no checkpoint covers it yet.
+    NoEntry,
+    /// A proof proves nothing.
+    Proof,
 }
 
 impl Code {
@@ -78,6 +86,10 @@ impl Code {
             Self::Tls => "SR-CLI-013",
             Self::Rejected => "SR-CLI-014",
             Self::Unhealthy => "SR-CLI-015",
+            Self::AuditPin => "SR-AUDIT-001",
+            Self::Witnessed => "SR-AUDIT-002",
+            Self::NoEntry => "SR-AUDIT-003",
+            Self::Proof => "SR-AUDIT-004",
         }
     }
 }

@@ -13,6 +13,7 @@ use strongroom_protocol::operator::{
 };
 use strongroom_protocol::upload::VaultKey;
 
+use crate::audit::pinned;
 use crate::desk::Desk;
 use crate::failure::{Code, Failure, Outcome};
 use crate::files;
@@ -60,6 +61,7 @@ pub(crate) fn run(arguments: &Arguments, desk: &Desk) -> Outcome {
         Seal::Shares => with_shares(arguments, &mut link, desk.form)?,
     };
     pin::write(&desk.places.pin(), &key)?;
+    pinned::of_running(&desk.places.audit_pin(), &mut link)?;
     let pinned = desk.places.pin();
     match desk.form {
         Form::Json => out::object(json!({"vault_key": hex::encode(key.0), "pin": pinned})),

@@ -23,6 +23,7 @@ mod out;
 mod pick;
 mod pin;
 mod places;
+mod progress;
 mod prompt;
 mod provider;
 mod render;

@@ -135,6 +135,14 @@ impl Places {
     pub(crate) fn pin(&self) -> PathBuf {
         self.data.join("vault.pub")
     }
+    /// The key that signs the journal's checkpoints, as it was when the vault was made.
+    pub(crate) fn audit_pin(&self) -> PathBuf {
+        self.data.join("audit.pub")
+    }
+    /// The journal.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.data.join("vault/journal")
+    }
     /// The first token.
     pub(crate) fn token(&self) -> PathBuf {
         self.data.join("token")

@@ -3,6 +3,7 @@
 //! Invariant: an act that changes something is in the journal before it is done, and durable before it is answered.
 //! Invariant: one act at a time.
 
+mod backups;
 mod credentials;
 mod keys;
 mod people;
@@ -10,6 +11,7 @@ mod providers;
 pub mod sealing;
 mod tokens;
 mod watching;
+mod witnesses;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -67,9 +69,11 @@ impl Act<'_> {
                 self.audit_tail(*after, *limit, *wait_ms).await
             }
             Request::Usage { since_ms, by } => self.usage(*since_ms, *by).await,
+            Request::AuditKey => self.audit_key(),
             // A provider that is slow must not hold up a revocation, and nothing may hold up the seal.
             Request::CredentialTest(pick) => self.credential_test(pick).await,
             Request::Seal => self.seal().await,
+            Request::Backup(request) => self.backup(request).await,
             Request::Init(_)
             | Request::ProveCustody(_)
             | Request::Unseal(_)
@@ -117,6 +121,7 @@ impl Act<'_> {
             | Request::Doctor
             | Request::Seal
             | Request::CredentialTest(_)
+            | Request::Backup(_)
             | Request::UserList
             | Request::WorkspaceList
             | Request::ProviderList
@@ -124,7 +129,8 @@ impl Act<'_> {
             | Request::CredentialList
             | Request::TokenList
             | Request::AuditTail { .. }
-            | Request::Usage { .. } => {
+            | Request::Usage { .. }
+            | Request::AuditKey => {
                 Err(fault("SR-INTERNAL-004", "a look took a turn", "report this as a defect"))
             }
         }

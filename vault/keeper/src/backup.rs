@@ -4,10 +4,31 @@
 //! |---|---|
 //! | `stream.rs` | header and chunks: what is encrypted how |
 //! | `content.rs` | what lies in the chunks: records and a closing account |
+//! | `make.rs` | from the open store to a file |
+//! | `transfer.rs` | to and from the operator's tool, in parts |
+//! | `journals.rs` | where a journal stands, and what a surviving one says was taken away |
+//! | `rebuild.rs` | from a file to the directory of a vault that is judged like any other |
 //!
 //! Invariant: a backup is read whole and to its end, or refused; there is no partial restore.
 //! Invariant: whoever has no key of the vault learns from a backup its size, its moment, its commit and its seal file.
 //! Distrusts: every byte of a file that claims to be a backup.
 
 pub mod content;
+#[cfg(test)]
+pub(crate) mod fixture;
+pub mod journals;
+pub mod make;
+pub mod rebuild;
 pub mod stream;
+pub mod transfer;
+
+/// How many numbers of commits, and of generations, one life of a vault has.
+const LIFE_BITS: u32 = 32;
+
+/// Where the numbers of a restored vault begin: above every number that the vault could reach that was lost.
+pub const fn next_life(number: u64) -> Option<u64> {
+    match (number >> LIFE_BITS).checked_add(1) {
+        Some(life) => life.checked_mul(1 << LIFE_BITS),
+        None => None,
+    }
+}

@@ -42,6 +42,8 @@ pub const STORE_DIRECTORY: &str = "store";
 /// The open store.
 pub struct Books {
     group: GroupCommit,
+    manifest: Arc<Mutex<Manifest>>,
+    unsealed: Arc<Mutex<Unsealed>>,
     keys: Arc<TenantKeys>,
     /// Copies of the keyring's: it is locked while it is being written, and calls do not wait for that.
     shreds: BTreeMap<ShredId, Arc<ShredKey>>,
@@ -175,16 +177,21 @@ impl Books {
         let Read { records, ledger, taken } = rows.open(&keys, keyring)?;
         drop(guard);
         let commit = Arc::new(AtomicU64::new(manifest.commit()));
-        let (state, noted) = (manifest.state(), manifest.noted());
+        let (manifest, unsealed) = (Arc::new(Mutex::new(manifest)), Arc::clone(unsealed));
         let journal = JournalLink::default();
+        let (state, noted) = {
+            let manifest = manifest.lock().unwrap_or_else(PoisonError::into_inner);
+            (manifest.state(), manifest.noted())
+        };
         let witness = ManifestWitness {
-            manifest,
-            unsealed: Arc::clone(unsealed),
+            manifest: Arc::clone(&manifest),
+            unsealed: Arc::clone(&unsealed),
             commit: Arc::clone(&commit),
             journal: journal.clone(),
         };
         let group = GroupCommit::start(store, witness)?;
-        let books = Self { group, keys, shreds: BTreeMap::new(), ledger, commit };
+        let shreds = BTreeMap::new();
+        let books = Self { group, manifest, unsealed, keys, shreds, ledger, commit };
         Ok(Opened { books, journal, state, noted, records, taken })
     }
 
@@ -316,6 +323,22 @@ impl Books {
         work: impl FnOnce(&dyn Store) + Send + 'static,
     ) -> Result<(), StoreError> {
         self.group.at_rest(work)
+    }
+
+    /// Runs `work` between two commits over store, manifest and keyring of one moment.
+    ///
+    /// # Errors
+    /// As [`Self::at_rest`].
+    pub fn whole_at_rest(
+        &self,
+        work: impl FnOnce(&dyn Store, &Manifest, &Unsealed) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let (manifest, unsealed) = (Arc::clone(&self.manifest), Arc::clone(&self.unsealed));
+        self.at_rest(move |store| {
+            let manifest = manifest.lock().unwrap_or_else(PoisonError::into_inner);
+            let unsealed = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
+            work(store, &manifest, &unsealed);
+        })
     }
 
     /// Hands changes to the writer. When they are durable, and not before, [`Self::note`] takes them in.

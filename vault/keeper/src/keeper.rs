@@ -23,6 +23,7 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use crate::backup::transfer::TransferSlot;
 use crate::clock;
 use crate::doors::outbox::Outbox;
 use crate::founding::Founding;
@@ -106,6 +107,8 @@ pub struct Keeper {
     pub acts: Mutex<()>,
     /// Probes under way, a few at most.
     pub probes: RefCell<BTreeMap<CallId, (ProbeWaiter, Option<Outcome>)>>,
+    /// The one backup that is being made, fetched or brought.
+    pub transfers: TransferSlot,
     gateways: RefCell<Vec<Gateway>>,
     gateways_so_far: Cell<u64>,
     courier: RefCell<Option<Rc<Outbox>>>,
@@ -127,6 +130,7 @@ impl Keeper {
             state: RefCell::new(state),
             acts: Mutex::new(()),
             probes: RefCell::default(),
+            transfers: RefCell::default(),
             gateways: RefCell::default(),
             gateways_so_far: Cell::new(0),
             courier: RefCell::default(),

@@ -19,6 +19,7 @@
 
 mod changes;
 mod encoding;
+mod exported;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -238,13 +239,7 @@ impl KeyringFile {
         random: FillRandom<'_>,
     ) -> Result<Self, KeyringError> {
         let (slots, payload) = SlotFile::open(&directory.join(KEYRING_FILE), CAPACITY)?;
-        let (found, envelope) = payload.split_first_chunk::<16>().ok_or(KeyringError::Malformed)?;
-        if *found != store.0 {
-            return Err(KeyringError::Foreign);
-        }
-        let context = context(store, slots.generation());
-        let plain = open_record(&RecordKeySource::from_keyring(&key), &context, envelope)?;
-        let keyring = plain.expose(|plain| decode(plain, store))?;
+        let keyring = open_payload(&key, (store, slots.generation()), &payload)?;
         let mut file = Self { slots, key, algorithm, keyring };
         if !file.slots.generation().0.is_multiple_of(2) {
             file.write_once(random)?;
@@ -273,6 +268,20 @@ impl KeyringFile {
         self.slots.write(&payload)?;
         Ok(())
     }
+}
+
+fn open_payload(
+    key: &KeyringKey,
+    (store, generation): (StoreId, Generation),
+    payload: &[u8],
+) -> Result<Keyring, KeyringError> {
+    let (found, envelope) = payload.split_first_chunk::<16>().ok_or(KeyringError::Malformed)?;
+    if *found != store.0 {
+        return Err(KeyringError::Foreign);
+    }
+    let context = context(store, generation);
+    let plain = open_record(&RecordKeySource::from_keyring(key), &context, envelope)?;
+    plain.expose(|plain| decode(plain, store))
 }
 
 fn context(store: StoreId, generation: Generation) -> Context<'static> {

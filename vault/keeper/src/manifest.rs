@@ -139,6 +139,17 @@ impl Record {
     }
 }
 
+/// What a state says of the store alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The commit.
+    pub commit: u64,
+    /// How many records.
+    pub count: u64,
+    /// Over all of them.
+    pub set_hash: Accumulator,
+}
+
 /// What the batch must put under [`MARK_RECORD`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark(pub Vec<u8>);
@@ -169,6 +180,27 @@ impl Manifest {
         let path = directory.join(MANIFEST_FILE);
         let slots = SlotFile::create(&path, CAPACITY, [&first, &second])?;
         Ok(Self { slots, keys, store, algorithm, record, journal: Head::default() })
+    }
+
+    /// Writes the manifest of a restored store, which is to be judged by it like any other.
+    ///
+    /// # Errors
+    /// When there is one already, or it cannot be sealed or written.
+    pub fn restore(
+        directory: &Path,
+        keyring: &KeyringFile,
+        Account { commit, count, set_hash }: Account,
+        algorithm: Algorithm,
+        random: FillRandom<'_>,
+    ) -> Result<Self, ManifestError> {
+        let mut manifest = Self::create(directory, keyring, algorithm, random)?;
+        let keyring = keyring.generation();
+        let journal = Head::default();
+        let settled = State { commit, count, keyring, set_hash, journal };
+        // Twice: both slots speak of this store and of no empty one.
+        manifest.write(Record { settled: settled.clone(), intended: None }, random)?;
+        manifest.write(Record { settled, intended: None }, random)?;
+        Ok(manifest)
     }
 
     /// Opens the manifest of a vault; [`Self::judge`] must accept the store before anything else.
@@ -232,6 +264,17 @@ impl Manifest {
     /// The last settled commit.
     pub fn commit(&self) -> u64 {
         self.record.settled.commit
+    }
+
+    /// What the settled state says of the store.
+    pub fn account(&self) -> Account {
+        let State { commit, count, set_hash, .. } = self.record.settled.clone();
+        Account { commit, count, set_hash }
+    }
+
+    /// The mark of the settled commit.
+    pub fn mark(&self) -> Mark {
+        mark(&self.keys.mark, self.store, self.commit())
     }
 
     /// An empty change, to be filled with what the batch does.

@@ -153,6 +153,23 @@ pub fn create(
     Ok(Unsealed { directory: directory.to_path_buf(), keyring })
 }
 
+/// The seal file's payload, for a backup: nothing in it is secret.
+///
+/// # Errors
+/// When the file is missing or damaged.
+pub fn export(directory: &Path) -> Result<Vec<u8>, SealError> {
+    Ok(SlotFile::open(&directory.join(SEAL_FILE), CAPACITY)?.1)
+}
+
+/// Writes the seal file of a restored vault out of an exported payload.
+///
+/// # Errors
+/// When it is none, there is one already, or it cannot be written.
+pub fn restore(directory: &Path, payload: &[u8]) -> Result<Sealed, SealError> {
+    drop(SlotFile::create(&directory.join(SEAL_FILE), CAPACITY, [payload, payload])?);
+    Sealed::load(directory)
+}
+
 /// Whether `directory` holds a vault, or the remains of one.
 ///
 /// # Errors
@@ -273,6 +290,11 @@ fn write(directory: &Path, file: &SealFile) -> Result<(), SealError> {
 }
 
 impl Unsealed {
+    /// A vault whose keyring was opened in `directory` already.
+    pub fn of(directory: &Path, keyring: KeyringFile) -> Self {
+        Self { directory: directory.to_path_buf(), keyring }
+    }
+
     /// The vault's directory.
     pub fn directory(&self) -> &Path {
         &self.directory

@@ -98,11 +98,21 @@ impl SlotFile {
         capacity: Capacity,
         payloads: [&[u8]; 2],
     ) -> Result<Self, SlotError> {
+        Self::create_at(path, capacity, (Generation::FIRST_TWO, payloads))
+    }
+
+    /// Makes the file as [`Self::create`] does, with two generations that follow each other.
+    ///
+    /// # Errors
+    /// As for [`Self::create`].
+    pub fn create_at(
+        path: &Path,
+        capacity: Capacity,
+        ([one, two], [first, second]): ([Generation; 2], [&[u8]; 2]),
+    ) -> Result<Self, SlotError> {
         if path.try_exists()? {
             return Err(SlotError::Exists);
         }
-        let [first, second] = payloads;
-        let [one, two] = Generation::FIRST_TWO;
         let (a, b) = (encode(capacity, one, first)?, encode(capacity, two, second)?);
         let reach = [a.len(), b.len()];
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::fcntl::{Flock, FlockArg};
-use strongroom_protocol::operator::{Check, Verdict};
+use strongroom_protocol::operator::{Check, Exit, Fault, Verdict};
 use strongroom_store::check::{CheckError, Report as Checked};
 use strongroom_store::{Choice, Kind, StoreError};
 use strongroom_sys::confine::{Layer, Report, State as LayerState};
@@ -28,6 +28,7 @@ use tokio::time::interval;
 use crate::acts::fault;
 use crate::acts::sealing::shut;
 use crate::arguments::{Arguments, Records};
+use crate::backup::transfer;
 use crate::books::STORE_DIRECTORY;
 use crate::doors::{self, Guard};
 use crate::founding::VAULT_DIRECTORY;
@@ -136,6 +137,7 @@ pub async fn run(opened: Opened, report: &Report) -> anyhow::Result<()> {
         standing,
         journal: opened.journal,
     };
+    transfer::clear(&opened.data);
     let state = first_state(&opened.data);
     let keeper = Rc::new(Keeper::new(settings, state));
     let [ask_guard, errand_guard] = opened.guards;
@@ -170,11 +172,14 @@ fn first_state(data: &Path) -> State {
         Ok(false) => State::Uninitialised(None),
         Ok(true) => match Sealed::load(&place) {
             Ok(sealed) => State::Sealed(Box::new(Waiting::new(sealed))),
-            Err(error) => State::Faulty(fault(
-                "SR-STORE-009",
-                format!("the seal's file cannot be read: {error}"),
-                "keep the data directory as it is and restore a backup into another one",
-            )),
+            Err(error) => {
+                let why = fault(
+                    "SR-STORE-009",
+                    format!("the seal's file cannot be read: {error}"),
+                    "keep the data directory as it is and restore a backup into another one",
+                );
+                State::Faulty(Fault { exit: Exit::Corrupt, ..why })
+            }
         },
         Err(error) => State::Faulty(fault(
             "SR-STORE-010",
@@ -222,6 +227,7 @@ async fn sweep(keeper: Rc<Keeper>) {
         let since = last_strangers.elapsed();
         pipeline::sweep(&keeper, since);
         keeper.expire_attempt();
+        transfer::sweep(&keeper);
         if since >= STRANGERS_EVERY {
             last_strangers = Instant::now();
         }

@@ -15,7 +15,7 @@ use strongroom_store::{Choice, StoreError};
 use strongroom_sys::{Secret, cpu};
 use strongroom_tlog::{Name, Signer};
 
-use crate::books::{Books, BooksError, TenantKeys};
+use crate::books::{Books, BooksError, Opened, TenantKeys};
 use crate::journal::entry::Entry;
 use crate::journal::found::{Found, StoreState};
 use crate::journal::{Journal, JournalError, Manner, Place, Unfinished};
@@ -141,9 +141,8 @@ impl Vault {
         let journal_key = MacKey::new(&keys::derive_journal_key(system, store)?)?;
         let upload = keys::derive_upload_key_pair(system, store)?;
         let upload_secret = upload.secret().expose(Secret::copy_from);
-        let tenant_keys = Arc::new(TenantKeys::of(keyring, tenant, algorithm())?);
         let unsealed = Arc::new(Mutex::new(unsealed));
-        let opened = Books::open(&directory, &unsealed, tenant_keys, choice)?;
+        let opened = open_books((&directory, choice), &unsealed)?;
         let memory_seal =
             MemorySeal::draw(algorithm(), &mut getrandom::fill).map_err(|_| DeriveError)?;
         let tables = Tables::read(tenant, opened.records, |id, plain| {
@@ -159,7 +158,7 @@ impl Vault {
         judge_state(named, opened.state)?;
         // Nothing is destroyed before store, manifest and journal have vouched for each other.
         settle_keyring(&unsealed, &tables, (&opened.taken, books.commit()))?;
-        learn_keys(&unsealed, tenant, &mut books)?;
+        learn_keys(&unsealed, &mut books)?;
         let (journal, unfinished) = Journal::start(found, signer, manner)?;
         let journal = Arc::new(journal);
         opened.journal.open(&journal);
@@ -294,14 +293,29 @@ fn settle_keyring(
     Ok(())
 }
 
-fn learn_keys(
-    unsealed: &Mutex<Unsealed>,
-    tenant: TenantId,
-    books: &mut Books,
-) -> Result<(), KeyringError> {
+/// Opens the store under the one tenant's keys.
+///
+/// # Errors
+/// As [`Books::open`].
+pub fn open_books(
+    (directory, choice): (&Path, &Choice),
+    unsealed: &Arc<Mutex<Unsealed>>,
+) -> Result<Opened, BooksError> {
     let guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
     let keyring = guard.keyring().keyring();
-    books.learn(keyring, TenantKeys::of(keyring, tenant, algorithm())?)
+    let keys = TenantKeys::of(keyring, tenant_of(keyring.store()), algorithm())?;
+    drop(guard);
+    Books::open(directory, unsealed, Arc::new(keys), choice)
+}
+
+/// Gives the books the keyring's keys.
+///
+/// # Errors
+/// When the keyring lacks them.
+pub fn learn_keys(unsealed: &Mutex<Unsealed>, books: &mut Books) -> Result<(), KeyringError> {
+    let guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
+    let keyring = guard.keyring().keyring();
+    books.learn(keyring, TenantKeys::of(keyring, tenant_of(keyring.store()), algorithm())?)
 }
 
 impl OpenError {
@@ -309,6 +323,7 @@ impl OpenError {
     pub fn fault(&self) -> Fault {
         let (code, exit, next) = match self {
             Self::Books(BooksError::Refused(refusal)) => refused(*refusal),
+            Self::Books(BooksError::Manifest(error)) => refused(error.refusal()),
             Self::Books(BooksError::Check(CheckError::Io { .. })) => (
                 "SR-STORE-011",
                 Exit::Error,

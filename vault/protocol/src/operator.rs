@@ -3,6 +3,7 @@
 //! Invariant: no answer carries a provider's key; a token's text is answered once, when it is made.
 //! Invariant: every request that changes something is in the journal before it is answered.
 
+pub mod backup;
 pub mod listing;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use strongroom_policy::rules::{CredentialRules, TokenScope};
 use crate::SecretBytes;
 use crate::ask::VaultState;
 use crate::errand::Outcome;
+use crate::operator::backup::{BackupAnswer, BackupRequest};
 use crate::operator::listing::{
     CredentialRow, JournalRow, ProviderRow, TokenRow, UsageRow, UserRow, WorkspaceRow,
 };
@@ -100,6 +102,10 @@ pub enum Request {
         /// What to sum by.
         by: UsageBy,
     },
+    /// The key that verifies the journal's checkpoints.
+    AuditKey,
+    /// Everything about backups.
+    Backup(BackupRequest),
 }
 
 /// A thing named by its id or, where that is unique, its label.
@@ -246,6 +252,10 @@ pub enum Answer {
     Journal(Vec<JournalRow>),
     /// Sums.
     Usage(Vec<UsageRow>),
+    /// The key that verifies the journal's checkpoints, as a verifier key of C2SP signed-note.
+    AuditKey(String),
+    /// Everything about backups.
+    Backup(BackupAnswer),
 }
 
 /// The state of the vault for people and scripts.

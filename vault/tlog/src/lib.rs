@@ -10,6 +10,7 @@
 //! | [`note`], [`key`] | C2SP signed-note v1.0.0 |
 //! | [`checkpoint`] | C2SP tlog-checkpoint v1.0.0 |
 //! | [`cosignature`] | C2SP tlog-cosignature, the Ed25519 form |
+//! | [`inclusion`] | C2SP tlog-proof |
 //!
 //! Invariant: no I/O, no clock, no randomness; every decoder is total, bounded and ends at the last byte.
 //! Distrusts: every note, proof, path and bundle.
@@ -30,6 +31,7 @@ pub mod checkpoint;
 pub mod cosignature;
 pub mod edge;
 pub mod hash;
+pub mod inclusion;
 pub mod key;
 pub mod note;
 pub mod prove;
@@ -40,6 +42,7 @@ pub use bundle::{Entries, MAX_ENTRY_BYTES};
 pub use checkpoint::{Checkpoint, Origin};
 pub use edge::Edge;
 pub use hash::{Hash, Index, Size, leaf_hash, node_hash};
+pub use inclusion::Inclusion;
 pub use key::{Name, Signer, Verifier};
 pub use note::Note;
 pub use prove::{Tiles, prove_consistency, prove_inclusion, root};

@@ -158,6 +158,6 @@ fn a_digit_of_a_chain_in_the_other_case_is_refused() {
     assert!(changed > 0, "the journal has no chain");
     match open(&base.data, &base.shares) {
         Opened::Refused(fault) => assert_eq!(fault.exit.code(), 5, "{fault:?}"),
-        other @ (Opened::Shows(_) | Opened::Ended(_)) => panic!("{other:?}"),
+        other @ (Opened::Shows(_) | Opened::Ended(_)) => panic!("{}", other.story()),
     }
 }

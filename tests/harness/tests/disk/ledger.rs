@@ -44,7 +44,6 @@ pub(crate) type Allowed = BTreeMap<Name, BTreeSet<State>>;
 pub(crate) struct Ledger {
     lines: Mutex<Lines>,
     grew: Condvar,
-    next: AtomicU64,
 }
 
 #[derive(Default)]
@@ -277,6 +276,11 @@ impl Writer {
         Ok(())
     }
 
+    /// Makes and ends tokens only, which leaves the keyring as it is.
+    pub(crate) fn act_on_tokens(&mut self, ledger: &Ledger, acts: usize) -> Result<(), Unheard> {
+        (0..acts).try_for_each(|_| self.token(ledger))
+    }
+
     fn token(&mut self, ledger: &Ledger) -> Result<(), Unheard> {
         if self.tokens.len() > ALIVE
             && let Some(label) = self.tokens.pop_front()
@@ -284,7 +288,7 @@ impl Writer {
             let revoke = Request::TokenRevoke(pick(&label));
             return self.perform(ledger, Name::Token(label), State::Absent, &revoke);
         }
-        let label = self.fresh(ledger, "t");
+        let label = self.fresh("t");
         let create = create_token(&label);
         self.tokens.push_back(label.clone());
         self.perform(ledger, Name::Token(label), State::There, &create)
@@ -297,7 +301,7 @@ impl Writer {
             let delete = Request::CredentialDelete(pick(&label));
             return self.perform(ledger, Name::Credential(label), State::Absent, &delete);
         }
-        let label = self.fresh(ledger, "c");
+        let label = self.fresh("c");
         let upload = add_credential(&mut self.door, &self.vault_key, &label)?;
         self.credentials.push_back(label.clone());
         self.perform(ledger, Name::Credential(label), State::There, &upload)
@@ -305,7 +309,7 @@ impl Writer {
 
     fn user(&mut self, ledger: &Ledger) -> Result<(), Unheard> {
         if self.users.len() < USERS {
-            let label = self.fresh(ledger, "u");
+            let label = self.fresh("u");
             self.users.push_back((label.clone(), State::There));
             let create = Request::UserCreate(parse(&label));
             return self.perform(ledger, Name::User(label), State::There, &create);
@@ -337,8 +341,9 @@ impl Writer {
     }
 
     /// A label that was never used.
-    fn fresh(&self, ledger: &Ledger, letter: &str) -> String {
-        let number = ledger.next.fetch_add(1, Ordering::Relaxed);
+    fn fresh(&self, letter: &str) -> String {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         format!("w{}-{letter}{number}", self.number)
     }
 }

@@ -21,4 +21,6 @@ mod kills;
 mod lab;
 mod ledger;
 mod power_cuts;
+mod rollback;
 mod scene;
+mod splice;

@@ -8,7 +8,7 @@ use strongroom_protocol::operator::Fault;
 
 use crate::calls::Peers;
 use crate::keeper::{Ended, Keeper, make_directory};
-use crate::ledger::{Found, Ledger, Writer, furnish, look};
+use crate::ledger::{Found, Ledger, Unheard, Writer, furnish, look};
 
 /// A vault that was closed well.
 pub(crate) struct Resting {
@@ -45,17 +45,20 @@ pub(crate) fn rest(data: &Path) -> Resting {
     let token = furnish(&mut door, &ledger);
     drop(door);
     let resting = Resting { data: data.to_owned(), shares, token };
-    live(keeper, &resting, ACTS);
+    live(keeper, &resting, |writer, ledger| writer.act(ledger, ACTS));
     resting
 }
 
 /// Acts and calls, then closes the vault.
-pub(crate) fn live(keeper: Keeper, resting: &Resting, acts: usize) {
+pub(crate) fn live(
+    keeper: Keeper,
+    resting: &Resting,
+    act: impl FnOnce(&mut Writer, &Ledger) -> Result<(), Unheard>,
+) {
     let mut door = keeper.operator();
     let mut writer = Writer::new(0, keeper.operator(), &look(&mut door));
     let mut peers = Peers::connect(&keeper);
-    let ledger = Ledger::default();
-    writer.act(&ledger, acts).expect("nothing stands in the way");
+    act(&mut writer, &Ledger::default()).expect("nothing stands in the way");
     for _ in 0..CALLS {
         assert!(peers.call(&resting.token).expect("it runs").is_some(), "a call is released");
     }
@@ -90,6 +93,19 @@ pub(crate) fn sight(data: &Path, shares: &[SecretBytes]) -> Sight {
     let closed = sight.journal.iter().rposition(|line| line.contains("\"what\":\"seal\""));
     sight.journal.truncate(closed.expect("it was closed well") + 1);
     sight
+}
+
+impl Opened {
+    /// What it is, in a line.
+    pub(crate) fn story(&self) -> String {
+        match self {
+            Self::Shows(sight) => {
+                format!("open, {} things, {} entries", sight.found.len(), sight.journal.len())
+            }
+            Self::Refused(fault) => format!("{fault:?}"),
+            Self::Ended(ended) => format!("{ended:?}"),
+        }
+    }
 }
 
 impl Sight {

@@ -8,6 +8,7 @@ use strongroom_policy::rules::{Choice, TokenScope};
 use strongroom_protocol::ask::VaultState;
 use strongroom_protocol::operator::{SealKind, Status, TokenWish};
 
+use crate::audit::pinned;
 use crate::failure::{Code, Failure, Outcome};
 use crate::init;
 use crate::link::Link;
@@ -79,6 +80,7 @@ fn make(link: &mut Link, ground: &Ground, descriptor: Option<u32>) -> Outcome<Va
     let key = init::with_passphrase(link, &passphrase)?;
     drop(passphrase);
     pin::write(&pin_file, &key)?;
+    pinned::of_running(&ground.places.audit_pin(), link)?;
     Ok(Vault::Open)
 }
 

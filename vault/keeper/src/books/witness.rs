@@ -18,7 +18,8 @@ use crate::seal::Unsealed;
 
 /// The manifest as the store's witness.
 pub(super) struct ManifestWitness {
-    pub(super) manifest: Manifest,
+    /// Locked on the writer's thread alone, in commits and between them: nobody waits for it.
+    pub(super) manifest: Arc<Mutex<Manifest>>,
     pub(super) unsealed: Arc<Mutex<Unsealed>>,
     /// The last settled commit.
     pub(super) commit: Arc<AtomicU64>,
@@ -37,16 +38,10 @@ impl JournalLink {
         }
     }
 
-    fn noted(&self) -> Option<Head> {
-        let signed = self.0.get()?.checkpoint()?;
-        Some(Head { size: signed.size, root: signed.root })
-    }
-}
-
-impl ManifestWitness {
-    fn note_journal(&mut self) {
-        if let Some(noted) = self.journal.noted() {
-            self.manifest.note(noted);
+    /// How far the journal is on the disk, for the manifest's next state.
+    fn note_in(&self, manifest: &mut Manifest) {
+        if let Some(signed) = self.0.get().and_then(|journal| journal.checkpoint()) {
+            manifest.note(Head { size: signed.size, root: signed.root });
         }
     }
 }
@@ -54,8 +49,9 @@ impl ManifestWitness {
 /// The vault is being sealed: the journal, finished before the store, is noted once more.
 impl Drop for ManifestWitness {
     fn drop(&mut self) {
-        self.note_journal();
-        match self.manifest.keep_note(&mut getrandom::fill) {
+        let mut manifest = self.manifest.lock().unwrap_or_else(PoisonError::into_inner);
+        self.journal.note_in(&mut manifest);
+        match manifest.keep_note(&mut getrandom::fill) {
             // A commit in doubt is settled by the next unseal, and must stay as it is.
             Ok(()) | Err(ManifestError::OutOfOrder) => {}
             Err(error) => tracing::error!(%error, "the journal's end is not in the manifest"),
@@ -65,7 +61,8 @@ impl Drop for ManifestWitness {
 
 impl Witness for ManifestWitness {
     fn before(&mut self, changes: &[Change]) -> Result<Option<(Key, Value)>, WitnessError> {
-        let mut delta = self.manifest.delta();
+        let mut manifest = self.manifest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut delta = manifest.delta();
         for change in changes {
             let record = RecordId(change.key.as_bytes());
             let before = change.before.as_ref().map(Value::as_bytes);
@@ -77,23 +74,22 @@ impl Witness for ManifestWitness {
             .map_err(WitnessError::new)?;
         }
         let change = delta.change();
-        self.note_journal();
+        self.journal.note_in(&mut manifest);
         let generation =
             self.unsealed.lock().unwrap_or_else(PoisonError::into_inner).keyring().generation();
-        let mark = self
-            .manifest
-            .begin(change, generation, &mut getrandom::fill)
-            .map_err(WitnessError::new)?;
+        let mark =
+            manifest.begin(change, generation, &mut getrandom::fill).map_err(WitnessError::new)?;
         let key = Key::new(MARK_RECORD).map_err(WitnessError::new)?;
         let value = Value::new(&mark.0).map_err(WitnessError::new)?;
         Ok(Some((key, value)))
     }
 
     fn after(&mut self) -> Result<(), WitnessError> {
-        let commit = self.manifest.finish(&mut getrandom::fill).map_err(WitnessError::new)?;
+        let mut manifest = self.manifest.lock().unwrap_or_else(PoisonError::into_inner);
+        let commit = manifest.finish(&mut getrandom::fill).map_err(WitnessError::new)?;
         self.commit.store(commit, Ordering::Release);
         if let Some(journal) = self.journal.0.get() {
-            let StoreState { commit, digest } = self.manifest.state();
+            let StoreState { commit, digest } = manifest.state();
             journal.note(&Entry::State { commit, digest }, clock::now());
         }
         Ok(())

@@ -12,8 +12,9 @@ use strongroom_tlog::Entries;
 use strongroom_tlog::bundle::MAX_BUNDLE_BYTES;
 
 use super::found::read_file;
-use super::line::{Known, millis};
+use super::line::{Known, chain_of, millis};
 use super::place::{BUNDLE_ENTRIES, Place};
+use crate::keys::TAG_BYTES;
 
 /// Most entries in one answer.
 pub const MAX_ROWS: usize = 500;
@@ -51,6 +52,37 @@ pub fn bundle(place: &Place, index: u64) -> io::Result<Option<Vec<u8>>> {
 
 fn read_whole(path: &std::path::Path) -> io::Result<Option<Vec<u8>>> {
     read_file(path, MAX_BUNDLE_BYTES).map_err(|error| io::Error::other(error.to_string()))
+}
+
+/// The number and the chain value of the newest whole entry; 0 and zeros before the first. More may follow at once.
+///
+/// # Errors
+/// When a file cannot be read, or the entry is none of a journal.
+pub fn newest(place: &Place) -> io::Result<(u64, [u8; TAG_BYTES])> {
+    let mut bytes = read_whole(&place.tail())?.unwrap_or_default();
+    if bytes.is_empty() {
+        // The tail is new: the newest entry is the last one of the newest full bundle.
+        let mut index =
+            checkpointed(place)?.checked_div(BUNDLE_ENTRIES).unwrap_or(0).saturating_sub(1);
+        while place.bundle(index.saturating_add(1)).exists() {
+            index = index.saturating_add(1);
+        }
+        bytes = read_whole(&place.bundle(index))?.unwrap_or_default();
+    }
+    let Some(entry) = Entries::of(&bytes).map_while(Result::ok).last() else {
+        return Ok((0, [0; TAG_BYTES]));
+    };
+    let known = Known::read(entry).zip(chain_of(entry));
+    let (known, chain) =
+        known.ok_or_else(|| io::Error::other("the newest entry cannot be read"))?;
+    Ok((known.n, chain))
+}
+
+/// How many entries the checkpoint says that it covers.
+fn checkpointed(place: &Place) -> io::Result<u64> {
+    let text = read_whole(&place.checkpoint())?.unwrap_or_default();
+    let size = text.split(|byte| *byte == b'\n').nth(1).and_then(|line| str::from_utf8(line).ok());
+    Ok(size.and_then(|size| size.parse().ok()).unwrap_or(0))
 }
 
 /// The index of the bundle that the entry of that number is in.

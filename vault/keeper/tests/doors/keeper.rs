@@ -111,6 +111,12 @@ impl Keeper {
         self.told().lines().filter(|line| line.contains(&wanted)).count()
     }
 
+    /// How often an act was begun.
+    pub(crate) fn acts(&self, act: &str) -> usize {
+        let text = fs::read_to_string(self.journal()).unwrap();
+        text.lines().filter(|line| line.contains(&format!("\"act\":\"{act}\""))).count()
+    }
+
     pub(crate) fn operator(&self) -> Door {
         self.door("operator")
     }

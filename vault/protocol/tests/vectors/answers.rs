@@ -4,6 +4,7 @@ use strongroom_policy::dialect::Dialect;
 use strongroom_policy::provider::Origin;
 use strongroom_policy::rules::{Home, Standing};
 use strongroom_protocol::ask::VaultState;
+use strongroom_protocol::operator::backup::BackupAnswer;
 use strongroom_protocol::operator::listing::{
     CredentialRow, JournalRow, ProviderRow, TokenRow, UsageRow, UserRow, WorkspaceRow,
 };
@@ -38,6 +39,8 @@ pub(crate) fn answer_name(answer: &Answer) -> &'static str {
         Answer::Tokens(_) => "operator.answer.list-of-tokens",
         Answer::Journal(_) => "operator.answer.journal",
         Answer::Usage(_) => "operator.answer.usage",
+        Answer::AuditKey(_) => "operator.answer.audit-key",
+        Answer::Backup(_) => "operator.answer.backup",
     }
 }
 
@@ -75,6 +78,8 @@ pub(crate) fn answers() -> Vec<Answer> {
         },
         Answer::Provider(Box::new(definition())),
         Answer::Journal(vec![JournalRow { number: 8, line }]),
+        Answer::AuditKey("strongroom/00+0a1b2c3d+AQ==".to_owned()),
+        Answer::Backup(BackupAnswer::Standing(None)),
     ];
     single.into_iter().chain(lists).collect()
 }

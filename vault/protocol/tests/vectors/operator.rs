@@ -5,6 +5,7 @@ use strongroom_policy::provider::{Origin, Probe, ProviderDefinition};
 use strongroom_policy::route::{BodyKind, Method, PathClass, PathPattern, PathRule};
 use strongroom_policy::target::Target;
 use strongroom_protocol::frame::MAX_OPERATOR_BYTES;
+use strongroom_protocol::operator::backup::BackupRequest;
 use strongroom_protocol::operator::{
     CredentialWish, HomePick, Request, SealWish, TokenWish, UnsealWith, UsageBy,
 };
@@ -64,6 +65,8 @@ fn request_name(request: &Request) -> &'static str {
         Request::TokenRevoke(_) => "operator.token-revoke",
         Request::AuditTail { .. } => "operator.audit-tail",
         Request::Usage { .. } => "operator.usage",
+        Request::AuditKey => "operator.audit-key",
+        Request::Backup(_) => "operator.backup",
     }
 }
 
@@ -79,6 +82,8 @@ fn requests_about_the_vault() -> Vec<Request> {
         Request::Seal,
         Request::AuditTail { after: Some(7), limit: 100, wait_ms: 1000 },
         Request::Usage { since_ms: 1_700_000_000_000, by: UsageBy::Model },
+        Request::AuditKey,
+        Request::Backup(BackupRequest::Standing),
     ]
 }
 

@@ -1,0 +1,248 @@
+//! Backups: made and fetched, brought and proved, restored and confirmed.
+//!
+//! Invariant: a backup is in the journal before it is made.
+//! Invariant: the disk is read and written on other threads; changes wait while the store is read, calls do not.
+
+use std::time::Duration;
+
+use strongroom_protocol::operator::backup::{
+    BackupAnswer, BackupRequest, BroughtFile, Care, Content, Made, TransferId,
+};
+use strongroom_protocol::operator::{Answer, Exit, Fault};
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::{Act, fault};
+use crate::backup::journals;
+use crate::backup::make::{self, MakeError, Written};
+use crate::backup::rebuild::{self, RebuildError};
+use crate::backup::transfer::{self, BACKUP_FILE, TransferError, Way, Working};
+use crate::clock;
+use crate::keyring::KeyringError;
+use crate::keys::{KeyringKey, StoreId};
+
+/// How long the store may take to be read.
+const MAKE_PATIENCE: Duration = Duration::from_mins(2);
+/// Where a backup is restored to be proved, within its transfer's directory.
+const SCRATCH: &str = "scratch";
+
+impl Act<'_> {
+    /// Requests about backups; which of them take a turn is decided one by one.
+    pub(super) async fn backup(&self, request: &BackupRequest) -> Result<Answer, Fault> {
+        match request {
+            // It takes a turn for as long as the store is read, and none while it is proved.
+            BackupRequest::Create(care) => self.backup_create(*care).await,
+            BackupRequest::Next(id) => self.backup_next(*id).await,
+            BackupRequest::Bring => self.backup_bring(),
+            BackupRequest::Put { transfer, file, bytes } => {
+                self.backup_put(*transfer, file, bytes).await
+            }
+            BackupRequest::Verify(id) => self.backup_verify(*id).await,
+            BackupRequest::Restore(_)
+            | BackupRequest::Import(_)
+            | BackupRequest::Standing
+            | BackupRequest::Confirm(_) => Err(fault(
+                "SR-BACKUP-010",
+                "this keeper restores nothing yet",
+                "use a newer version",
+            )),
+        }
+    }
+
+    async fn backup_create(&self, care: Care) -> Result<Answer, Fault> {
+        self.vault(|_| Ok(()))?;
+        let working = transfer::begin(self.keeper).map_err(|error| transfer_fault(&error))?;
+        let path = working.directory().join(BACKUP_FILE);
+        // No act is half done while the store is read: behind its last journal entry nothing is missing in it.
+        let turn = self.keeper.acts.lock().await;
+        self.begin("backup.create", "store".to_owned()).await?;
+        let written = self.write_backup(&working).await?;
+        drop(turn);
+        let proved = match care {
+            Care::Written => None,
+            Care::Proved => Some(self.prove(&working).await?),
+        };
+        let file = std::fs::File::open(&path).map_err(|error| transfer_fault(&error.into()))?;
+        let Written { bytes, commit, when, records } = written;
+        let made = Made { transfer: working.id(), bytes, commit, when, records, proved };
+        working.wait(Way::Out(file));
+        Ok(Answer::Backup(BackupAnswer::Made(made)))
+    }
+
+    async fn write_backup(&self, working: &Working) -> Result<Written, Fault> {
+        let journal = self.vault(|vault| Ok(vault.journal_directory.clone()))?;
+        let path = working.directory().join(BACKUP_FILE);
+        let ready =
+            on_thread(move || Ok((journals::point(&journal)?, transfer::create_file(&path)?)));
+        let (point, file) = ready
+            .await?
+            .map_err(|error: std::io::Error| transfer_fault(&TransferError::Io(error)))?;
+        let (answer, made) = oneshot::channel();
+        let when = clock::now();
+        self.vault(|vault| {
+            let work = move |store: &dyn strongroom_store::Store, manifest: &_, unsealed: &_| {
+                let made = make::make((store, manifest, unsealed), (point, when), file);
+                // Whoever stopped waiting has reported it already.
+                drop(answer.send(made));
+            };
+            vault.books.whole_at_rest(work).map_err(|error| make_fault(&error.into()))
+        })?;
+        match timeout(MAKE_PATIENCE, made).await {
+            Ok(Ok(made)) => made.map_err(|error| make_fault(&error)),
+            Ok(Err(_)) => Err(make_fault(&strongroom_store::StoreError::Stopped.into())),
+            Err(_) => Err(make_fault(&strongroom_store::StoreError::TimedOut.into())),
+        }
+    }
+
+    async fn prove(&self, working: &Working) -> Result<Content, Fault> {
+        let key = self.own_key()?;
+        let backup = working.directory().join(BACKUP_FILE);
+        let scratch = working.directory().join(SCRATCH);
+        let choice = self.keeper.settings.store.clone();
+        let proved = on_thread(move || rebuild::verify(&backup, key, (&scratch, &choice))).await?;
+        proved.map_err(|error| rebuild_fault(&error))
+    }
+
+    /// What opens the backups of this vault.
+    fn own_key(&self) -> Result<(StoreId, KeyringKey), Fault> {
+        self.vault(|vault| {
+            let unsealed = vault.unsealed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let key = unsealed.keyring().copy_key();
+            Ok((vault.store, key.map_err(|error| rebuild_fault(&error.into()))?))
+        })
+    }
+
+    async fn backup_next(&self, id: TransferId) -> Result<Answer, Fault> {
+        let (working, way) =
+            transfer::take(self.keeper, id).map_err(|error| transfer_fault(&error))?;
+        let Way::Out(mut file) = way else {
+            working.wait(way);
+            return Err(transfer_fault(&TransferError::Unknown));
+        };
+        let read = on_thread(move || {
+            let part = transfer::next_part(&mut file);
+            (part, file)
+        });
+        let (part, file) = read.await?;
+        let part = part.map_err(|error| transfer_fault(&error.into()))?;
+        // Behind the last part the transfer ends.
+        if !part.is_empty() {
+            working.wait(Way::Out(file));
+        }
+        Ok(Answer::Backup(BackupAnswer::Part(part)))
+    }
+
+    fn backup_bring(&self) -> Result<Answer, Fault> {
+        let working = transfer::begin(self.keeper).map_err(|error| transfer_fault(&error))?;
+        let id = working.id();
+        working.wait(Way::In);
+        Ok(Answer::Backup(BackupAnswer::Bring(id)))
+    }
+
+    async fn backup_put(
+        &self,
+        id: TransferId,
+        file: &BroughtFile,
+        bytes: &[u8],
+    ) -> Result<Answer, Fault> {
+        let working = self.take_brought(id)?;
+        let (directory, file) = (working.directory().to_owned(), file.clone());
+        let bytes = bytes.to_vec();
+        let put = on_thread(move || transfer::put(&directory, &file, &bytes)).await?;
+        put.map_err(|error| transfer_fault(&error))?;
+        working.wait(Way::In);
+        Ok(Answer::Done)
+    }
+
+    async fn backup_verify(&self, id: TransferId) -> Result<Answer, Fault> {
+        let working = self.take_brought(id)?;
+        Ok(Answer::Backup(BackupAnswer::Verified(self.prove(&working).await?)))
+    }
+
+    fn take_brought(&self, id: TransferId) -> Result<Working, Fault> {
+        let (working, way) =
+            transfer::take(self.keeper, id).map_err(|error| transfer_fault(&error))?;
+        match way {
+            Way::In => Ok(working),
+            Way::Out(_) => {
+                working.wait(way);
+                Err(transfer_fault(&TransferError::Unknown))
+            }
+        }
+    }
+}
+
+fn transfer_fault(error: &TransferError) -> Fault {
+    let (code, next) = match error {
+        TransferError::Busy => {
+            ("SR-BACKUP-001", "wait until it is done, at most a minute after its last sign")
+        }
+        TransferError::Unknown => ("SR-BACKUP-002", "begin again"),
+        TransferError::TooLarge => {
+            ("SR-BACKUP-003", "check that all Strongroom programs are of one version")
+        }
+        TransferError::Io(_) => {
+            ("SR-BACKUP-004", "free some space on the keeper's disk, then try again")
+        }
+        TransferError::Random(_) => ("SR-INTERNAL-005", "look at the kernel's log"),
+    };
+    fault(code, error.to_string(), next)
+}
+
+fn make_fault(error: &MakeError) -> Fault {
+    match error {
+        MakeError::Refused(_) => Fault {
+            exit: Exit::Spliced,
+            ..fault(
+                "SR-BACKUP-006",
+                error.to_string(),
+                "make no backup of this store; 'strongroom seal', then 'strongroom unseal' says what is wrong",
+            )
+        },
+        MakeError::Content(_)
+        | MakeError::Store(_)
+        | MakeError::Keyring(_)
+        | MakeError::Seal(_)
+        | MakeError::Random(_)
+        | MakeError::Derive(_) => fault(
+            "SR-BACKUP-005",
+            error.to_string(),
+            "look at the disk's free space and health ('strongroom doctor'), then try again",
+        ),
+    }
+}
+
+pub(super) fn rebuild_fault(error: &RebuildError) -> Fault {
+    let (code, exit, next) = match error {
+        RebuildError::OtherVault => {
+            ("SR-BACKUP-007", Exit::Foreign, "give the backup to the vault that it is of")
+        }
+        RebuildError::Keyring(KeyringError::Envelope(_)) => (
+            "SR-BACKUP-008",
+            Exit::Error,
+            "it is altered, or sealed under an earlier root: then only the shares of its time open it, in an empty appliance",
+        ),
+        RebuildError::Io(_) | RebuildError::Store(_) | RebuildError::Derive(_) => {
+            ("SR-BACKUP-004", Exit::Error, "free some space on the keeper's disk, then try again")
+        }
+        RebuildError::Keyring(_)
+        | RebuildError::Content(_)
+        | RebuildError::Seal(_)
+        | RebuildError::Manifest(_)
+        | RebuildError::OtherCommit
+        | RebuildError::Books(_)
+        | RebuildError::Malformed(_) => {
+            ("SR-BACKUP-009", Exit::Corrupt, "do not rely on this file; take another backup")
+        }
+    };
+    Fault { exit, ..fault(code, error.to_string(), next) }
+}
+
+async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Fault> {
+    spawn_blocking(work).await.map_err(|_| {
+        fault("SR-INTERNAL-008", "a thread ended", "restart, and report this as a defect")
+    })
+}

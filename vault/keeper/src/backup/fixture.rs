@@ -1,0 +1,195 @@
+//! A small vault in a scratch directory, for the tests of backups.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+
+use strongroom_policy::destination::{Destination, Injection, Reach};
+use strongroom_policy::id::{CredentialId, TokenId, UserId, WorkspaceId};
+use strongroom_policy::moment::Moment;
+use strongroom_policy::name::{HostName, Label, ProviderName};
+use strongroom_policy::rules::{Choice, CredentialRules, Home, Standing, TokenScope};
+use strongroom_store::Choice as Kept;
+use strongroom_sys::Secret;
+
+use super::content::JournalPoint;
+use super::make::{self, MakeError, Written};
+use crate::books::{self, Books, Changes};
+use crate::keyring::ShredId;
+use crate::keys::{KeyringKey, RootKey, StoreId, WayId};
+use crate::records::{CredentialRecord, RecordName, TokenRecord, UserRecord, WorkspaceRecord};
+use crate::seal::{self, NewLock, Unsealed, Way};
+use crate::slots::scratch::Scratch;
+use crate::vault::{algorithm, learn_keys, open_books, tenant_of};
+
+pub(crate) const USER: UserId = UserId::from_random([1; 16]);
+pub(crate) const OTHER_USER: UserId = UserId::from_random([2; 16]);
+pub(crate) const WORKSPACE: WorkspaceId = WorkspaceId::from_random([3; 16]);
+pub(crate) const TOKEN: TokenId = TokenId::from_random([4; 16]);
+pub(crate) const OTHER_TOKEN: TokenId = TokenId::from_random([5; 16]);
+pub(crate) const CREDENTIAL: CredentialId = CredentialId::from_random([6; 16]);
+pub(crate) const SHARED: CredentialId = CredentialId::from_random([7; 16]);
+pub(crate) const KEY: &[u8] = b"sk-canary-0123456789abcdefghijklmnop";
+pub(crate) const NOWHERE: JournalPoint = JournalPoint { entries: 0, chain: [0; 32] };
+
+/// A vault of two people, a workspace, two tokens and two credentials.
+pub(crate) struct Small {
+    pub(crate) scratch: Scratch,
+    pub(crate) store: StoreId,
+    pub(crate) unsealed: Arc<Mutex<Unsealed>>,
+    pub(crate) books: Books,
+}
+
+pub(crate) fn label(text: &str) -> Label {
+    Label::parse(text).unwrap()
+}
+
+pub(crate) fn user(name: &str) -> UserRecord {
+    let created = Moment::from_unix_millis(1);
+    UserRecord { label: label(name), standing: Standing::Active, created }
+}
+
+pub(crate) fn token(user: UserId, name: &str) -> TokenRecord {
+    let scope = TokenScope {
+        providers: Choice::Any,
+        models: Choice::Any,
+        credential: None,
+        expires: None,
+        calls_per_minute: 10,
+    };
+    TokenRecord {
+        user,
+        label: label(name),
+        scope,
+        hash: [9; 32],
+        created: Moment::from_unix_millis(1),
+    }
+}
+
+fn credential(home: Home, name: &str) -> CredentialRecord {
+    let host = HostName::parse("api.openai.com").unwrap();
+    CredentialRecord {
+        label: label(name),
+        provider: ProviderName::parse("openai").unwrap(),
+        home,
+        destination: Destination {
+            host: host.clone(),
+            port: 443,
+            tls_name: host,
+            extra_authorities: Vec::new(),
+            reach: Reach::Public,
+            base_path: String::new(),
+            injection: Injection::Bearer,
+            fixed_headers: Vec::new(),
+        },
+        rules: CredentialRules::default(),
+        version: 1,
+        created: Moment::from_unix_millis(1),
+        rotated: Moment::from_unix_millis(1),
+    }
+}
+
+impl Small {
+    pub(crate) fn make() -> Self {
+        Self::of(7)
+    }
+
+    /// A vault of which `byte` decides the id and R.
+    pub(crate) fn of(byte: u8) -> Self {
+        let scratch = Scratch::make();
+        let directory = scratch.path("vault");
+        std::fs::create_dir(&directory).unwrap();
+        let store = StoreId([byte; 16]);
+        let root = || RootKey::from_secret(Secret::copy_from(&[byte; 32])).unwrap();
+        let random = &mut getrandom::fill;
+        let shares = vec![NewLock::Shares { numbers: (2, 2), holders: Vec::new() }];
+        let (way, _) = Way::make((store, WayId(1)), &root(), shares, algorithm(), random).unwrap();
+        let ways = vec![way];
+        let mut made =
+            seal::create(&directory, store, (root(), ways), algorithm(), random).unwrap();
+        made.keyring_mut().add_tenant(tenant_of(store), random).unwrap();
+        books::create(&directory, &made, algorithm(), &Kept::Sled).unwrap();
+        let unsealed = Arc::new(Mutex::new(made));
+        let books = open_books((&directory, &Kept::Sled), &unsealed).unwrap().books;
+        let mut small = Self { scratch, store, unsealed, books };
+        small.furnish();
+        small
+    }
+
+    fn furnish(&mut self) {
+        let owners = [
+            ShredId::of(USER),
+            ShredId::of(OTHER_USER),
+            ShredId::of(WORKSPACE),
+            ShredId::of(CREDENTIAL),
+            ShredId::of(SHARED),
+        ];
+        let mut guard = self.unsealed.lock().unwrap();
+        guard.keyring_mut().add_shred_keys(&owners, &mut getrandom::fill).unwrap();
+        drop(guard);
+        learn_keys(&self.unsealed, &mut self.books).unwrap();
+        self.put(&RecordName::User(USER), &user("ann"));
+        self.put(&RecordName::User(OTHER_USER), &user("bob"));
+        let members = vec![USER, OTHER_USER];
+        let workspace =
+            WorkspaceRecord { label: label("lab"), members, created: Moment::from_unix_millis(1) };
+        self.put(&RecordName::Workspace(WORKSPACE), &workspace);
+        self.put(&RecordName::Token(USER, TOKEN), &token(USER, "one"));
+        let other = TokenRecord { hash: [8; 32], ..token(OTHER_USER, "two") };
+        self.put(&RecordName::Token(OTHER_USER, OTHER_TOKEN), &other);
+        self.credential(CREDENTIAL, &credential(Home::Personal(USER), "main"));
+        self.credential(SHARED, &credential(Home::Workspace(WORKSPACE), "shared"));
+    }
+
+    fn credential(&mut self, id: CredentialId, record: &CredentialRecord) {
+        let plain = Secret::take(postcard::to_stdvec(record).unwrap());
+        let changes = self.books.changes();
+        let changes = self.books.put(changes, &RecordName::Credential(id), &plain).unwrap();
+        let key = Secret::copy_from(KEY);
+        let changes = self.books.put(changes, &RecordName::Key(id), &key).unwrap();
+        self.commit(changes);
+    }
+
+    pub(crate) fn put<T: serde::Serialize>(&mut self, name: &RecordName, record: &T) {
+        let plain = Secret::take(postcard::to_stdvec(record).unwrap());
+        let changes = self.books.put(self.books.changes(), name, &plain).unwrap();
+        self.commit(changes);
+    }
+
+    pub(crate) fn commit(&mut self, changes: Changes) {
+        let (outcome, noted) = self.books.submit(changes);
+        outcome.blocking_recv().unwrap().unwrap();
+        self.books.note(noted);
+    }
+
+    pub(crate) fn key(&self) -> KeyringKey {
+        self.unsealed.lock().unwrap().keyring().copy_key().unwrap()
+    }
+
+    /// Makes a backup in a file of this name.
+    pub(crate) fn backup(&self, name: &str) -> (PathBuf, Written) {
+        self.backup_at(name, NOWHERE)
+    }
+
+    pub(crate) fn backup_at(&self, name: &str, point: JournalPoint) -> (PathBuf, Written) {
+        let path = self.scratch.path(name);
+        let written = self.try_backup(&path, point).unwrap();
+        (path, written)
+    }
+
+    pub(crate) fn try_backup(
+        &self,
+        path: &Path,
+        point: JournalPoint,
+    ) -> Result<Written, MakeError> {
+        let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).open(path);
+        let (file, when) = (file.unwrap(), Moment::from_unix_millis(77));
+        let (answer, made) = channel();
+        let work = move |store: &dyn strongroom_store::Store, manifest: &_, unsealed: &_| {
+            let made = make::make((store, manifest, unsealed), (point, when), file);
+            answer.send(made).unwrap();
+        };
+        self.books.whole_at_rest(work).unwrap();
+        made.recv().unwrap()
+    }
+}

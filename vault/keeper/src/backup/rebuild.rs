@@ -1,0 +1,199 @@
+//! From a backup to the directory of a vault, which is then opened and judged like any other.
+//!
+//! Invariant: nothing is believed because the backup says it: the store that was built is scanned into the set hash, and
+//! every record is opened with the keys of the backup's own keyring.
+//! Invariant: the directory that is built is no vault's; whoever uses it moves it into place.
+//! Distrusts: every byte of the file.
+
+use std::fs::{DirBuilder, File};
+use std::io::BufReader;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use strongroom_protocol::operator::backup::Content;
+use strongroom_store::{Batch, Choice, Key, Store, StoreError, Value};
+use strongroom_sys::Secret;
+
+use super::content::{Closing, ContentError, ContentReader, Item};
+use super::next_life;
+use super::stream::{Header, StreamError, StreamReader};
+use crate::books::{BooksError, Opened, STORE_DIRECTORY};
+use crate::keyring::{KeyringError, KeyringFile};
+use crate::keys::{DeriveError, KeyringKey, StoreId};
+use crate::manifest::{Account, MARK_RECORD, Manifest, ManifestError};
+use crate::memory_seal::MemorySeal;
+use crate::records::RecordName;
+use crate::seal::{self, SealError, Unsealed};
+use crate::tables::{Malformed, Tables};
+use crate::vault::{algorithm, open_books, tenant_of};
+
+/// Records of one batch: few syncs, and far from a batch's limits.
+const BATCH_RECORDS: usize = 96;
+
+/// Why a backup is refused, or could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    /// Of another vault than the one that looks at it.
+    #[error("this backup is of another vault")]
+    OtherVault,
+    /// Its keyring does not open.
+    #[error("the backup's keyring does not open: {0}")]
+    Keyring(#[from] KeyringError),
+    /// The stream or what is in it.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// Its seal.
+    #[error("the backup's seal: {0}")]
+    Seal(#[from] SealError),
+    /// Its account.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The closing account is not of the header's commit.
+    #[error("the backup's header and its account are of different commits")]
+    OtherCommit,
+    /// The store that was built.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The records do not add up, or one does not open.
+    #[error("the restored store is refused: {0}")]
+    Books(#[from] BooksError),
+    /// Records that do not belong together.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// The directory.
+    #[error("the scratch directory cannot be used: {0}")]
+    Io(#[from] std::io::Error),
+    /// A defect of ours.
+    #[error(transparent)]
+    Derive(#[from] DeriveError),
+}
+
+impl From<StreamError> for RebuildError {
+    fn from(error: StreamError) -> Self {
+        Self::Content(error.into())
+    }
+}
+
+/// A directory that was built, with its keyring open.
+pub struct Rebuilt {
+    /// The keyring of the backup's moment.
+    pub unsealed: Arc<Mutex<Unsealed>>,
+    /// The open store and all records.
+    pub opened: Opened,
+    /// What the backup's header says.
+    pub header: Header,
+    /// What its account says.
+    pub closing: Closing,
+}
+
+/// Reads a backup's header.
+///
+/// # Errors
+/// When it is no backup.
+pub fn read_header(path: &Path) -> Result<Header, RebuildError> {
+    Ok(Header::read(&mut BufReader::new(File::open(path)?))?)
+}
+
+/// Builds the vault of a backup in `directory`, which must not exist, and opens every record. Blocks.
+///
+/// # Errors
+/// When anything does not hold; what lies in `directory` then is to be removed.
+pub fn rebuild(
+    backup: &Path,
+    key: KeyringKey,
+    (directory, choice): (&Path, &Choice),
+) -> Result<Rebuilt, RebuildError> {
+    let mut file = BufReader::with_capacity(256 * 1024, File::open(backup)?);
+    let header = Header::read(&mut file)?;
+    DirBuilder::new().mode(0o700).create(directory)?;
+    drop(seal::restore(directory, &header.seal)?);
+    let commit = next_life(header.commit).ok_or(ManifestError::Count)?;
+    let keyring = KeyringFile::restore(
+        directory,
+        key,
+        (header.store, header.keyring, &header.keyring_payload),
+        (commit, algorithm()),
+        &mut getrandom::fill,
+    )?;
+    let stream = StreamReader::begin(file, &header.derive_key(keyring.keyring().system())?)?;
+    let store = choice.create(&directory.join(STORE_DIRECTORY))?;
+    let closing = fill(&*store, ContentReader::begin(stream))?;
+    if closing.commit != header.commit {
+        return Err(RebuildError::OtherCommit);
+    }
+    let account = Account { commit, count: closing.count, set_hash: closing.set_hash.clone() };
+    let manifest =
+        Manifest::restore(directory, &keyring, account, algorithm(), &mut getrandom::fill)?;
+    let mark = Key::new(MARK_RECORD).map_err(StoreError::from)?;
+    let value = Value::new(&manifest.mark().0).map_err(StoreError::from)?;
+    store.commit(Batch::new().put(mark, value))?;
+    drop((store, manifest));
+    let unsealed = Arc::new(Mutex::new(Unsealed::of(directory, keyring)));
+    let opened = open_books((directory, choice), &unsealed)?;
+    Ok(Rebuilt { unsealed, opened, header, closing })
+}
+
+fn fill(
+    store: &dyn Store,
+    mut content: ContentReader<BufReader<File>>,
+) -> Result<Closing, RebuildError> {
+    loop {
+        let mut batch = Batch::new();
+        for _ in 0..BATCH_RECORDS {
+            match content.next_item()? {
+                Item::Record(key, value) => batch = batch.put(key, value),
+                Item::Closing(closing) => {
+                    if !batch.is_empty() {
+                        store.commit(batch)?;
+                    }
+                    return Ok(*closing);
+                }
+            }
+        }
+        store.commit(batch)?;
+    }
+}
+
+/// Restores a backup of this vault into `scratch`, opens every record, and says what is in it. Blocks.
+///
+/// # Errors
+/// When it is of another vault, of an earlier root, or anything in it does not hold.
+pub fn verify(
+    backup: &Path,
+    (store, key): (StoreId, KeyringKey),
+    scratch: (&Path, &Choice),
+) -> Result<Content, RebuildError> {
+    if read_header(backup)?.store != store {
+        return Err(RebuildError::OtherVault);
+    }
+    let Rebuilt { opened, header, closing, .. } = rebuild(backup, key, scratch)?;
+    let Opened { books, records, .. } = opened;
+    drop(books);
+    let count = |wanted: fn(&RecordName) -> bool| {
+        let found = records.iter().filter(|(name, _)| wanted(name)).count();
+        u32::try_from(found).unwrap_or(u32::MAX)
+    };
+    let content = Content {
+        commit: header.commit,
+        when: header.when,
+        records: closing.count,
+        users: count(|name| matches!(name, RecordName::User(_))),
+        workspaces: count(|name| matches!(name, RecordName::Workspace(_))),
+        tokens: count(|name| matches!(name, RecordName::Token(..) | RecordName::LooseToken(_))),
+        credentials: count(|name| matches!(name, RecordName::Credential(_))),
+        providers: count(|name| matches!(name, RecordName::Provider(_))),
+        journal_entries: closing.journal.entries,
+    };
+    // As at an unsealing: every record is decoded, and every credential has its key.
+    let memory_seal =
+        MemorySeal::draw(algorithm(), &mut getrandom::fill).map_err(|_| DeriveError)?;
+    let hold = |id, plain: &Secret| {
+        memory_seal.seal(id, plain, &mut getrandom::fill).map_err(|_| Malformed)
+    };
+    drop(Tables::read(tenant_of(store), records, hold)?);
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests;
