@@ -13,8 +13,8 @@ use crate::desk::Desk;
 use crate::failure::Outcome;
 use crate::out::{self, Form};
 use crate::{
-    audit, credential, doctor, environment, init, manual, provider, seal, status, token, up, usage,
-    user, workspace,
+    audit, credential, doctor, environment, init, key, manual, provider, seal, status, token, up,
+    usage, user, workspace,
 };
 
 /// Lets people use AI providers' keys without ever having them.
@@ -92,6 +92,9 @@ enum Command {
     /// Groups of people who share credentials
     #[command(before_help = "Example: strongroom workspace create research")]
     Workspace(workspace::Arguments),
+    /// Generations of the keys that records are sealed with
+    #[command(before_help = "Example: strongroom key rotate --wait")]
+    Key(key::Arguments),
     /// The journal of every decision
     #[command(before_help = "Example: strongroom audit tail -f")]
     Audit(audit::Arguments),
@@ -141,6 +144,7 @@ fn dispatch(command: Command, common: &Common, form: Form) -> Outcome<ExitCode> 
         Command::User(arguments) => user::run(arguments, &desk()?)?,
         Command::Workspace(arguments) => workspace::run(arguments, &desk()?)?,
         Command::Audit(arguments) => return audit::run(&arguments, &desk()?),
+        Command::Key(arguments) => key::run(&arguments, &desk()?)?,
         Command::Usage(arguments) => usage::run(&arguments, &desk()?)?,
         Command::Env => environment::run(&desk()?)?,
         Command::Completions(arguments) => manual::completions(&arguments),

@@ -73,6 +73,7 @@ mod tests {
             journal_entries: 0,
             credentials: 0,
             fault: None,
+            old_records: 0,
         }
     }
 

@@ -37,6 +37,19 @@ impl Progress {
         self.drawn = Some(Instant::now());
         out::ask(&format!("\r{}", bar(done, self.total, self.what)));
     }
+
+    /// Draws how much is done, for a work that is looked at now and then.
+    pub(crate) fn show(&mut self, done: u64) {
+        if self.terminal {
+            self.drawn = Some(Instant::now());
+            out::ask(&format!("\r{}", bar(done, self.total, self.what)));
+        }
+    }
+
+    /// Whether anybody sees the bar.
+    pub(crate) fn is_drawn(&self) -> bool {
+        self.terminal
+    }
 }
 
 impl Drop for Progress {

@@ -63,6 +63,13 @@ fn sentences(status: &Status) -> Vec<String> {
             render::count(credentials, "credential"),
             status.journal_entries
         ));
+        if status.old_records > 0 {
+            let old = usize::try_from(status.old_records).unwrap_or(usize::MAX);
+            lines.push(format!(
+                "{} still to be rewritten under the newest keys; see: strongroom key status",
+                render::count(old, "record")
+            ));
+        }
     }
     for (name, connected) in [("courier", status.courier), ("gateway", status.gateway)] {
         if !connected {
@@ -119,6 +126,7 @@ fn status_json(status: &Status) -> Value {
         "journal_entries": status.journal_entries,
         "credentials": status.credentials,
         "fault": status.fault,
+        "old_records": status.old_records,
     })
 }
 
@@ -142,6 +150,7 @@ mod tests {
             journal_entries: 0,
             credentials: 0,
             fault,
+            old_records: 0,
         }
     }
 

@@ -11,6 +11,7 @@ use strongroom_protocol::operator::listing::UserRow;
 use strongroom_protocol::operator::{Answer, Pick, Request};
 
 use crate::confirm::{Confirmation, Decision};
+use crate::deletion::{self, Thing};
 use crate::desk::Desk;
 use crate::failure::{Failure, Outcome};
 use crate::link::Link;
@@ -45,6 +46,15 @@ enum Verb {
         #[command(flatten)]
         confirmation: Confirmation,
     },
+    /// Delete a person for ever, with their tokens and their own credentials
+    #[command(before_help = "Example: strongroom user delete alice --dry-run")]
+    Delete {
+        /// Name or id
+        #[arg(value_parser = pick::pick)]
+        user: Pick,
+        #[command(flatten)]
+        confirmation: Confirmation,
+    },
     /// Give it back
     #[command(before_help = "Example: strongroom user enable alice")]
     Enable {
@@ -63,6 +73,9 @@ pub(crate) fn run(arguments: Arguments, desk: &Desk) -> Outcome {
         }
         Verb::List => list(desk)?,
         Verb::Disable { user, confirmation } => disable(user, &confirmation, desk)?,
+        Verb::Delete { user, confirmation } => {
+            deletion::delete(Thing::User, user, &confirmation, desk)?;
+        }
         Verb::Enable { user } => {
             desk.link()?.tell(&Request::UserEnable(user))?;
             told(desk, json!({"enabled": true}), "1 person may act again");

@@ -9,6 +9,7 @@ use strongroom_protocol::operator::listing::WorkspaceRow;
 use strongroom_protocol::operator::{Answer, Pick, Request};
 
 use crate::confirm::{Confirmation, Decision};
+use crate::deletion::{self, Thing};
 use crate::desk::Desk;
 use crate::failure::{Failure, Outcome};
 use crate::out::{self, Form};
@@ -55,6 +56,15 @@ enum Verb {
         #[command(flatten)]
         confirmation: Confirmation,
     },
+    /// Delete a workspace for ever, with the credentials at home there
+    #[command(before_help = "Example: strongroom workspace delete research --dry-run")]
+    Delete {
+        /// The workspace
+        #[arg(value_parser = pick::pick)]
+        workspace: Pick,
+        #[command(flatten)]
+        confirmation: Confirmation,
+    },
 }
 
 /// Runs the verb.
@@ -70,6 +80,9 @@ pub(crate) fn run(arguments: Arguments, desk: &Desk) -> Outcome {
         Verb::Join { workspace, user } => {
             desk.link()?.tell(&Request::WorkspaceJoin(workspace, user))?;
             told(desk, json!({"joined": true}), "1 member added");
+        }
+        Verb::Delete { workspace, confirmation } => {
+            deletion::delete(Thing::Workspace, workspace, &confirmation, desk)?;
         }
         Verb::Leave { workspace, user, confirmation } => {
             let act = format!("remove 1 member ({}) from {}", user.0, workspace.0);

@@ -5,10 +5,12 @@
 
 mod backups;
 mod credentials;
+mod deletion;
 mod keys;
 mod people;
 mod providers;
 pub mod sealing;
+mod sweeping;
 mod tokens;
 mod watching;
 mod witnesses;
@@ -70,6 +72,7 @@ impl Act<'_> {
             }
             Request::Usage { since_ms, by } => self.usage(*since_ms, *by).await,
             Request::AuditKey => self.audit_key(),
+            Request::KeyStatus => self.key_status(),
             // A provider that is slow must not hold up a revocation, and nothing may hold up the seal.
             Request::CredentialTest(pick) => self.credential_test(pick).await,
             Request::Seal => self.seal().await,
@@ -91,7 +94,10 @@ impl Act<'_> {
             | Request::CredentialDelete(_)
             | Request::CredentialRules(..)
             | Request::TokenCreate(_)
-            | Request::TokenRevoke(_) => return None,
+            | Request::TokenRevoke(_)
+            | Request::KeyRotate
+            | Request::UserDelete(..)
+            | Request::WorkspaceDelete(..) => return None,
         })
     }
 
@@ -117,6 +123,11 @@ impl Act<'_> {
             Request::CredentialRules(pick, rules) => self.credential_rules(&pick, *rules).await,
             Request::TokenCreate(wish) => self.token_create(*wish).await,
             Request::TokenRevoke(pick) => self.token_revoke(&pick).await,
+            Request::KeyRotate => self.key_rotate().await,
+            Request::UserDelete(pick, deletion) => self.user_delete(&pick, deletion).await,
+            Request::WorkspaceDelete(pick, deletion) => {
+                self.workspace_delete(&pick, deletion).await
+            }
             Request::Status
             | Request::Doctor
             | Request::Seal
@@ -130,7 +141,8 @@ impl Act<'_> {
             | Request::TokenList
             | Request::AuditTail { .. }
             | Request::Usage { .. }
-            | Request::AuditKey => {
+            | Request::AuditKey
+            | Request::KeyStatus => {
                 Err(fault("SR-INTERNAL-004", "a look took a turn", "report this as a defect"))
             }
         }
@@ -240,9 +252,9 @@ impl Act<'_> {
 }
 
 impl Act<'_> {
-    /// Stops calls under way.
-    fn stop(&self, about: impl Fn(&Party) -> bool) {
-        pipeline::stop(self.keeper, about);
+    /// Stops calls under way; answers how many there were.
+    fn stop(&self, about: impl Fn(&Party) -> bool) -> usize {
+        pipeline::stop(self.keeper, about)
     }
 }
 

@@ -120,12 +120,25 @@ pub struct Opened {
 pub struct Generations {
     /// The generation that new records are sealed under.
     pub epoch: Epoch,
-    /// How many records each generation has.
+    /// Every generation whose key exists, and how many records it has.
     pub epochs: BTreeMap<Epoch, usize>,
     /// How many records are to be rewritten.
     pub old: usize,
     /// How many records there are.
     pub records: usize,
+    /// The format below which no record is opened.
+    pub lowest_format: Format,
+    /// What new records are sealed with.
+    pub algorithm: Algorithm,
+    /// How many keys the keyring holds.
+    pub keys: usize,
+}
+
+impl Generations {
+    /// Whether there is nothing to rewrite and nothing to destroy.
+    pub fn is_settled(&self) -> bool {
+        self.old == 0 && self.epochs.len() <= 1 && self.lowest_format == Format::NEWEST
+    }
 }
 
 /// Makes the files of an empty store in a new vault's directory.
@@ -231,11 +244,19 @@ impl Books {
 
     /// How far the rewriting of old records is.
     pub fn generations(&self) -> Generations {
+        let mut epochs: BTreeMap<Epoch, usize> =
+            self.keys.epochs().map(|epoch| (epoch, 0)).collect();
+        epochs.extend(self.ledger.epochs());
+        // One root of the one tenant.
+        let keys = epochs.len().saturating_add(self.shreds.len()).saturating_add(1);
         Generations {
             epoch: self.keys.epoch(),
-            epochs: self.ledger.epochs(),
             old: self.ledger.old((self.keys.epoch(), Format::NEWEST)),
             records: self.ledger.len(),
+            lowest_format: self.keys.lowest_format(),
+            algorithm: self.keys.algorithm(),
+            epochs,
+            keys,
         }
     }
 

@@ -105,6 +105,8 @@ pub struct Keeper {
     pub state: RefCell<State>,
     /// One act at a time, so that what it checked still holds when it is durable.
     pub acts: Mutex<()>,
+    /// Which rewriting of old records may go on: one at a time, and none after its vault has closed.
+    pub sweeps: Cell<u64>,
     /// Probes under way, a few at most.
     pub probes: RefCell<BTreeMap<CallId, (ProbeWaiter, Option<Outcome>)>>,
     /// The one backup that is being made, fetched or brought.
@@ -129,6 +131,7 @@ impl Keeper {
             settings,
             state: RefCell::new(state),
             acts: Mutex::new(()),
+            sweeps: Cell::new(0),
             probes: RefCell::default(),
             transfers: RefCell::default(),
             gateways: RefCell::default(),
@@ -165,6 +168,7 @@ impl Keeper {
             self.enter(old);
             return;
         };
+        self.next_sweep();
         self.announce();
         self.tell_courier(&ToCourier::Recall(Recall::All));
         let now = clock::now();
@@ -198,6 +202,13 @@ impl Keeper {
         if expired {
             self.announce();
         }
+    }
+
+    /// Ends the rewriting of old records that is under way, and names the next one.
+    pub fn next_sweep(&self) -> u64 {
+        let next = self.sweeps.get().saturating_add(1);
+        self.sweeps.set(next);
+        next
     }
 
     /// Stops calls under way.

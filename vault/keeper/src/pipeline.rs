@@ -346,10 +346,11 @@ pub fn sweep(keeper: &Keeper, since_strangers: Duration) {
 }
 
 /// Stops the calls that something restricting was about, wherever they are.
-pub fn stop(keeper: &Keeper, about: impl Fn(&Party) -> bool) {
-    if let Ok(stopped) = keeper.with_vault(|vault| vault.tickets.stop(&about)) {
-        tell(keeper, &stopped);
-    }
+pub fn stop(keeper: &Keeper, about: impl Fn(&Party) -> bool) -> usize {
+    // A vault that has closed has recalled every call.
+    let Ok(stopped) = keeper.with_vault(|vault| vault.tickets.stop(&about)) else { return 0 };
+    tell(keeper, &stopped);
+    stopped.unmade.len().saturating_add(stopped.recalled.len())
 }
 
 fn tell(keeper: &Keeper, stopped: &Stopped) {

@@ -186,11 +186,28 @@ impl Tables {
 
     /// Takes a credential out.
     pub fn remove_credential(&mut self, id: CredentialId) {
-        if let Some(held) = self.credentials.remove(&id)
-            && let Some(ids) = self.at_home.get_mut(&held.record.home)
-        {
+        let Some(held) = self.credentials.remove(&id) else { return };
+        let home = held.record.home;
+        if let Some(ids) = self.at_home.get_mut(&home) {
             ids.retain(|one| *one != id);
+            if ids.is_empty() {
+                self.at_home.remove(&home);
+            }
         }
+    }
+
+    /// Takes a workspace out.
+    pub fn remove_workspace(&mut self, id: WorkspaceId) {
+        self.workspaces.remove(&id);
+        for workspaces in self.memberships.values_mut() {
+            workspaces.retain(|one| *one != id);
+        }
+    }
+
+    /// Takes a person out, whose tokens, credentials and memberships are gone.
+    pub fn remove_user(&mut self, id: UserId) {
+        self.users.remove(&id);
+        self.memberships.remove(&id);
     }
 
     /// The token of a hash. The hash is keyed, so finding it by map tells a guesser nothing.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use strongroom_policy::id::TenantId;
 use strongroom_policy::moment::Moment;
+use strongroom_protocol::operator::keys::Sweep;
 use strongroom_protocol::operator::{Exit, Fault, SealKind};
 use strongroom_protocol::upload::{VaultKey, derive_vault_key};
 use strongroom_store::check::CheckError;
@@ -67,6 +68,8 @@ pub struct Vault {
     pub audit_key: String,
     /// Refusals of strangers since the last entry about them.
     pub strangers: u64,
+    /// The rewriting of old records.
+    pub sweep: Sweep,
 }
 
 /// Why an unsealed keyring did not become an open vault.
@@ -183,6 +186,7 @@ impl Vault {
             journal_directory,
             audit_key,
             strangers: 0,
+            sweep: Sweep::Idle,
         };
         let state = (named != Some(opened.state)).then_some(opened.state);
         vault.record_opening(&unfinished, state, opening)?;

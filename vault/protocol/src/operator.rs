@@ -4,6 +4,7 @@
 //! Invariant: every request that changes something is in the journal before it is answered.
 
 pub mod backup;
+pub mod keys;
 pub mod listing;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ use crate::SecretBytes;
 use crate::ask::VaultState;
 use crate::errand::Outcome;
 use crate::operator::backup::{BackupAnswer, BackupRequest};
+use crate::operator::keys::{Counted, Deletion, KeyState, Receipt};
 use crate::operator::listing::{
     CredentialRow, JournalRow, ProviderRow, TokenRow, UsageRow, UserRow, WorkspaceRow,
 };
@@ -106,6 +108,14 @@ pub enum Request {
     AuditKey,
     /// Everything about backups.
     Backup(BackupRequest),
+    /// Begins a new generation of keys: every new write uses it, old records are rewritten in the background.
+    KeyRotate,
+    /// Which generations of keys there are, and how far the rewriting is.
+    KeyStatus,
+    /// Deletes a person, their tokens and their personal credentials, and destroys what their records are sealed with.
+    UserDelete(Pick, Deletion),
+    /// Deletes a workspace and the credentials at home there, and destroys what their records are sealed with.
+    WorkspaceDelete(Pick, Deletion),
 }
 
 /// A thing named by its id or, where that is unique, its label.
@@ -256,6 +266,12 @@ pub enum Answer {
     AuditKey(String),
     /// Everything about backups.
     Backup(BackupAnswer),
+    /// Generations of keys.
+    Keys(Box<KeyState>),
+    /// What would be deleted.
+    Counted(Box<Counted>),
+    /// What was deleted and destroyed.
+    Deleted(Box<Receipt>),
 }
 
 /// The state of the vault for people and scripts.
@@ -279,6 +295,8 @@ pub struct Status {
     pub credentials: u32,
     /// Why it is faulty, when it is.
     pub fault: Option<Fault>,
+    /// Records that are still to be rewritten under the newest generation of keys.
+    pub old_records: u64,
 }
 
 /// What seals a vault.

@@ -151,6 +151,8 @@ impl Act<'_> {
             UploadAct::Rotate(_) => "credential.rotate",
         };
         let owner = ShredId::of(id);
+        let record = self.vault(|vault| current_record(vault, id, &upload))?;
+        let description = plain(&record)?;
         // A new key lies under a shred key of its own: the ciphertext of the old one dies with the old shred key.
         let shred = match upload.binding.act {
             UploadAct::Add => self.make_shred_key(owner).await?,
@@ -159,9 +161,6 @@ impl Act<'_> {
         let sealed = self.vault(|vault| {
             vault.memory_seal.seal(id, &key, &mut getrandom::fill).map_err(|_| unusable_upload())
         })?;
-        let record = self.vault(|vault| current_record(vault, id, &upload))?;
-        let kept = record.clone();
-        let description = plain(&record)?;
         self.commit(
             (act, id.to_string()),
             |vault, changes| {
@@ -175,7 +174,7 @@ impl Act<'_> {
         .await?;
         self.vault(|vault| {
             vault.books.hold_shred(owner, shred);
-            vault.tables.insert_credential(id, kept, sealed);
+            vault.tables.insert_credential(id, record, sealed);
             Ok(())
         })?;
         // What was admitted with the old key does not go on with it.

@@ -5,13 +5,15 @@
 
 use std::sync::Arc;
 
-use strongroom_protocol::operator::Fault;
+use strongroom_protocol::operator::keys::{Cipher, KeyState};
+use strongroom_protocol::operator::{Answer, Fault};
 use tokio::task::spawn_blocking;
 
 use super::{Act, fault};
+use crate::books::TenantKeys;
 use crate::keeper::State;
-use crate::keyring::{KeyringError, KeyringFile, ShredId};
-use crate::keys::{DeriveError, ShredKey};
+use crate::keyring::{KeyringError, KeyringFile, MAX_KEYS, ShredId};
+use crate::keys::{Algorithm, DeriveError, ShredKey};
 use crate::vault::Vault;
 
 impl Act<'_> {
@@ -49,16 +51,85 @@ impl Act<'_> {
         .await
     }
 
-    /// Destroys the shred keys of owners whose records are gone, in both slots.
-    pub(super) async fn destroy_shred_keys(&self, owners: Vec<ShredId>) -> Result<(), Fault> {
+    /// Destroys the shred keys of owners whose records are gone, in both slots; answers the keyring's generation.
+    pub(super) async fn destroy_shred_keys(&self, owners: Vec<ShredId>) -> Result<u64, Fault> {
         self.vault(|vault| {
             for owner in &owners {
                 vault.books.forget_shred(*owner);
             }
             Ok(())
         })?;
-        self.change_keyring(move |keyring| keyring.remove_shred_keys(&owners, &mut getrandom::fill))
-            .await
+        self.change_keyring(move |keyring| {
+            keyring.remove_shred_keys(&owners, &mut getrandom::fill)?;
+            Ok(keyring.generation().0)
+        })
+        .await
+    }
+
+    pub(super) async fn key_rotate(&self) -> Result<Answer, Fault> {
+        let next = self.vault(|vault| Ok(vault.books.generations().epoch.0.saturating_add(1)))?;
+        self.begin("key.rotate", format!("epoch {next}")).await?;
+        self.start_epoch().await?;
+        self.key_status()
+    }
+
+    /// A new generation of keys for every write from now on; old records are rewritten in the background. For whoever
+    /// has the turn: a rotation of the keys, or of the root key above them.
+    pub(super) async fn start_epoch(&self) -> Result<(), Fault> {
+        let keys = self.tenant_keys(|keyring| keyring.start_epoch(&mut getrandom::fill).map(drop));
+        let keys = keys.await?;
+        self.vault(|vault| {
+            vault.books.turn_to(keys);
+            Ok(())
+        })?;
+        self.resume_sweep();
+        Ok(())
+    }
+
+    /// Destroys the generations that have no record left, and refuses old formats.
+    pub(super) async fn retire_old_epochs(&self) -> Result<(), Fault> {
+        let keys = self.tenant_keys(|keyring| keyring.retire_old_epochs(&mut getrandom::fill));
+        let keys = keys.await?;
+        self.vault(|vault| {
+            vault.books.turn_to(keys);
+            Ok(())
+        })
+    }
+
+    async fn tenant_keys(
+        &self,
+        change: impl FnOnce(&mut KeyringFile) -> Result<(), KeyringError> + Send + 'static,
+    ) -> Result<TenantKeys, Fault> {
+        let (tenant, algorithm) =
+            self.vault(|vault| Ok((vault.tables.tenant, vault.books.generations().algorithm)))?;
+        self.change_keyring(move |keyring| {
+            change(keyring)?;
+            TenantKeys::of(keyring.keyring(), tenant, algorithm)
+        })
+        .await
+    }
+
+    pub(super) fn key_status(&self) -> Result<Answer, Fault> {
+        self.vault(|vault| {
+            let state = vault.books.generations();
+            let many = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+            let few = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+            let epochs = state.epochs.iter().map(|(epoch, count)| (epoch.0, many(*count)));
+            Ok(Answer::Keys(Box::new(KeyState {
+                epoch: state.epoch.0,
+                epochs: epochs.collect(),
+                records: many(state.records),
+                old_records: many(state.old),
+                sweep: vault.sweep.clone(),
+                lowest_format: state.lowest_format.code(),
+                cipher: match state.algorithm {
+                    Algorithm::Aes256Gcm => Cipher::Aes256Gcm,
+                    Algorithm::ChaCha20Poly1305 => Cipher::Chacha20Poly1305,
+                },
+                keys: few(state.keys),
+                most_keys: few(MAX_KEYS),
+            })))
+        })
     }
 
     /// Changes the keyring on a thread that may wait for the disk.

@@ -134,7 +134,7 @@ impl Act<'_> {
         })
     }
 
-    fn workspace(&self, pick: &Pick) -> Result<(WorkspaceId, WorkspaceRecord), Fault> {
+    pub(super) fn workspace(&self, pick: &Pick) -> Result<(WorkspaceId, WorkspaceRecord), Fault> {
         self.vault(|vault| {
             let id = picked(vault.tables.pick_workspace(pick))?;
             let record = vault.tables.workspaces.get(&id).cloned();
@@ -142,7 +142,7 @@ impl Act<'_> {
         })
     }
 
-    async fn put_user(
+    pub(super) async fn put_user(
         &self,
         act: &'static str,
         id: UserId,
@@ -157,7 +157,7 @@ impl Act<'_> {
         .await
     }
 
-    async fn put_workspace(
+    pub(super) async fn put_workspace(
         &self,
         act: &'static str,
         id: WorkspaceId,

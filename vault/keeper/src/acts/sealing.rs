@@ -205,6 +205,7 @@ impl Act<'_> {
                 let (journal, keeper) = (Arc::clone(&vault.journal), Rc::clone(self.keeper));
                 spawn_local(journal.pump(move |written| pipeline::answer(&keeper, written)));
                 self.keeper.enter(State::Ready(Box::new(vault)));
+                self.resume_sweep();
                 Ok(())
             }
             Err(error) => {

@@ -37,6 +37,7 @@ impl Act<'_> {
             journal_entries: 0,
             credentials: 0,
             fault: None,
+            old_records: 0,
         };
         match &mut *self.keeper.state.borrow_mut() {
             State::Uninitialised(_) | State::Opening => {}
@@ -52,6 +53,8 @@ impl Act<'_> {
                 status.journal_entries = vault.journal.entries();
                 let credentials = vault.tables.credentials.len();
                 status.credentials = u32::try_from(credentials).unwrap_or(u32::MAX);
+                let old = vault.books.generations().old;
+                status.old_records = u64::try_from(old).unwrap_or(u64::MAX);
                 status.fault = vault.journal.health().err().map(|error| journal_fault(&error));
             }
             State::Faulty(fault) => status.fault = Some(fault.clone()),

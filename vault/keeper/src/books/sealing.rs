@@ -90,6 +90,11 @@ impl TenantKeys {
         self.epoch
     }
 
+    /// The generations whose keys there are.
+    pub fn epochs(&self) -> impl Iterator<Item = Epoch> {
+        self.keys.keys().copied()
+    }
+
     /// The cipher of new records.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm

@@ -119,6 +119,8 @@ pub enum ActResult {
     Begun,
     /// It could not be done after all.
     Failed,
+    /// It took its time, and is done by now.
+    Done,
 }
 
 /// A call that may be made.

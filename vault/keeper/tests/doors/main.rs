@@ -28,6 +28,7 @@ use strongroom_protocol::usage::Usage;
 mod backup;
 mod disk;
 mod keeper;
+mod keys;
 mod stores;
 use keeper::{Door, Keeper, PASSPHRASE};
 

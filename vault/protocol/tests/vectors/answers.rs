@@ -5,6 +5,7 @@ use strongroom_policy::provider::Origin;
 use strongroom_policy::rules::{Home, Standing};
 use strongroom_protocol::ask::VaultState;
 use strongroom_protocol::operator::backup::BackupAnswer;
+use strongroom_protocol::operator::keys::{Cipher, Counted, Dependents, KeyState, Receipt, Sweep};
 use strongroom_protocol::operator::listing::{
     CredentialRow, JournalRow, ProviderRow, TokenRow, UsageRow, UserRow, WorkspaceRow,
 };
@@ -41,6 +42,32 @@ pub(crate) fn answer_name(answer: &Answer) -> &'static str {
         Answer::Usage(_) => "operator.answer.usage",
         Answer::AuditKey(_) => "operator.answer.audit-key",
         Answer::Backup(_) => "operator.answer.backup",
+        Answer::Keys(_) => "operator.answer.keys",
+        Answer::Counted(_) => "operator.answer.counted",
+        Answer::Deleted(_) => "operator.answer.deleted",
+    }
+}
+
+pub(crate) fn dependents() -> Dependents {
+    Dependents { tokens: 2, credentials: 1, memberships: 3 }
+}
+
+fn counted() -> Counted {
+    let id = id::<strongroom_policy::id::User>(1).to_string();
+    Counted { id, label: label("alice"), dependents: dependents() }
+}
+
+fn keys() -> KeyState {
+    KeyState {
+        epoch: 3,
+        epochs: vec![(2, 40), (3, 60)],
+        records: 100,
+        old_records: 40,
+        sweep: Sweep::Stopped(fault()),
+        lowest_format: 1,
+        cipher: Cipher::Chacha20Poly1305,
+        keys: 70,
+        most_keys: 75_000,
     }
 }
 
@@ -80,6 +107,16 @@ pub(crate) fn answers() -> Vec<Answer> {
         Answer::Journal(vec![JournalRow { number: 8, line }]),
         Answer::AuditKey("strongroom/00+0a1b2c3d+AQ==".to_owned()),
         Answer::Backup(BackupAnswer::Standing(None)),
+        Answer::Keys(Box::new(keys())),
+        Answer::Counted(Box::new(counted())),
+        Answer::Deleted(Box::new(Receipt {
+            counted: counted(),
+            records: 5,
+            stopped_calls: 1,
+            destroyed_keys: 2,
+            keyring_generation: 42,
+            commit: 17,
+        })),
     ];
     single.into_iter().chain(lists).collect()
 }
@@ -95,6 +132,7 @@ fn status() -> Status {
         journal_entries: 8,
         credentials: 0,
         fault: Some(fault()),
+        old_records: 40,
     }
 }
 

@@ -6,11 +6,12 @@ use strongroom_policy::route::{BodyKind, Method, PathClass, PathPattern, PathRul
 use strongroom_policy::target::Target;
 use strongroom_protocol::frame::MAX_OPERATOR_BYTES;
 use strongroom_protocol::operator::backup::BackupRequest;
+use strongroom_protocol::operator::keys::Deletion;
 use strongroom_protocol::operator::{
     CredentialWish, HomePick, Request, SealWish, TokenWish, UnsealWith, UsageBy,
 };
 
-use crate::answers::{answer_name, answers};
+use crate::answers::{answer_name, answers, dependents};
 use crate::things::{destination, id, label, pick, provider, rules, scope, secret};
 use crate::{Vector, of_enum};
 
@@ -67,6 +68,10 @@ fn request_name(request: &Request) -> &'static str {
         Request::Usage { .. } => "operator.usage",
         Request::AuditKey => "operator.audit-key",
         Request::Backup(_) => "operator.backup",
+        Request::KeyRotate => "operator.key-rotate",
+        Request::KeyStatus => "operator.key-status",
+        Request::UserDelete(..) => "operator.user-delete",
+        Request::WorkspaceDelete(..) => "operator.workspace-delete",
     }
 }
 
@@ -84,6 +89,8 @@ fn requests_about_the_vault() -> Vec<Request> {
         Request::Usage { since_ms: 1_700_000_000_000, by: UsageBy::Model },
         Request::AuditKey,
         Request::Backup(BackupRequest::Standing),
+        Request::KeyRotate,
+        Request::KeyStatus,
     ]
 }
 
@@ -118,6 +125,9 @@ fn requests_about_records() -> Vec<Request> {
         Request::TokenCreate(Box::new(token)),
         Request::TokenList,
         Request::TokenRevoke(pick("laptop")),
+        Request::UserDelete(pick("alice"), Deletion::Count),
+        Request::UserDelete(pick("alice"), Deletion::Perform(dependents())),
+        Request::WorkspaceDelete(pick("research"), Deletion::Count),
     ]
 }
 

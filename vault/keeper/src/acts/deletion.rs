@@ -1,0 +1,217 @@
+//! Deleting a person or a workspace, with what depends on it.
+//!
+//! Invariant: what is deleted is what was counted; else nothing is.
+//! Invariant: who is deleted is stopped before anything else, and every single removal is in the journal before it is done.
+//! Invariant: records first, then shred keys, in both slots, then the answer: a crash between them leaves keys without
+//! records, which the next unsealing destroys, and never records without keys.
+
+use strongroom_policy::id::{CredentialId, TokenId, UserId, WorkspaceId};
+use strongroom_policy::rules::{Home, Standing};
+use strongroom_protocol::operator::keys::{Counted, Deletion, Dependents, Receipt};
+use strongroom_protocol::operator::{Answer, Fault, Pick};
+
+use super::people::gone;
+use super::{Act, books_fault, fault};
+use crate::keyring::ShredId;
+use crate::records::{RecordName, UserRecord, WorkspaceRecord};
+use crate::vault::Vault;
+
+/// What goes with what is deleted.
+struct Plan {
+    counted: Counted,
+    tokens: Vec<(TokenId, UserId)>,
+    credentials: Vec<CredentialId>,
+    memberships: Vec<WorkspaceId>,
+}
+
+impl Act<'_> {
+    pub(super) async fn user_delete(
+        &self,
+        pick: &Pick,
+        deletion: Deletion,
+    ) -> Result<Answer, Fault> {
+        let (id, record) = self.user(pick)?;
+        let plan = self.vault(|vault| Ok(plan_user(vault, id, &record)))?;
+        if let Some(counted) = settle(&plan, deletion)? {
+            return Ok(counted);
+        }
+        let disabled = UserRecord { standing: Standing::Disabled, ..record };
+        self.put_user("user.disable", id, disabled).await?;
+        let stopped =
+            self.stop(|party| party.user == id || plan.credentials.contains(&party.credential));
+        let mut records = self.delete_dependents(&plan).await?;
+        for workspace in &plan.memberships {
+            self.end_membership(*workspace, id).await?;
+        }
+        self.commit(
+            ("user.delete", id.to_string()),
+            |vault, changes| vault.books.delete(changes, &RecordName::User(id)),
+            |vault| vault.tables.remove_user(id),
+        )
+        .await?;
+        records = records.saturating_add(1);
+        self.receipt(plan, ShredId::of(id), (records, stopped)).await
+    }
+
+    pub(super) async fn workspace_delete(
+        &self,
+        pick: &Pick,
+        deletion: Deletion,
+    ) -> Result<Answer, Fault> {
+        let (id, record) = self.workspace(pick)?;
+        let plan = self.vault(|vault| Ok(plan_workspace(vault, id, &record)))?;
+        if let Some(counted) = settle(&plan, deletion)? {
+            return Ok(counted);
+        }
+        // Without members nobody may use what is at home there.
+        let emptied = WorkspaceRecord { members: Vec::new(), ..record };
+        self.put_workspace("workspace.empty", id, emptied).await?;
+        let stopped = self.stop(|party| plan.credentials.contains(&party.credential));
+        let mut records = self.delete_dependents(&plan).await?;
+        self.commit(
+            ("workspace.delete", id.to_string()),
+            |vault, changes| vault.books.delete(changes, &RecordName::Workspace(id)),
+            |vault| vault.tables.remove_workspace(id),
+        )
+        .await?;
+        records = records.saturating_add(1);
+        self.receipt(plan, ShredId::of(id), (records, stopped)).await
+    }
+
+    /// Removes tokens and credentials, a group's worth at a time; answers how many records they were.
+    async fn delete_dependents(&self, plan: &Plan) -> Result<u32, Fault> {
+        let tokens = plan.tokens.iter().map(|(id, user)| Dependent::Token(*id, *user));
+        let credentials = plan.credentials.iter().map(|id| Dependent::Credential(*id));
+        let all: Vec<Dependent> = tokens.chain(credentials).collect();
+        let mut records = 0_u32;
+        for some in all.chunks(MAX_TOGETHER) {
+            for one in some {
+                let (act, target) = one.act();
+                self.begin(act, target).await?;
+            }
+            let names: Vec<RecordName> = some.iter().flat_map(Dependent::records).collect();
+            let count = u32::try_from(names.len()).unwrap_or(u32::MAX);
+            let changes = self.vault(|vault| {
+                let delete = |changes, name| vault.books.delete(changes, name);
+                let changes = names.iter().try_fold(vault.books.changes(), delete);
+                changes.map_err(|error| books_fault(&error))
+            })?;
+            if let Err(error) = self.store(changes).await? {
+                let act = ("delete", plan.counted.id.clone());
+                return Err(self.store_failed(act, &error).await);
+            }
+            records = records.saturating_add(count);
+            self.vault(|vault| {
+                for one in some {
+                    match one {
+                        Dependent::Token(id, _) => vault.tables.remove_token(*id),
+                        Dependent::Credential(id) => vault.tables.remove_credential(*id),
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok(records)
+    }
+
+    async fn end_membership(&self, id: WorkspaceId, user: UserId) -> Result<(), Fault> {
+        let record = self.vault(|vault| {
+            vault.tables.workspaces.get(&id).cloned().ok_or_else(|| gone("workspace"))
+        })?;
+        let members = record.members.iter().copied().filter(|one| *one != user).collect();
+        self.put_workspace("workspace.leave", id, WorkspaceRecord { members, ..record }).await
+    }
+
+    /// Destroys the shred keys, and says what was done.
+    async fn receipt(
+        &self,
+        plan: Plan,
+        owner: ShredId,
+        (records, stopped): (u32, usize),
+    ) -> Result<Answer, Fault> {
+        let mut owners: Vec<ShredId> = plan.credentials.iter().map(|id| ShredId::of(*id)).collect();
+        owners.push(owner);
+        let destroyed_keys = u32::try_from(owners.len()).unwrap_or(u32::MAX);
+        let commit = self.vault(|vault| Ok(vault.books.commit()))?;
+        let keyring_generation = self.destroy_shred_keys(owners).await?;
+        Ok(Answer::Deleted(Box::new(Receipt {
+            counted: plan.counted,
+            records,
+            stopped_calls: u32::try_from(stopped).unwrap_or(u32::MAX),
+            destroyed_keys,
+            keyring_generation,
+            commit,
+        })))
+    }
+}
+
+/// Something that goes with a person or a workspace.
+enum Dependent {
+    Token(TokenId, UserId),
+    Credential(CredentialId),
+}
+
+/// Most of them in one commit: a credential's description may have many pieces.
+const MAX_TOGETHER: usize = 8;
+
+impl Dependent {
+    fn act(&self) -> (&'static str, String) {
+        match self {
+            Self::Token(id, _) => ("token.revoke", id.to_string()),
+            Self::Credential(id) => ("credential.delete", id.to_string()),
+        }
+    }
+
+    fn records(&self) -> Vec<RecordName> {
+        match self {
+            Self::Token(id, user) => vec![RecordName::Token(*user, *id)],
+            Self::Credential(id) => vec![RecordName::Key(*id), RecordName::Credential(*id)],
+        }
+    }
+}
+
+/// Answers the count, or nothing when it is what was counted before.
+fn settle(plan: &Plan, deletion: Deletion) -> Result<Option<Answer>, Fault> {
+    match deletion {
+        Deletion::Count => Ok(Some(Answer::Counted(Box::new(plan.counted.clone())))),
+        Deletion::Perform(counted) if counted == plan.counted.dependents => Ok(None),
+        Deletion::Perform(_) => Err(fault(
+            "SR-DELETE-001",
+            "what depends on it has changed since it was counted; nothing was deleted",
+            "run the command again and look at the count",
+        )),
+    }
+}
+
+fn plan_user(vault: &Vault, id: UserId, record: &UserRecord) -> Plan {
+    let tables = &vault.tables;
+    let tokens = tables.tokens.iter().filter(|(_, held)| held.record.user == id);
+    let memberships = tables.workspaces.iter().filter(|(_, one)| one.members.contains(&id));
+    let tokens: Vec<_> = tokens.map(|(token, _)| (*token, id)).collect();
+    let memberships: Vec<_> = memberships.map(|(workspace, _)| *workspace).collect();
+    let credentials = at_home(vault, Home::Personal(id));
+    let dependents = dependents(tokens.len(), credentials.len(), memberships.len());
+    let counted = Counted { id: id.to_string(), label: record.label.clone(), dependents };
+    Plan { counted, tokens, credentials, memberships }
+}
+
+fn plan_workspace(vault: &Vault, id: WorkspaceId, record: &WorkspaceRecord) -> Plan {
+    let credentials = at_home(vault, Home::Workspace(id));
+    let dependents = dependents(0, credentials.len(), record.members.len());
+    let counted = Counted { id: id.to_string(), label: record.label.clone(), dependents };
+    Plan { counted, tokens: Vec::new(), credentials, memberships: Vec::new() }
+}
+
+fn at_home(vault: &Vault, home: Home) -> Vec<CredentialId> {
+    let all = vault.tables.credentials.iter();
+    all.filter(|(_, held)| held.record.home == home).map(|(id, _)| *id).collect()
+}
+
+fn dependents(tokens: usize, credentials: usize, memberships: usize) -> Dependents {
+    let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
+    Dependents {
+        tokens: number(tokens),
+        credentials: number(credentials),
+        memberships: number(memberships),
+    }
+}
