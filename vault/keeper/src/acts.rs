@@ -12,6 +12,7 @@ mod providers;
 pub mod sealing;
 mod sweeping;
 mod tokens;
+pub mod tpm;
 mod watching;
 mod witnesses;
 
@@ -50,9 +51,61 @@ pub async fn perform(keeper: &Rc<Keeper>, operator: u32, request: Request) -> An
         return answer.unwrap_or_else(Answer::Failed);
     }
     let turn = keeper.acts.lock().await;
-    let answer = act.change(request).await;
+    let restricts = restricts(&request);
+    let mut answer = act.change(request).await;
+    if answer.is_ok()
+        && let Err(behind) = act.follow(restricts).await
+    {
+        answer = Err(behind);
+    }
     drop(turn);
     answer.unwrap_or_else(Answer::Failed)
+}
+
+/// Whether a request takes something away from somebody: an older copy of the disk would give it back.
+fn restricts(request: &Request) -> bool {
+    match request {
+        Request::UserDisable(_)
+        | Request::UserDelete(..)
+        | Request::WorkspaceDelete(..)
+        | Request::KeyRotate
+        | Request::WorkspaceLeave(..)
+        | Request::ProviderPut(_)
+        | Request::ProviderRemove(_)
+        | Request::CredentialUpload { .. }
+        | Request::CredentialDelete(_)
+        | Request::CredentialRules(..)
+        | Request::TokenRevoke(_) => true,
+        Request::Status
+        | Request::Doctor
+        | Request::Init(_)
+        | Request::ProveCustody(_)
+        | Request::Unseal(_)
+        | Request::UnsealConfirming { .. }
+        | Request::Seal
+        | Request::UserCreate(_)
+        | Request::UserList
+        | Request::UserEnable(_)
+        | Request::WorkspaceCreate(_)
+        | Request::WorkspaceList
+        | Request::WorkspaceJoin(..)
+        | Request::ProviderList
+        | Request::ProviderShow(_)
+        | Request::CredentialAdd(_)
+        | Request::CredentialRotate(_)
+        | Request::CredentialList
+        | Request::CredentialTest(_)
+        | Request::TokenCreate(_)
+        | Request::TokenList
+        | Request::AuditTail { .. }
+        | Request::Usage { .. }
+        | Request::AuditKey
+        | Request::KeyStatus
+        | Request::Backup(_)
+        | Request::TpmStatus
+        | Request::TpmSeal(_)
+        | Request::TpmRemove => false,
+    }
 }
 
 impl Act<'_> {
@@ -77,6 +130,7 @@ impl Act<'_> {
             Request::CredentialTest(pick) => self.credential_test(pick).await,
             Request::Seal => self.seal().await,
             Request::Backup(request) => self.backup(request).await,
+            Request::TpmStatus => self.tpm_status().await,
             Request::Init(_)
             | Request::ProveCustody(_)
             | Request::Unseal(_)
@@ -97,7 +151,10 @@ impl Act<'_> {
             | Request::TokenRevoke(_)
             | Request::KeyRotate
             | Request::UserDelete(..)
-            | Request::WorkspaceDelete(..) => return None,
+            | Request::WorkspaceDelete(..)
+            | Request::UnsealConfirming { .. }
+            | Request::TpmSeal(_)
+            | Request::TpmRemove => return None,
         })
     }
 
@@ -105,7 +162,12 @@ impl Act<'_> {
         match request {
             Request::Init(wish) => self.init(wish).await,
             Request::ProveCustody(shares) => self.prove_custody(shares).await,
-            Request::Unseal(with) => self.unseal(with).await,
+            Request::Unseal(with) => self.unseal(with, None).await,
+            Request::UnsealConfirming { with, checkpoint } => {
+                self.unseal(with, Some(checkpoint)).await
+            }
+            Request::TpmSeal(wish) => self.tpm_seal(*wish).await,
+            Request::TpmRemove => self.tpm_remove().await,
             Request::UserCreate(label) => self.user_create(label).await,
             Request::UserDisable(pick) => self.user_disable(pick).await,
             Request::UserEnable(pick) => self.user_enable(pick).await,
@@ -131,6 +193,7 @@ impl Act<'_> {
             Request::Status
             | Request::Doctor
             | Request::Seal
+            | Request::TpmStatus
             | Request::CredentialTest(_)
             | Request::Backup(_)
             | Request::UserList

@@ -52,6 +52,8 @@ pub struct Arguments {
     pub errand_gid: Option<Gid>,
     /// Told when the sockets are there.
     pub ready_fd: Option<RawFd>,
+    /// One end of a pair of datagram sockets; the TPM's helper has the other.
+    pub tpm_fd: Option<RawFd>,
     /// Layers of confinement that may be missing.
     pub accept_missing: Vec<Layer>,
     /// When a journal entry is on the disk.
@@ -110,6 +112,7 @@ struct Given {
     errand_uid: Option<u32>,
     errand_gid: Option<u32>,
     ready_fd: Option<RawFd>,
+    tpm_fd: Option<RawFd>,
     accept_missing: Vec<Layer>,
     durability: Durability,
     sinks: Vec<SinkWish>,
@@ -128,6 +131,7 @@ impl Given {
             "--errand-uid" => self.errand_uid = Some(number(name, &value)?),
             "--errand-gid" => self.errand_gid = Some(number(name, &value)?),
             "--ready-fd" => self.ready_fd = Some(number(name, &value)?),
+            "--tpm-fd" => self.tpm_fd = Some(number(name, &value)?),
             "--accept-missing" => {
                 for layer in value.split(',').filter(|layer| !layer.is_empty()) {
                     self.accept_missing.push(number(name, layer)?);
@@ -167,6 +171,7 @@ impl Given {
                 .ok_or(BadArguments::Missing("--errand-uid"))?,
             errand_gid: self.errand_gid.map(Gid::from_raw),
             ready_fd: self.ready_fd,
+            tpm_fd: self.tpm_fd,
             accept_missing: self.accept_missing,
             durability: self.durability,
             sinks: self.sinks,
@@ -195,6 +200,8 @@ mod tests {
         assert!(parse("--check --data d --store files").is_err());
         assert!(parse(&format!("{whole} --what ever")).is_err());
         assert!(parse(&format!("{whole} --ready-fd x")).is_err());
+        assert!(parse(&format!("{whole} --tpm-fd 4")).is_ok());
+        assert!(parse(&format!("{whole} --tpm-fd /dev/tpm0")).is_err());
         assert!(parse(&format!("{whole} --accept-missing nonsense")).is_err());
         assert!(parse(&format!("{whole} --journal-durability strict")).is_ok());
         assert!(parse(&format!("{whole} --journal-durability none")).is_err());

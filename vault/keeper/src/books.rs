@@ -25,7 +25,7 @@ use crate::envelope::EnvelopeError;
 use crate::journal::found::{Head, StoreState};
 use crate::keyring::{Keyring, KeyringError, ShredId};
 use crate::keys::{self, Algorithm, Epoch, Format, ShredKey};
-use crate::manifest::{Manifest, ManifestError, Refusal, Verdict};
+use crate::manifest::{Checkpoint, Manifest, ManifestError, NotNewest, Refusal, Verdict};
 use crate::records::RecordName;
 use crate::seal::Unsealed;
 use ledger::{Ledger, Written};
@@ -69,6 +69,14 @@ pub enum BooksError {
     /// A record does not open.
     #[error("a record does not open: {0}")]
     Envelope(#[from] EnvelopeError),
+    /// It is not known to be the newest, and nobody confirmed it.
+    #[error("{why}; what lies here is checkpoint {checkpoint}")]
+    NotNewest {
+        /// Why not.
+        why: NotNewest,
+        /// What people would have to confirm.
+        checkpoint: Checkpoint,
+    },
     /// The keyring.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
@@ -109,6 +117,8 @@ pub struct Opened {
     pub state: StoreState,
     /// How far the journal must be at least.
     pub noted: Head,
+    /// Its manifest, for who notes a counter in it.
+    pub manifest: Arc<Mutex<Manifest>>,
     /// Every record in clear.
     pub records: Vec<(RecordName, Secret)>,
     /// Whose records were sealed under the successor of their shred key.
@@ -159,6 +169,8 @@ pub fn create(
 impl Books {
     /// Opens the store, judges every record against the manifest, and opens every record. Blocks.
     ///
+    /// `newest` judges whether the store that the manifest describes is the newest there is.
+    ///
     /// # Errors
     /// When the store is damaged, rolled back, spliced or another vault's; nothing is written then.
     pub fn open(
@@ -166,6 +178,7 @@ impl Books {
         unsealed: &Arc<Mutex<Unsealed>>,
         keys: Arc<TenantKeys>,
         choice: &Choice,
+        newest: impl FnOnce(&Manifest) -> Result<(), BooksError>,
     ) -> Result<Opened, BooksError> {
         let guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
         let keyring = guard.keyring();
@@ -182,6 +195,7 @@ impl Books {
         if rows.digest() != digest {
             verdict = rows.judge(&manifest, keyring)?;
         }
+        newest(&manifest)?;
         match verdict {
             Verdict::Same => {}
             Verdict::IntendedNotApplied => manifest.abandon(&mut getrandom::fill)?,
@@ -204,8 +218,9 @@ impl Books {
         };
         let group = GroupCommit::start(store, witness)?;
         let shreds = BTreeMap::new();
+        let shared = Arc::clone(&manifest);
         let books = Self { group, manifest, unsealed, keys, shreds, ledger, commit };
-        Ok(Opened { books, journal, state, noted, records, taken })
+        Ok(Opened { books, manifest: shared, journal, state, noted, records, taken })
     }
 
     /// Takes the keyring's keys, after it was changed: a new epoch, and every owner's shred key.

@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use strongroom_policy::id::{CallId, Id, Kind};
@@ -30,6 +31,8 @@ use crate::founding::Founding;
 use crate::journal::Manner;
 use crate::journal::entry::Entry;
 use crate::seal::{Ceremony, Sealed};
+use crate::tpm::link::Link;
+use crate::tpm::standing::{Standing, advance};
 use crate::vault::Vault;
 
 /// What the vault is.
@@ -52,12 +55,14 @@ pub struct Waiting {
     pub sealed: Sealed,
     /// What was brought to open it, and how often that failed.
     pub ceremony: Ceremony,
+    /// The checkpoint that each accepted part of the attempt confirms, or that it confirms none.
+    pub confirmations: Vec<Option<String>>,
 }
 
 impl Waiting {
     /// A sealed vault to which nobody has brought anything.
     pub fn new(sealed: Sealed) -> Self {
-        Self { sealed, ceremony: Ceremony::new(Ceremony::STANDARD_LIFE) }
+        Self { sealed, ceremony: Ceremony::new(Ceremony::STANDARD_LIFE), confirmations: Vec::new() }
     }
 }
 
@@ -74,6 +79,8 @@ pub struct Settings {
     pub standing: Vec<Check>,
     /// How the journal is written.
     pub journal: Manner,
+    /// The TPM's helper, when there is one.
+    pub tpm: Option<Arc<Link>>,
 }
 
 /// Waits for the outcome of one probe.
@@ -181,12 +188,13 @@ impl Keeper {
         }
         self.probes.borrow_mut().clear();
         let state = next(&vault);
-        let (journal, books) = vault.into_writers();
+        let (journal, books, tpm) = vault.into_writers();
         let ending = spawn_blocking(move || {
             journal.finish();
             drop(books);
         });
-        if !matches!(timeout(CLOSE_PATIENCE, ending).await, Ok(Ok(()))) {
+        let ended = matches!(timeout(CLOSE_PATIENCE, ending).await, Ok(Ok(())));
+        if !(ended && move_for_the_last_time(tpm).await) {
             tracing::error!("the disk did not take the last writes; the process ends");
             std::process::exit(DISK_STALLED);
         }
@@ -318,6 +326,24 @@ impl Keeper {
         }
     }
 }
+
+/// Moves the TPM's counter past everything that was copied while the vault was open. Tells whether the disk took it; a TPM that
+/// does not answer is no reason to stay open, and is in the log.
+async fn move_for_the_last_time(tpm: Standing) -> bool {
+    let freshness = match tpm {
+        Standing::Held(hold) => hold.freshness,
+        Standing::None | Standing::Lost { .. } => return true,
+    };
+    let moving = spawn_blocking(move || {
+        if let Err(trouble) = advance(&freshness, CLOSE_TPM_PATIENCE) {
+            tracing::error!(%trouble, "the TPM's counter did not move at the end");
+        }
+    });
+    matches!(timeout(CLOSE_PATIENCE, moving).await, Ok(Ok(())))
+}
+
+/// For each of the two questions of a move, so that both fit into [`CLOSE_PATIENCE`].
+const CLOSE_TPM_PATIENCE: Duration = Duration::from_secs(2);
 
 /// There is no room for another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

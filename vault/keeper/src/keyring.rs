@@ -252,6 +252,11 @@ impl KeyringFile {
         &self.keyring
     }
 
+    /// Whether it is sealed under this key.
+    pub fn is_under(&self, key: &KeyringKey) -> bool {
+        key.secret().expose(|key| self.key.secret().matches(key))
+    }
+
     /// How often the keyring was written; the manifest notes it, to find an old keyring.
     pub fn generation(&self) -> Generation {
         self.slots.generation()

@@ -11,7 +11,7 @@
 //! └──── root commitment (public)
 //! passphrase ── Argon2id ── passphrase key ─┐
 //! shares ── lock key (random, split) ───────┼── way key ── seals R
-//! TPM ── lock key (random, sealed by it) ───┘
+//! TPM ── machine key, moment key ── lock key ┘
 //! ```
 //!
 //! Invariant: one label per derivation, and every input is length-prefixed, so that no two
@@ -33,8 +33,8 @@ use zeroize::Zeroizing;
 pub use typed::{
     AuditSigningSeed, EpochKey, JournalKey, Key, KeyringKey, ManifestKey, MarkKey, PassphraseKey,
     Pepper, RootKey, SetHashKey, ShareLockKey, ShareMacKey, ShredKey, StreamKey, SubjectTagKey,
-    SystemSeed, TenantKey, TenantRoot, TokenHashKey, TpmLockKey, UploadKeyPair, WayKey,
-    WrongKeyLength, purpose,
+    SystemSeed, TenantKey, TenantRoot, TokenHashKey, TpmLockKey, TpmMachineKey, TpmMomentKey,
+    UploadKeyPair, WayKey, WrongKeyLength, purpose,
 };
 
 const KEYRING: &[u8] = b"strongroom/v1/key/keyring";
@@ -43,6 +43,8 @@ const SHARE_MAC: &[u8] = b"strongroom/v1/key/share-mac";
 const LOCK_COMMITMENT: &[u8] = b"strongroom/v1/commitment/share-lock";
 const LOCK_SHARE_MAC: &[u8] = b"strongroom/v1/key/share-lock-mac";
 const WAY: &[u8] = b"strongroom/v1/key/way";
+const TPM_LOCK: &[u8] = b"strongroom/v1/key/tpm-lock";
+const TPM_PIN: &[u8] = b"strongroom/v1/key/tpm-pin";
 const TENANT: &[u8] = b"strongroom/v1/key/tenant";
 const MANIFEST: &[u8] = b"strongroom/v1/key/manifest";
 const SET_HASH: &[u8] = b"strongroom/v1/key/set-hash";
@@ -386,6 +388,31 @@ pub fn derive_lock_share_mac_key(
     derive(key, &[], &[LOCK_SHARE_MAC, &store.0])
 }
 
+/// The two halves that a TPM unseals → the key of its lock; without either of them there is nothing.
+pub fn derive_tpm_lock_key(
+    machine: &TpmMachineKey,
+    moment: &TpmMomentKey,
+    store: StoreId,
+) -> Result<TpmLockKey, DeriveError> {
+    moment.secret().expose(|moment| derive(machine, moment, &[TPM_LOCK, &store.0]))
+}
+
+/// A PIN → what the TPM is shown of it. The TPM counts guesses, so nothing is stretched. It does not end in a zero, which
+/// TPMs drop.
+pub fn derive_tpm_pin(
+    pin: &[u8],
+    store: StoreId,
+    storage: &[u8; 32],
+) -> Result<Zeroizing<[u8; KEY_BYTES]>, DeriveError> {
+    let mut shown = Zeroizing::new([0; KEY_BYTES]);
+    let info = length_prefixed(&[TPM_PIN, &store.0, storage]);
+    Hkdf::<Sha256>::new(None, pin).expand(&info, shown.as_mut_slice()).map_err(|_| DeriveError)?;
+    if let Some(last) = shown.last_mut() {
+        *last |= 1;
+    }
+    Ok(shown)
+}
+
 /// The keys of all locks of a way, in its order → the key that seals R.
 ///
 /// `HKDF-SHA256(kind ‖ key ‖ …, info = label, vault, way, kinds)`: whoever lacks one of them has nothing.
@@ -633,7 +660,7 @@ mod tests {
 
     #[test]
     fn no_label_is_used_twice_or_begins_another() {
-        let labels: [&[u8]; 29] = [
+        let labels: [&[u8]; 31] = [
             STREAM,
             KEYRING,
             ROOT_COMMITMENT,
@@ -641,6 +668,8 @@ mod tests {
             LOCK_COMMITMENT,
             LOCK_SHARE_MAC,
             WAY,
+            TPM_LOCK,
+            TPM_PIN,
             TENANT,
             MANIFEST,
             SET_HASH,

@@ -37,5 +37,6 @@ pub mod slots;
 pub mod start;
 pub mod tables;
 pub mod tickets;
+pub mod tpm;
 pub mod uploads;
 pub mod vault;

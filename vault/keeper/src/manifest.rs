@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! payload    store id 16 ‖ envelope(manifest key; system, epoch 0, kind manifest, version = generation)
-//! plaintext  postcard of `Record`: settled state, intended state or none
+//! plaintext  postcard of `Record`: settled state, intended state or none, a TPM's counter or none
 //! state      commit u64 ‖ record count u64 ‖ keyring generation u64 ‖ set hash 2,048 bytes ‖ journal: size u64 ‖ root 32
 //! mark       store id 16 ‖ commit u64 ‖ HMAC, in the store under `MARK_RECORD`
 //! ```
@@ -28,6 +28,7 @@
 //! Invariant: at unseal exactly two states are accepted: the settled one and the intended one.
 //! Distrusts: every byte of the disk.
 
+mod counter;
 mod judge;
 mod set_hash;
 
@@ -45,6 +46,7 @@ use crate::keys::{
 };
 use crate::slots::{Capacity, Generation, SlotError, SlotFile};
 
+pub use counter::{Checkpoint, CounterNote, Motion, NotNewest, Seen};
 pub use judge::{Part, Refusal, Scan, Scanned, Verdict};
 pub use set_hash::{Accumulator, Delta};
 
@@ -131,6 +133,7 @@ struct State {
 struct Record {
     settled: State,
     intended: Option<State>,
+    counter: Option<CounterNote>,
 }
 
 impl Record {
@@ -173,7 +176,7 @@ impl Manifest {
             set_hash: Accumulator::empty(),
             journal: Head::default(),
         };
-        let record = Record { settled, intended: None };
+        let record = Record { settled, intended: None, counter: None };
         let [one, two] = Generation::FIRST_TWO;
         let first = seal(&keys.seal, store, (&record, one), algorithm, random)?;
         let second = seal(&keys.seal, store, (&record, two), algorithm, random)?;
@@ -198,8 +201,9 @@ impl Manifest {
         let journal = Head::default();
         let settled = State { commit, count, keyring, set_hash, journal };
         // Twice: both slots speak of this store and of no empty one.
-        manifest.write(Record { settled: settled.clone(), intended: None }, random)?;
-        manifest.write(Record { settled, intended: None }, random)?;
+        manifest
+            .write(Record { settled: settled.clone(), intended: None, counter: None }, random)?;
+        manifest.write(Record { settled, intended: None, counter: None }, random)?;
         Ok(manifest)
     }
 
@@ -258,7 +262,7 @@ impl Manifest {
         if settled == self.record.settled {
             return Ok(());
         }
-        self.write(Record { settled, intended: None }, random)
+        self.write(Record { settled, intended: None, counter: self.record.counter }, random)
     }
 
     /// The last settled commit.
@@ -313,7 +317,8 @@ impl Manifest {
         let keyring = keyring.max(settled.keyring);
         let set_hash = settled.set_hash.plus(&set_hash);
         let intended = State { commit, count, keyring, set_hash, journal: self.journal };
-        self.write(Record { settled: settled.clone(), intended: Some(intended) }, random)?;
+        let counter = self.record.counter;
+        self.write(Record { settled: settled.clone(), intended: Some(intended), counter }, random)?;
         Ok(mark(&self.keys.mark, self.store, commit))
     }
 
@@ -324,7 +329,7 @@ impl Manifest {
     pub fn finish(&mut self, random: FillRandom<'_>) -> Result<u64, ManifestError> {
         let settled = self.record.intended.clone().ok_or(ManifestError::OutOfOrder)?;
         let commit = settled.commit;
-        self.write(Record { settled, intended: None }, random)?;
+        self.write(Record { settled, intended: None, counter: self.record.counter }, random)?;
         Ok(commit)
     }
 
@@ -336,7 +341,8 @@ impl Manifest {
         if self.record.intended.is_none() {
             return Err(ManifestError::OutOfOrder);
         }
-        self.write(Record { settled: self.record.settled.clone(), intended: None }, random)
+        let (settled, counter) = (self.record.settled.clone(), self.record.counter);
+        self.write(Record { settled, intended: None, counter }, random)
     }
 
     fn write(&mut self, record: Record, random: FillRandom<'_>) -> Result<(), ManifestError> {

@@ -22,6 +22,8 @@ mod parts;
 mod passphrase;
 mod share_text;
 mod shares;
+mod tpm_lock;
+mod tpm_way;
 mod way;
 
 use std::path::{Path, PathBuf};
@@ -38,9 +40,8 @@ pub use attempt::{AttemptId, AttemptRefusal, Bringer, Ceremony, Offer, Progress,
 pub use passphrase::{KdfCost, PassphraseError, PassphraseLock};
 pub use share_text::BadShareText;
 pub use shares::{SetId, Share, ShareRefusal, ShareSet, SplitError, split_root};
-pub use way::{
-    Lock, LockKind, MAX_HOLDER_BYTES, MAX_TPM_BLOB_BYTES, NewLock, Pin, TpmLock, Way, WayError,
-};
+pub use tpm_lock::{MAX_TPM_BLOB_BYTES, Pin, TpmCounter, TpmLock, TpmMoment};
+pub use way::{Lock, LockKind, MAX_HOLDER_BYTES, NewLock, Way, WayError};
 
 /// The seal's file in the data directory.
 pub const SEAL_FILE: &str = "seal";

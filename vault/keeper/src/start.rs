@@ -9,6 +9,7 @@ use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -17,7 +18,7 @@ use strongroom_protocol::operator::{Check, Exit, Fault, Verdict};
 use strongroom_store::check::{CheckError, Report as Checked};
 use strongroom_store::{Choice, Kind, StoreError};
 use strongroom_sys::confine::{Layer, Report, State as LayerState};
-use strongroom_sys::inherited::take_unix_stream;
+use strongroom_sys::inherited::{take_unix_datagram, take_unix_stream};
 use strongroom_sys::peer::Peer;
 use strongroom_sys::socket_directory::SocketDirectory;
 use tokio::net::{UnixListener, UnixStream};
@@ -27,6 +28,7 @@ use tokio::time::interval;
 
 use crate::acts::fault;
 use crate::acts::sealing::shut;
+use crate::acts::tpm::follow_if_due;
 use crate::arguments::{Arguments, Records};
 use crate::backup::transfer;
 use crate::books::STORE_DIRECTORY;
@@ -36,6 +38,7 @@ use crate::journal::Manner;
 use crate::keeper::{Keeper, Settings, State, Waiting};
 use crate::pipeline::{self, STRANGERS_EVERY};
 use crate::seal::Sealed;
+use crate::tpm::link::Link;
 use crate::vault::JOURNAL_DIRECTORY;
 
 /// Everything from outside that the keeper holds.
@@ -44,6 +47,7 @@ pub struct Opened {
     ask: StdListener,
     errand: StdListener,
     ready: Option<StdStream>,
+    tpm: Option<Arc<Link>>,
     lock: Flock<File>,
     guards: [Guard; 2],
     data: PathBuf,
@@ -77,6 +81,7 @@ pub fn open(arguments: &Arguments) -> anyhow::Result<Opened> {
         ask: door("ask", arguments.ask_gid)?,
         errand: door("errand", arguments.errand_gid)?,
         ready: arguments.ready_fd.map(take_unix_stream).transpose()?,
+        tpm: arguments.tpm_fd.map(take_unix_datagram).transpose()?.map(Link::new).map(Arc::new),
         lock,
         guards: [Guard::Only(arguments.ask_uid), Guard::Only(arguments.errand_uid)],
         data,
@@ -136,6 +141,7 @@ pub async fn run(opened: Opened, report: &Report) -> anyhow::Result<()> {
         public_url: opened.public_url,
         standing,
         journal: opened.journal,
+        tpm: opened.tpm,
     };
     transfer::clear(&opened.data);
     let state = first_state(&opened.data);
@@ -226,6 +232,7 @@ async fn sweep(keeper: Rc<Keeper>) {
         ticks.tick().await;
         let since = last_strangers.elapsed();
         pipeline::sweep(&keeper, since);
+        follow_if_due(&keeper);
         keeper.expire_attempt();
         transfer::sweep(&keeper);
         if since >= STRANGERS_EVERY {

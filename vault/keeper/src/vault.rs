@@ -22,11 +22,15 @@ use crate::journal::found::{Found, StoreState};
 use crate::journal::{Journal, JournalError, Manner, Place, Unfinished};
 use crate::keyring::{KeyringError, KeyringFile, ShredId};
 use crate::keys::{self, Algorithm, DeriveError, FillRandom, MacKey, StoreId, purpose};
+use crate::manifest::{Manifest, NotNewest};
 use crate::memory_seal::MemorySeal;
 use crate::random::Pool;
-use crate::seal::{Lock, Sealed, Unsealed};
+use crate::seal::{Lock, SealError, Sealed, Unsealed};
 use crate::tables::{Malformed, Tables};
 use crate::tickets::Tickets;
+use crate::tpm::freshness;
+use crate::tpm::link::Link;
+use crate::tpm::standing::{Standing, judge_newest, not_newest, stand};
 use crate::uploads::Uploads;
 
 /// The journal's directory within the data directory; it outlives a vault that is made anew.
@@ -70,6 +74,10 @@ pub struct Vault {
     pub strangers: u64,
     /// The rewriting of old records.
     pub sweep: Sweep,
+    /// How it stands to its TPM.
+    pub tpm: Standing,
+    /// The manifest, for who notes a counter in it.
+    pub manifest: Arc<Mutex<Manifest>>,
 }
 
 /// Why an unsealed keyring did not become an open vault.
@@ -90,10 +98,13 @@ pub enum OpenError {
     /// A record that no version of this program wrote.
     #[error(transparent)]
     Malformed(#[from] Malformed),
+    /// The seal file.
+    #[error(transparent)]
+    Seal(#[from] SealError),
 }
 
 /// Who opened the vault, and what happened while it was sealed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Opening {
     /// The Unix user who brought the last part.
     pub operator: u32,
@@ -101,6 +112,10 @@ pub struct Opening {
     pub failed_attempts: u64,
     /// When.
     pub now: Moment,
+    /// The TPM's helper, when there is one.
+    pub tpm: Option<Arc<Link>>,
+    /// The checkpoint that all who brought a part have confirmed.
+    pub confirmed: Option<String>,
 }
 
 /// The cipher for new records on this machine.
@@ -132,7 +147,7 @@ impl Vault {
     pub fn open(
         (unsealed, seal): (Unsealed, SealKind),
         (data, choice): (&Path, &Choice),
-        opening: Opening,
+        opening: &Opening,
         manner: &Manner,
     ) -> Result<Self, OpenError> {
         let directory = unsealed.directory().to_path_buf();
@@ -145,7 +160,7 @@ impl Vault {
         let upload = keys::derive_upload_key_pair(system, store)?;
         let upload_secret = upload.secret().expose(Secret::copy_from);
         let unsealed = Arc::new(Mutex::new(unsealed));
-        let opened = open_books((&directory, choice), &unsealed)?;
+        let (opened, counted) = open_newest((&directory, choice), &unsealed, opening)?;
         let memory_seal =
             MemorySeal::draw(algorithm(), &mut getrandom::fill).map_err(|_| DeriveError)?;
         let tables = Tables::read(tenant, opened.records, |id, plain| {
@@ -168,6 +183,8 @@ impl Vault {
         let vault_key = upload_secret
             .expose(|secret| secret.try_into().map(derive_vault_key))
             .map_err(|_| DeriveError)?;
+        let held = (Arc::clone(&opened.manifest), Arc::clone(&unsealed));
+        let tpm = stand(opening.tpm.clone(), held, counted);
         let vault = Self {
             unsealed,
             store,
@@ -187,6 +204,8 @@ impl Vault {
             audit_key,
             strangers: 0,
             sweep: Sweep::Idle,
+            tpm,
+            manifest: opened.manifest,
         };
         let state = (named != Some(opened.state)).then_some(opened.state);
         vault.record_opening(&unfinished, state, opening)?;
@@ -197,7 +216,7 @@ impl Vault {
         &self,
         unfinished: &Unfinished,
         state: Option<StoreState>,
-        opening: Opening,
+        opening: &Opening,
     ) -> Result<(), JournalError> {
         let seal = match self.seal {
             SealKind::Passphrase => "passphrase",
@@ -220,10 +239,10 @@ impl Vault {
         Ok(())
     }
 
-    /// Drops every key and table now, and answers what still has to write.
-    pub fn into_writers(self) -> (Arc<Journal>, Books) {
-        let Self { journal, books, .. } = self;
-        (journal, books)
+    /// Drops every key and table now, and answers what still has to write: the TPM's half of a key opens nothing alone.
+    pub fn into_writers(self) -> (Arc<Journal>, Books, Standing) {
+        let Self { journal, books, tpm, .. } = self;
+        (journal, books, tpm)
     }
 
     /// Changes the keyring; durable when this answers. The change also notes how far the store is: a store and a manifest
@@ -304,12 +323,13 @@ fn settle_keyring(
 pub fn open_books(
     (directory, choice): (&Path, &Choice),
     unsealed: &Arc<Mutex<Unsealed>>,
+    newest: impl FnOnce(&Manifest) -> Result<(), BooksError>,
 ) -> Result<Opened, BooksError> {
     let guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
     let keyring = guard.keyring().keyring();
     let keys = TenantKeys::of(keyring, tenant_of(keyring.store()), algorithm())?;
     drop(guard);
-    Books::open(directory, unsealed, Arc::new(keys), choice)
+    Books::open(directory, unsealed, Arc::new(keys), choice, newest)
 }
 
 /// Gives the books the keyring's keys.
@@ -322,12 +342,33 @@ pub fn learn_keys(unsealed: &Mutex<Unsealed>, books: &mut Books) -> Result<(), K
     books.learn(keyring, TenantKeys::of(keyring, tenant_of(keyring.store()), algorithm())?)
 }
 
+/// What the TPM's counter was found at, and what of it is in doubt.
+type Counted = (Option<freshness::Found>, Option<NotNewest>);
+
+/// Opens the books of a vault that is the newest, as far as the TPM's counter tells, or on people's word.
+fn open_newest(
+    place: (&Path, &Choice),
+    unsealed: &Arc<Mutex<Unsealed>>,
+    opening: &Opening,
+) -> Result<(Opened, Counted), OpenError> {
+    let (seen, found) = freshness::look(opening.tpm.as_deref(), place.0)?;
+    let mut doubt = None;
+    let opened = open_books(place, unsealed, |manifest| {
+        doubt = judge_newest(manifest, &seen, opening.confirmed.as_deref())?;
+        Ok(())
+    })?;
+    Ok((opened, (found, doubt)))
+}
+
 impl OpenError {
     /// The refusal for people: what happened and what to do.
     pub fn fault(&self) -> Fault {
         let (code, exit, next) = match self {
             Self::Books(BooksError::Refused(refusal)) => refused(*refusal),
             Self::Books(BooksError::Manifest(error)) => refused(error.refusal()),
+            Self::Books(BooksError::NotNewest { checkpoint, .. }) => {
+                return not_newest(self.to_string(), checkpoint);
+            }
             Self::Books(BooksError::Check(CheckError::Io { .. })) => (
                 "SR-STORE-011",
                 Exit::Error,
@@ -355,6 +396,11 @@ impl OpenError {
                 "keep the data directory as it is and restore a backup into another one",
             ),
             Self::Journal(error) => journal_refused(error),
+            Self::Seal(_) => (
+                "SR-STORE-009",
+                Exit::Corrupt,
+                "keep the data directory as it is and restore a backup into another one",
+            ),
             Self::Derive(_) => ("SR-INTERNAL-002", Exit::Error, "report this as a defect"),
         };
         let next = Some(next.to_owned());

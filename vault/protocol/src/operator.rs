@@ -6,6 +6,7 @@
 pub mod backup;
 pub mod keys;
 pub mod listing;
+pub mod tpm;
 
 use serde::{Deserialize, Serialize};
 use strongroom_policy::destination::Destination;
@@ -22,6 +23,7 @@ use crate::operator::keys::{Counted, Deletion, KeyState, Receipt};
 use crate::operator::listing::{
     CredentialRow, JournalRow, ProviderRow, TokenRow, UsageRow, UserRow, WorkspaceRow,
 };
+use crate::operator::tpm::{TpmStatus, TpmWish};
 use crate::upload::{UploadBinding, VaultKey};
 
 /// What the operator may ask for.
@@ -116,6 +118,19 @@ pub enum Request {
     UserDelete(Pick, Deletion),
     /// Deletes a workspace and the credentials at home there, and destroys what their records are sealed with.
     WorkspaceDelete(Pick, Deletion),
+    /// As `Unseal`, by somebody who confirms the checkpoint that they were shown: it may not be the newest there was.
+    UnsealConfirming {
+        /// What opens the seal.
+        with: UnsealWith,
+        /// The checkpoint.
+        checkpoint: String,
+    },
+    /// How the vault stands to the TPM.
+    TpmStatus,
+    /// Seals an open vault to the TPM as well, in the place of an earlier seal to one.
+    TpmSeal(Box<TpmWish>),
+    /// Removes the seal to the TPM, also when the TPM is lost.
+    TpmRemove,
 }
 
 /// A thing named by its id or, where that is unique, its label.
@@ -150,6 +165,8 @@ pub enum UnsealWith {
     Passphrase(SecretBytes),
     /// One share.
     Share(SecretBytes),
+    /// What the TPM unseals, with the PIN if it wants one.
+    Tpm(Option<SecretBytes>),
 }
 
 /// A credential to be made.
@@ -272,6 +289,8 @@ pub enum Answer {
     Counted(Box<Counted>),
     /// What was deleted and destroyed.
     Deleted(Box<Receipt>),
+    /// How the vault stands to the TPM.
+    Tpm(Box<TpmStatus>),
 }
 
 /// The state of the vault for people and scripts.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use strongroom_protocol::SecretBytes;
+use strongroom_protocol::operator::tpm::MAX_CHECKPOINT_BYTES;
 use strongroom_protocol::operator::{
     Answer, Exit, Fault, MAX_PASSPHRASE_BYTES, MAX_SHARES, MIN_PASSPHRASE_BYTES, Progress,
     SealKind, SealWish, UnsealWith,
@@ -17,13 +18,16 @@ use strongroom_sys::Secret;
 use strongroom_sys::allocator::return_freed_memory;
 use tokio::task::{spawn_blocking, spawn_local};
 
+use super::tpm::{lock_fault, no_helper};
 use super::{Act, fault};
 use crate::clock;
 use crate::founding::{Founding, FoundingError, VAULT_DIRECTORY};
 use crate::keeper::{State, Waiting};
-use crate::keys::{RootKey, WayId};
+use crate::keys::{RootKey, TpmLockKey, WayId};
 use crate::pipeline;
 use crate::seal::{self, AttemptRefusal, Bringer, Offer, Sealed, UnsealError, Unsealed};
+use crate::tpm::link::Link;
+use crate::tpm::lock;
 use crate::vault::{Opening, Vault, algorithm, seal_kind};
 
 impl Act<'_> {
@@ -101,12 +105,18 @@ impl Act<'_> {
             self.keeper.enter(State::Faulty(why.clone()));
             why
         })?;
-        self.open(unsealed, kind, 0).await?;
+        self.open(unsealed, kind, (0, None)).await?;
         let vault_key = self.vault(|vault| Ok(vault.vault_key.clone()))?;
         Ok(Answer::Initialised(vault_key))
     }
 
-    pub(super) async fn unseal(&self, with: UnsealWith) -> Result<Answer, Fault> {
+    /// Takes a part of what opens the vault, from somebody who may confirm a checkpoint with it.
+    pub(super) async fn unseal(
+        &self,
+        with: UnsealWith,
+        checkpoint: Option<String>,
+    ) -> Result<Answer, Fault> {
+        check_checkpoint(&with, checkpoint.as_deref())?;
         let mut waiting = match self.keeper.enter(State::Opening) {
             State::Sealed(waiting) => waiting,
             faulty @ State::Faulty(_) => self.load_again(faulty)?,
@@ -114,9 +124,15 @@ impl Act<'_> {
                 return Err(self.not_sealed(other));
             }
         };
-        let by = Bringer(self.operator);
+        let (by, tpm) = (Bringer(self.operator), self.keeper.settings.tpm.clone());
         let (waiting, tried) = on_thread(move || {
-            let tried = try_part(&mut waiting, by, &with);
+            if !waiting.ceremony.is_under_way(Instant::now()) {
+                waiting.confirmations.clear();
+            }
+            let tried = try_part(&mut waiting, (by, tpm.as_deref()), &with);
+            if tried.is_ok() {
+                waiting.confirmations.push(checkpoint);
+            }
             (waiting, tried)
         })
         .await?;
@@ -165,18 +181,18 @@ impl Act<'_> {
         waiting: Box<Waiting>,
         opened: (RootKey, WayId),
     ) -> Result<Answer, Fault> {
-        let Waiting { sealed, ceremony } = *waiting;
-        let kind = seal_kind(&sealed);
+        let Waiting { sealed, ceremony, confirmations } = *waiting;
+        let (kind, confirmed) = (seal_kind(&sealed), confirmed_by_all(&confirmations));
         let unsealed =
             on_thread(move || sealed.unseal(opened, algorithm(), &mut getrandom::fill)).await?;
         match unsealed {
             Ok(unsealed) => {
-                self.open(unsealed, kind, ceremony.failed()).await?;
+                self.open(unsealed, kind, (ceremony.failed(), confirmed)).await?;
                 Ok(Answer::Unsealed)
             }
             Err(still) => {
                 let why = unseal_fault(&still.error);
-                let waiting = Waiting { sealed: still.sealed, ceremony };
+                let waiting = Waiting { sealed: still.sealed, ceremony, confirmations: Vec::new() };
                 self.keeper.enter(State::Sealed(Box::new(waiting)));
                 Err(why)
             }
@@ -188,15 +204,17 @@ impl Act<'_> {
         &self,
         unsealed: Unsealed,
         kind: SealKind,
-        failed_attempts: u64,
+        (failed_attempts, confirmed): (u64, Option<String>),
     ) -> Result<(), Fault> {
         self.keeper.enter(State::Opening);
         let data: PathBuf = self.keeper.settings.data.clone();
         let store = self.keeper.settings.store.clone();
-        let opening = Opening { operator: self.operator, failed_attempts, now: clock::now() };
+        let tpm = self.keeper.settings.tpm.clone();
+        let (operator, now) = (self.operator, clock::now());
+        let opening = Opening { operator, failed_attempts, now, tpm, confirmed };
         let manner = self.keeper.settings.journal.clone();
         let opened = on_thread(move || {
-            let opened = Vault::open((unsealed, kind), (&data, &store), opening, &manner);
+            let opened = Vault::open((unsealed, kind), (&data, &store), &opening, &manner);
             return_freed_memory();
             opened
         });
@@ -223,26 +241,62 @@ impl Act<'_> {
     }
 }
 
-/// Takes a passphrase or a share. Blocks.
+/// Takes a passphrase, a share, or what the TPM unseals. Blocks.
 fn try_part(
     waiting: &mut Waiting,
-    by: Bringer,
+    (by, tpm): (Bringer, Option<&Link>),
     with: &UnsealWith,
 ) -> Result<seal::Progress, Fault> {
-    let (now, Waiting { sealed, ceremony }) = (Instant::now(), waiting);
+    let (now, Waiting { sealed, ceremony, .. }) = (Instant::now(), waiting);
     let secret = match with {
         UnsealWith::Passphrase(typed) => typed.expose(Secret::copy_from),
         UnsealWith::Share(typed) => typed.expose(|typed| Secret::copy_from(typed.trim_ascii())),
+        UnsealWith::Tpm(_) => Secret::copy_from(&[]),
     };
     let offer = match with {
         UnsealWith::Passphrase(_) => Offer::Passphrase(&secret),
         UnsealWith::Share(_) => Offer::Share(&secret),
+        UnsealWith::Tpm(pin) => {
+            let (way, key) = ask_tpm(sealed, tpm, pin.as_ref())?;
+            Offer::Tpm(way, key)
+        }
     };
     let taken = ceremony.offer((by, None), offer, now, sealed, &mut getrandom::fill);
     taken.map_err(|refusal| part_fault(&refusal))
 }
 
-fn part_fault(refusal: &AttemptRefusal) -> Fault {
+fn ask_tpm(
+    sealed: &Sealed,
+    tpm: Option<&Link>,
+    pin: Option<&SecretBytes>,
+) -> Result<(WayId, TpmLockKey), Fault> {
+    let (way, lock) = sealed.tpm_way().ok_or_else(|| {
+        let next = "open it with shares, then 'strongroom tpm seal'";
+        fault("SR-TPM-012", "this vault is not sealed to a TPM", next)
+    })?;
+    let link = tpm.ok_or_else(no_helper)?;
+    let key = lock::open(link, sealed.vault(), (lock, pin)).map_err(|error| lock_fault(&error))?;
+    Ok((way, key))
+}
+
+/// What the TPM gives nobody stands behind, so it confirms nothing.
+fn check_checkpoint(with: &UnsealWith, checkpoint: Option<&str>) -> Result<(), Fault> {
+    let by_tpm = matches!(with, UnsealWith::Tpm(_));
+    let Some(checkpoint) = checkpoint else { return Ok(()) };
+    if by_tpm || checkpoint.len() > MAX_CHECKPOINT_BYTES {
+        let next = "bring shares or the passphrase, with the checkpoint as it was shown";
+        return Err(fault("SR-TPM-017", "people confirm a checkpoint, not a TPM", next));
+    }
+    Ok(())
+}
+
+/// The checkpoint that came with every part of the attempt.
+fn confirmed_by_all(confirmations: &[Option<String>]) -> Option<String> {
+    let first = confirmations.first()?.clone()?;
+    confirmations.iter().all(|one| one.as_deref() == Some(first.trim())).then_some(first)
+}
+
+pub(super) fn part_fault(refusal: &AttemptRefusal) -> Fault {
     let (code, next) = match refusal {
         AttemptRefusal::Share(_) => {
             ("SR-SHARE-001", "bring another share; those accepted stay accepted")
@@ -336,7 +390,7 @@ fn founding_fault(error: &FoundingError) -> Fault {
     fault("SR-INIT-005", error.to_string(), next)
 }
 
-async fn on_thread<T: Send + 'static>(
+pub(super) async fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Fault> {
     spawn_blocking(work).await.map_err(|_| {

@@ -130,7 +130,7 @@ pub fn rebuild(
     store.commit(Batch::new().put(mark, value))?;
     drop((store, manifest));
     let unsealed = Arc::new(Mutex::new(Unsealed::of(directory, keyring)));
-    let opened = open_books((directory, choice), &unsealed)?;
+    let opened = open_books((directory, choice), &unsealed, |_| Ok(()))?;
     Ok(Rebuilt { unsealed, opened, header, closing })
 }
 

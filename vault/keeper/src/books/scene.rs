@@ -66,8 +66,9 @@ impl Scene {
         let unsealed = self.unseal();
         let keys = TenantKeys::of(unsealed.keyring().keyring(), TENANT, algorithm)?;
         let unsealed = Arc::new(Mutex::new(unsealed));
-        let Opened { books, records, taken, .. } =
-            Books::open(self.directory(), &unsealed, Arc::new(keys), &Choice::Sled)?;
+        let opened =
+            Books::open(self.directory(), &unsealed, Arc::new(keys), &Choice::Sled, |_| Ok(()))?;
+        let Opened { books, records, taken, .. } = opened;
         let mut open = OpenScene { unsealed, books, records, taken, algorithm };
         open.learn();
         Ok(open)

@@ -18,7 +18,7 @@ use crate::seal::Unsealed;
 
 /// The manifest as the store's witness.
 pub(super) struct ManifestWitness {
-    /// Locked on the writer's thread alone, in commits and between them: nobody waits for it.
+    /// Locked on the writer's thread, in commits and between them, and by who notes a TPM's counter in it.
     pub(super) manifest: Arc<Mutex<Manifest>>,
     pub(super) unsealed: Arc<Mutex<Unsealed>>,
     /// The last settled commit.
@@ -79,6 +79,7 @@ impl Witness for ManifestWitness {
             self.unsealed.lock().unwrap_or_else(PoisonError::into_inner).keyring().generation();
         let mark =
             manifest.begin(change, generation, &mut getrandom::fill).map_err(WitnessError::new)?;
+        drop(manifest);
         let key = Key::new(MARK_RECORD).map_err(WitnessError::new)?;
         let value = Value::new(&mark.0).map_err(WitnessError::new)?;
         Ok(Some((key, value)))

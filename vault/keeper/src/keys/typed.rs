@@ -82,6 +82,12 @@ pub mod purpose {
     /// A lock of a way, sealed by the TPM.
     #[derive(Debug)]
     pub enum TpmLock {}
+    /// A half of the TPM's lock, sealed to the machine.
+    #[derive(Debug)]
+    pub enum TpmMachine {}
+    /// A half of the TPM's lock, sealed to the counter's value.
+    #[derive(Debug)]
+    pub enum TpmMoment {}
     /// Seals R.
     #[derive(Debug)]
     pub enum Way {}
@@ -145,6 +151,10 @@ pub type PassphraseKey = Key<purpose::Passphrase>;
 pub type ShareLockKey = Key<purpose::ShareLock>;
 /// A lock of a way, random; only the TPM gives it out.
 pub type TpmLockKey = Key<purpose::TpmLock>;
+/// A half of the TPM's lock, sealed to the machine.
+pub type TpmMachineKey = Key<purpose::TpmMachine>;
+/// A half of the TPM's lock, sealed to the counter's value.
+pub type TpmMomentKey = Key<purpose::TpmMoment>;
 /// Seals R under all locks of a way.
 pub type WayKey = Key<purpose::Way>;
 /// Authenticates shares after they are combined.

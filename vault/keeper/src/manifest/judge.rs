@@ -206,7 +206,7 @@ fn agrees(state: &State, scanned: &Scanned, verdict: Verdict) -> Result<Verdict,
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
@@ -217,17 +217,17 @@ mod tests {
     use strongroom_sys::Secret;
 
     type Store = BTreeMap<Vec<u8>, Vec<u8>>;
-    type Batch<'a> = &'a [(&'a [u8], Option<&'a [u8]>)];
+    pub(in crate::manifest) type Batch<'a> = &'a [(&'a [u8], Option<&'a [u8]>)];
 
-    struct Vault {
+    pub(in crate::manifest) struct Vault {
         scratch: Scratch,
         keyring: KeyringFile,
-        manifest: Manifest,
+        pub(in crate::manifest) manifest: Manifest,
         store: Store,
     }
 
     impl Vault {
-        fn make(id: u8) -> Self {
+        pub(in crate::manifest) fn make(id: u8) -> Self {
             let scratch = Scratch::make();
             let store = StoreId([id; 16]);
             let keyring = Keyring::make(store, &mut getrandom::fill).unwrap();
@@ -249,7 +249,7 @@ mod tests {
             Self { scratch, keyring, manifest, store: Store::new() }
         }
 
-        fn begin(&mut self, batch: Batch<'_>) -> super::super::Mark {
+        pub(in crate::manifest) fn begin(&mut self, batch: Batch<'_>) -> super::super::Mark {
             let mut delta = self.manifest.delta();
             for (record, value) in batch {
                 let old = self.store.get(*record).map(Vec::as_slice);
@@ -263,7 +263,7 @@ mod tests {
             self.manifest.begin(change, generation, &mut getrandom::fill).unwrap()
         }
 
-        fn apply(&mut self, batch: Batch<'_>, mark: super::super::Mark) {
+        pub(in crate::manifest) fn apply(&mut self, batch: Batch<'_>, mark: super::super::Mark) {
             for (record, value) in batch {
                 match value {
                     Some(value) => self.store.insert(record.to_vec(), value.to_vec()),
@@ -273,10 +273,14 @@ mod tests {
             self.store.insert(MARK_RECORD.to_vec(), mark.0);
         }
 
-        fn commit(&mut self, batch: Batch<'_>) {
+        pub(in crate::manifest) fn commit(&mut self, batch: Batch<'_>) {
             let mark = self.begin(batch);
             self.apply(batch, mark);
             self.manifest.finish(&mut getrandom::fill).unwrap();
+        }
+
+        pub(in crate::manifest) fn reopen(&self) -> Manifest {
+            Manifest::open(self.scratch.directory(), &self.keyring, Algorithm::Aes256Gcm).unwrap()
         }
 
         fn judge(&self, store: &Store) -> Result<Verdict, Refusal> {

@@ -127,13 +127,7 @@ fn locks_that_make_no_way_are_refused() {
         assert!(matches!(make(vec![shares(holders)]), Err(WayError::Holders)), "{holders:?}");
     }
     assert!(make(vec![shares(&["a", "b", "c"])]).is_ok());
-    let big = TpmLock {
-        public: vec![0; MAX_TPM_BLOB_BYTES + 1],
-        private: Vec::new(),
-        pcrs: Vec::new(),
-        pin: Pin::Yes,
-        counter: Vec::new(),
-    };
+    let big = TpmLock { machine: vec![0; MAX_TPM_BLOB_BYTES + 1], ..TpmLock::sample(1) };
     let key = keys::TpmLockKey::make(&mut getrandom::fill).unwrap();
     assert!(matches!(make(vec![NewLock::Tpm(big, key)]), Err(WayError::Blobs)));
 }
@@ -145,13 +139,7 @@ fn no_byte_of_a_way_can_be_edited_and_no_way_moved() {
     let key = keys::TpmLockKey::make(&mut getrandom::fill).unwrap();
     let again = keys::TpmLockKey::from_secret(key.secret().expose(Secret::copy_from));
     let again = LockKey::Tpm(again.unwrap());
-    let lock = TpmLock {
-        public: vec![1],
-        private: vec![2],
-        pcrs: vec![3],
-        pin: Pin::No,
-        counter: vec![4],
-    };
+    let lock = TpmLock::sample(1);
     let locks = vec![NewLock::Tpm(lock, key)];
     let (way, _) = Way::make((VAULT, WayId(1)), &root, locks, AES, &mut getrandom::fill).unwrap();
     assert!(way.open(VAULT, &[&again]).is_ok());

@@ -18,6 +18,7 @@ use strongroom_sys::Secret;
 
 use super::passphrase::{KdfCost, PassphraseError, PassphraseLock};
 use super::shares::{Gives, Share, ShareSet, SplitError, Splitting, split};
+use super::tpm_lock::TpmLock;
 use crate::envelope::{EnvelopeError, open_record, seal_record};
 use crate::keys::{
     self, Algorithm, Context, DeriveError, Epoch, FillRandom, Kind, LockKey, RecordId,
@@ -26,8 +27,6 @@ use crate::keys::{
 
 /// Longest name of a share's holder, bytes.
 pub const MAX_HOLDER_BYTES: usize = 64;
-/// Longest blob of a TPM, bytes.
-pub const MAX_TPM_BLOB_BYTES: usize = 2048;
 
 /// One way to R.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,30 +52,6 @@ pub enum Lock {
     },
     /// The machine has it.
     Tpm(TpmLock),
-}
-
-/// What the TPM's helper needs to unseal its lock key; nothing here is read by the keeper.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TpmLock {
-    /// The sealed object's public area.
-    pub public: Vec<u8>,
-    /// Its private area, wrapped by the TPM's storage key.
-    pub private: Vec<u8>,
-    /// Which PCRs its policy names, as the TPM encodes it.
-    pub pcrs: Vec<u8>,
-    /// Whether it wants a PIN.
-    pub pin: Pin,
-    /// The name of the counter that its policy is bound to; empty without one.
-    pub counter: Vec<u8>,
-}
-
-/// Whether a TPM's lock wants a PIN.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Pin {
-    /// It opens unattended.
-    No,
-    /// The TPM asks for it and counts failures itself.
-    Yes,
 }
 
 /// What a lock is.
@@ -250,7 +225,15 @@ impl Way {
         })
     }
 
-    /// Its TPM's blobs, when that is one of its locks.
+    /// Its TPM's lock, to be changed: R is bound to its kind, not to its blobs.
+    pub(super) fn tpm_mut(&mut self) -> Option<&mut TpmLock> {
+        self.locks.iter_mut().find_map(|lock| match lock {
+            Lock::Tpm(lock) => Some(lock),
+            Lock::Passphrase(_) | Lock::Shares { .. } => None,
+        })
+    }
+
+    /// Its TPM's lock, when that is one of its locks.
     pub fn tpm(&self) -> Option<&TpmLock> {
         self.locks.iter().find_map(|lock| match lock {
             Lock::Tpm(lock) => Some(lock),
@@ -327,11 +310,8 @@ impl Lock {
                 let short = names.iter().all(|name| (1..=MAX_HOLDER_BYTES).contains(&name.len()));
                 if each && short { Ok(()) } else { Err(WayError::Holders) }
             }
-            Self::Tpm(TpmLock { public, private, pcrs, counter, .. }) => {
-                let fits = |blob: &Vec<u8>| blob.len() <= MAX_TPM_BLOB_BYTES;
-                let all = [public, private, pcrs, counter].into_iter().all(fits);
-                if all { Ok(()) } else { Err(WayError::Blobs) }
-            }
+            Self::Tpm(lock) if lock.is_sound() => Ok(()),
+            Self::Tpm(_) => Err(WayError::Blobs),
         }
     }
 }

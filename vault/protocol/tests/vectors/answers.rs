@@ -9,7 +9,9 @@ use strongroom_protocol::operator::keys::{Cipher, Counted, Dependents, KeyState,
 use strongroom_protocol::operator::listing::{
     CredentialRow, JournalRow, ProviderRow, TokenRow, UsageRow, UserRow, WorkspaceRow,
 };
+use strongroom_protocol::operator::tpm::{TpmSeal, TpmStatus};
 use strongroom_protocol::operator::{Answer, Check, Progress, SealKind, Status, Tested, Verdict};
+use strongroom_protocol::tpm::PcrSet;
 use strongroom_protocol::upload::VaultKey;
 
 use crate::operator::definition;
@@ -45,6 +47,7 @@ pub(crate) fn answer_name(answer: &Answer) -> &'static str {
         Answer::Keys(_) => "operator.answer.keys",
         Answer::Counted(_) => "operator.answer.counted",
         Answer::Deleted(_) => "operator.answer.deleted",
+        Answer::Tpm(_) => "operator.answer.tpm",
     }
 }
 
@@ -117,8 +120,20 @@ pub(crate) fn answers() -> Vec<Answer> {
             keyring_generation: 42,
             commit: 17,
         })),
+        Answer::Tpm(Box::new(tpm())),
     ];
     single.into_iter().chain(lists).collect()
+}
+
+fn tpm() -> TpmStatus {
+    TpmStatus {
+        health: Some(crate::tpm::health()),
+        trouble: None,
+        seal: Some(TpmSeal { pcrs: PcrSet::of(&[7]).unwrap(), pin: true, fits: true }),
+        counter: Some(42),
+        behind_secs: Some(12),
+        window_secs: 60,
+    }
 }
 
 fn status() -> Status {

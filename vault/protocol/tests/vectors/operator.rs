@@ -7,9 +7,11 @@ use strongroom_policy::target::Target;
 use strongroom_protocol::frame::MAX_OPERATOR_BYTES;
 use strongroom_protocol::operator::backup::BackupRequest;
 use strongroom_protocol::operator::keys::Deletion;
+use strongroom_protocol::operator::tpm::TpmWish;
 use strongroom_protocol::operator::{
     CredentialWish, HomePick, Request, SealWish, TokenWish, UnsealWith, UsageBy,
 };
+use strongroom_protocol::tpm::PcrSet;
 
 use crate::answers::{answer_name, answers, dependents};
 use crate::things::{destination, id, label, pick, provider, rules, scope, secret};
@@ -72,6 +74,10 @@ fn request_name(request: &Request) -> &'static str {
         Request::KeyStatus => "operator.key-status",
         Request::UserDelete(..) => "operator.user-delete",
         Request::WorkspaceDelete(..) => "operator.workspace-delete",
+        Request::UnsealConfirming { .. } => "operator.unseal-confirming",
+        Request::TpmStatus => "operator.tpm-status",
+        Request::TpmSeal(_) => "operator.tpm-seal",
+        Request::TpmRemove => "operator.tpm-remove",
     }
 }
 
@@ -91,6 +97,18 @@ fn requests_about_the_vault() -> Vec<Request> {
         Request::Backup(BackupRequest::Standing),
         Request::KeyRotate,
         Request::KeyStatus,
+        Request::Unseal(UnsealWith::Tpm(Some(secret("271828")))),
+        Request::UnsealConfirming {
+            with: UnsealWith::Share(secret("srs1-a")),
+            checkpoint: "412-9f3a1c22".to_owned(),
+        },
+        Request::TpmStatus,
+        Request::TpmSeal(Box::new(TpmWish {
+            pcrs: PcrSet::of(&[7]).unwrap(),
+            pin: Some(secret("271828")),
+            parts: vec![UnsealWith::Share(secret("srs1-a")), UnsealWith::Share(secret("srs1-b"))],
+        })),
+        Request::TpmRemove,
     ]
 }
 

@@ -93,8 +93,8 @@ fn asks() -> Vec<Ask> {
     ]
 }
 
-fn answers() -> Vec<Answer> {
-    let health = Health {
+pub(crate) fn health() -> Health {
+    Health {
         manufacturer: "IFX".to_owned(),
         kind: Kind::Hardware,
         storage: STORAGE,
@@ -102,9 +102,12 @@ fn answers() -> Vec<Answer> {
         most_wrong_pins: 32,
         forgets_after_secs: 600,
         locked_out: false,
-    };
+    }
+}
+
+fn answers() -> Vec<Answer> {
     vec![
-        Answer::Health(health),
+        Answer::Health(health()),
         Answer::Defined { index: 0x0180_1234, name: Name([0xc0; 32]), value: 41 },
         Answer::Value(42),
         Answer::Sealed(Blob(vec![0xb1; 40])),

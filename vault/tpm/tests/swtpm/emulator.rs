@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -86,6 +86,18 @@ impl Emulator {
 
     fn state(&self) -> PathBuf {
         self.place.path().join("state")
+    }
+
+    /// Copies what survives.
+    pub(crate) fn copy_of_state(&self) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        copy_files(&self.state(), copy.path());
+        copy
+    }
+
+    /// Puts such a copy in its place, while it is unplugged.
+    pub(crate) fn put_state_back(&self, copy: &tempfile::TempDir) {
+        copy_files(copy.path(), &self.state());
     }
 
     /// Sends a command of the test's own.
@@ -201,6 +213,16 @@ impl Emulator {
 impl Drop for Emulator {
     fn drop(&mut self) {
         self.unplug();
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        // Its lock belongs to who runs.
+        if entry.file_name() != ".lock" {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 #![expect(clippy::panic, reason = "a test fails by panicking")]
+#![expect(dead_code, reason = "the emulator serves the appliance's tests as well")]
 
 mod emulator;
 mod helper;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::keys::{Algorithm, StoreId};
 use crate::seal::passphrase::tests::{CHEAP, patiently};
-use crate::seal::{BadShareText, Lock, NewLock, Pin, TpmLock, create, split_root};
+use crate::seal::{BadShareText, Lock, NewLock, TpmLock, create, split_root};
 use crate::slots::scratch::Scratch;
 
 const AES: Algorithm = Algorithm::Aes256Gcm;
@@ -25,14 +25,7 @@ fn shares(threshold: u8, count: u8) -> NewLock<'static> {
 }
 
 fn tpm(byte: u8) -> NewLock<'static> {
-    let lock = TpmLock {
-        public: vec![byte; 90],
-        private: vec![byte; 200],
-        pcrs: vec![7],
-        pin: Pin::No,
-        counter: Vec::new(),
-    };
-    NewLock::Tpm(lock, tpm_key(byte))
+    NewLock::Tpm(TpmLock::sample(byte), tpm_key(byte))
 }
 
 fn tpm_key(byte: u8) -> TpmLockKey {

@@ -1,0 +1,256 @@
+//! The real keeper and the real TPM helper over a software TPM: what a thief's, an old and a broken disk are told.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::expect_used, reason = "a test stops at the first surprise, with a sentence")]
+#![expect(clippy::panic, reason = "a test stops at the first surprise, with a sentence")]
+#![expect(dead_code, reason = "the emulator serves the helper's own tests as well")]
+
+#[path = "../../../../vault/tpm/tests/swtpm/emulator.rs"]
+mod emulator;
+mod scene;
+
+use std::fs;
+
+use strongroom_policy::name::Label;
+use strongroom_policy::rules::{Choice, TokenScope};
+use strongroom_protocol::operator::{Answer, Exit, Pick, Request, TokenWish};
+
+use scene::{Cut, PIN, Scene, checkpoint, failure};
+
+fn label(text: &str) -> Label {
+    Label::parse(text).unwrap()
+}
+
+fn make_user(scene: &Scene, name: &str) {
+    let made = scene.ask(&Request::UserCreate(label(name)));
+    assert!(matches!(made, Answer::User(_)), "{made:?}");
+}
+
+fn make_token(scene: &Scene, name: &str) {
+    let scope = TokenScope {
+        providers: Choice::Any,
+        models: Choice::Any,
+        credential: None,
+        expires: None,
+        calls_per_minute: 60,
+    };
+    let wish = TokenWish { user: None, label: label(name), scope, credential: None };
+    let made = scene.ask(&Request::TokenCreate(Box::new(wish)));
+    assert!(matches!(made, Answer::Token { .. }), "{made:?}");
+}
+
+fn tokens(scene: &Scene) -> usize {
+    match scene.ask(&Request::TokenList) {
+        Answer::Tokens(tokens) => tokens.len(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn revoke(name: &str) -> Request {
+    Request::TokenRevoke(Pick(label(name)))
+}
+
+fn assert_open(answer: &Answer) {
+    assert!(matches!(answer, Answer::Unsealed), "{answer:?}");
+}
+
+#[test]
+fn a_vault_opens_by_its_tpm_alone_or_with_a_pin_and_always_by_shares() {
+    for pin in [None, Some(PIN)] {
+        let mut scene = Scene::sealed_to_the_tpm(pin);
+        let status = scene.tpm_status();
+        let seal = status.seal.unwrap();
+        assert_eq!((seal.pin, seal.fits, status.trouble), (pin.is_some(), true, None));
+        scene.restart_keeper();
+        assert_open(&scene.unseal_by_tpm(pin));
+        let moved = scene.tpm_status().counter.unwrap();
+        assert!(moved > status.counter.unwrap(), "an unsealing moves the counter");
+        assert!(matches!(scene.ask(&Request::Seal), Answer::Done));
+        assert_open(&scene.unseal_by_shares([None; 2]));
+        assert_eq!(scene.tpm_status().counter, Some(moved + 2), "the sealing moved it as well");
+        scene.power_cycle();
+        assert_open(&scene.unseal_by_tpm(pin));
+        assert_eq!(scene.emulator.held(), 0);
+    }
+}
+
+#[test]
+fn a_wrong_pin_is_said_with_the_tries_that_are_left_and_shares_open_a_locked_tpms_vault() {
+    let mut scene = Scene::sealed_to_the_tpm(Some(PIN));
+    scene.restart_keeper();
+    assert_eq!(failure(scene.unseal_by_tpm(None)).code, "SR-TPM-009");
+    let most = scene.tpm_status().health.unwrap().most_wrong_pins;
+    for wrong in 1..=most {
+        let fault = failure(scene.unseal_by_tpm(Some(b"000000")));
+        assert_eq!(fault.code, "SR-TPM-002");
+        assert!(fault.message.contains(&format!("{} tries", most - wrong)), "{}", fault.message);
+    }
+    assert_eq!(failure(scene.unseal_by_tpm(Some(PIN))).code, "SR-TPM-003");
+    assert_open(&scene.unseal_by_shares([None; 2]));
+}
+
+#[test]
+fn a_machine_that_started_otherwise_is_refused_until_the_vault_is_sealed_to_it_anew() {
+    let mut scene = Scene::sealed_to_the_tpm(None);
+    scene.restart_keeper();
+    scene.emulator.extend(16);
+    assert_eq!(failure(scene.unseal_by_tpm(None)).code, "SR-TPM-004");
+    assert_open(&scene.unseal_by_shares([None; 2]));
+    assert!(matches!(scene.seal_to_tpm(None), Answer::Done));
+    scene.restart_keeper();
+    assert_open(&scene.unseal_by_tpm(None));
+    scene.power_cycle();
+    assert_eq!(failure(scene.unseal_by_tpm(None)).code, "SR-TPM-004");
+}
+
+// Red when `judge_counter` is not asked, or when a restricting act does not move the counter.
+#[test]
+fn a_disk_that_was_put_back_is_refused_by_the_tpm_and_opens_only_on_all_holders_word() {
+    let mut scene = Scene::sealed_to_the_tpm(None);
+    make_user(&scene, "alice");
+    make_token(&scene, "stolen");
+    // A copy of the running disk, and one of each part later.
+    let old = scene.copy_data("old");
+    let before = scene.increments();
+    assert!(matches!(scene.ask(&revoke("stolen")), Answer::Done));
+    assert_eq!(scene.increments(), before + 1, "the answer came after the counter moved");
+    scene.kill_keeper();
+    let newest = scene.copy_data("newest");
+    scene.put_back(&old, "");
+    scene.start_keeper();
+    let fault = failure(scene.unseal_by_tpm(None));
+    assert_eq!((fault.code.as_str(), fault.exit), ("SR-TPM-005", Exit::RolledBack));
+    let fault = failure(scene.unseal_by_shares([None; 2]));
+    assert_eq!((fault.code.as_str(), fault.exit), ("SR-TPM-011", Exit::RolledBack));
+    let shown = checkpoint(&fault);
+    for words in [[Some("1-00000000"); 2], [Some(shown.as_str()), None], [None, Some(&shown)]] {
+        assert_eq!(failure(scene.unseal_by_shares(words)).code, "SR-TPM-011", "{words:?}");
+    }
+    // The old store, manifest, keyring and journal under the newest seal file.
+    scene.kill_keeper();
+    scene.put_back(&newest, "vault/seal");
+    scene.start_keeper();
+    let fault = failure(scene.unseal_by_tpm(None));
+    assert_eq!((fault.code.as_str(), fault.exit), ("SR-TPM-011", Exit::RolledBack));
+    // What the holders confirm is what they get; it is said as long as it lasts.
+    assert_open(&scene.unseal_by_shares([Some(&shown); 2]));
+    assert_eq!(tokens(&scene), 1);
+    assert!(scene.tpm_status().trouble.is_some());
+    // The newest disk is still the newest.
+    scene.kill_keeper();
+    scene.put_back(&newest, "");
+    scene.start_keeper();
+    assert_open(&scene.unseal_by_tpm(None));
+    assert_eq!(tokens(&scene), 0);
+}
+
+/// The stated limit: who restores a virtual machine restores its TPM too. A witness finds that.
+#[test]
+fn a_disk_that_was_put_back_together_with_its_virtual_tpm_is_accepted() {
+    let mut scene = Scene::sealed_to_the_tpm(None);
+    make_user(&scene, "alice");
+    make_token(&scene, "stolen");
+    scene.kill_keeper();
+    let old = scene.copy_data("old");
+    let state = scene.emulator.copy_of_state();
+    scene.power_cycle();
+    assert_open(&scene.unseal_by_tpm(None));
+    assert!(matches!(scene.ask(&revoke("stolen")), Answer::Done));
+    scene.kill_keeper();
+    scene.put_back(&old, "");
+    scene.emulator.unplug();
+    scene.emulator.put_state_back(&state);
+    scene.power_cycle();
+    assert_open(&scene.unseal_by_tpm(None));
+    assert_eq!(tokens(&scene), 1);
+}
+
+// Red when the manifest is noted after the increment, or the seal file before it holds the old blob alone.
+#[test]
+fn a_crash_at_each_of_the_three_cuts_leaves_a_vault_that_opens() {
+    for cut in [Cut::BeforeIncrement, Cut::AfterIncrement] {
+        for by_shares in [false, true] {
+            let mut scene = Scene::sealed_to_the_tpm(None);
+            make_user(&scene, "alice");
+            make_token(&scene, "doomed");
+            scene.cut(cut);
+            scene.send_into_the_void(revoke("doomed"));
+            scene.wait_for_the_cut();
+            scene.power_cycle();
+            let opened = if by_shares {
+                scene.unseal_by_shares([None; 2])
+            } else {
+                scene.unseal_by_tpm(None)
+            };
+            assert_open(&opened);
+            assert_eq!(tokens(&scene), 0, "{cut:?}: the revocation was durable before the counter");
+            make_token(&scene, "next");
+            assert!(matches!(scene.ask(&revoke("next")), Answer::Done));
+            scene.restart_keeper();
+            assert_open(&scene.unseal_by_tpm(None));
+        }
+    }
+}
+
+#[test]
+fn a_crash_between_the_manifest_and_the_dropping_of_the_old_blob_leaves_a_vault_that_opens() {
+    let mut scene = Scene::sealed_to_the_tpm(None);
+    make_user(&scene, "alice");
+    make_token(&scene, "doomed");
+    let with_both = scene.keep_seal("seal-with-both");
+    assert!(matches!(scene.ask(&revoke("doomed")), Answer::Done));
+    scene.kill_keeper();
+    let settled = fs::read(scene.data().join("vault/seal")).unwrap();
+    assert_ne!(fs::read(&with_both).unwrap(), settled);
+    fs::copy(&with_both, scene.data().join("vault/seal")).unwrap();
+    scene.start_keeper();
+    assert_open(&scene.unseal_by_tpm(None));
+    assert_eq!(tokens(&scene), 0);
+}
+
+#[test]
+fn the_loss_of_the_tpm_is_not_the_loss_of_data() {
+    let mut scene = Scene::sealed_to_the_tpm(Some(PIN));
+    make_user(&scene, "alice");
+    // While it is open: what restricts is done, and its answer says what is missing.
+    make_token(&scene, "one");
+    scene.emulator.unplug();
+    let fault = failure(scene.ask(&revoke("one")));
+    assert_eq!(fault.code, "SR-TPM-010");
+    assert_eq!(tokens(&scene), 0);
+    scene.kill_keeper();
+    scene.replace_tpm();
+    scene.start_keeper();
+    assert_eq!(failure(scene.unseal_by_tpm(Some(PIN))).code, "SR-TPM-006");
+    let fault = failure(scene.unseal_by_shares([None; 2]));
+    assert_eq!(fault.code, "SR-TPM-011");
+    let shown = checkpoint(&fault);
+    assert_open(&scene.unseal_by_shares([Some(&shown); 2]));
+    let status = scene.tpm_status();
+    assert!(!status.seal.unwrap().fits && status.counter.is_none() && status.trouble.is_some());
+    // Sealed to the new one, or to none.
+    assert!(matches!(scene.seal_to_tpm(Some(PIN)), Answer::Done));
+    scene.restart_keeper();
+    assert_open(&scene.unseal_by_tpm(Some(PIN)));
+    assert!(matches!(scene.ask(&Request::TpmRemove), Answer::Done));
+    scene.restart_keeper();
+    assert_eq!(failure(scene.unseal_by_tpm(Some(PIN))).code, "SR-TPM-012");
+    assert_open(&scene.unseal_by_shares([None; 2]));
+}
+
+#[test]
+fn what_does_not_open_the_vault_does_not_seal_it_to_a_tpm() {
+    let mut scene = Scene::found();
+    scene.shares.swap(0, 2);
+    let good = scene.shares.clone();
+    scene.shares = vec![good[0].clone(), good[1].clone(), good[1].clone()];
+    assert_eq!(failure(scene.seal_to_tpm(None)).code, "SR-SHARE-001", "one share twice");
+    scene.shares.truncate(2);
+    assert_eq!(failure(scene.seal_to_tpm(None)).code, "SR-TPM-015", "too few");
+    scene.shares = good;
+    assert_eq!(failure(scene.seal_to_tpm(Some(b"123"))).code, "SR-TPM-014");
+    assert!(matches!(scene.seal_to_tpm(None), Answer::Done));
+    // A helper that ends is started again on the same socket.
+    scene.restart_helper();
+    assert!(scene.tpm_status().health.is_some());
+}

@@ -1,0 +1,348 @@
+//! The TPM: sealing the open vault to it, and keeping its counter behind every change.
+//!
+//! Invariant: an act that restricts is answered when the counter has moved behind it, or says that it has not.
+//! Invariant: the TPM is asked on threads that may wait.
+
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use strongroom_protocol::SecretBytes;
+use strongroom_protocol::operator::tpm::{
+    MAX_PIN_BYTES, MIN_PIN_BYTES, TpmSeal, TpmStatus, TpmWish,
+};
+use strongroom_protocol::operator::{Answer, Exit, Fault, MAX_SHARES, UnsealWith};
+use strongroom_protocol::tpm::{Ask, PcrSet, Refusal};
+use strongroom_sys::Secret;
+use tokio::task::{spawn_blocking, spawn_local};
+
+use super::sealing::{on_thread, part_fault};
+use super::{Act, fault};
+use crate::founding::VAULT_DIRECTORY;
+use crate::keeper::Keeper;
+use crate::keys::{self, RootKey, StoreId};
+use crate::manifest::{CounterNote, Manifest, Motion};
+use crate::seal::{Bringer, Ceremony, Offer, Pin, Progress, Sealed, TpmLock, Unsealed};
+use crate::tpm::freshness::{Found, Freshness};
+use crate::tpm::link::{Link, LinkError, PATIENCE};
+use crate::tpm::lock::{self, LockError};
+use crate::tpm::standing::{Hold, Standing, advance};
+use crate::tpm::{COUNTER_EVERY, named};
+
+/// What an act on the TPM's seal works with, on a thread of its own.
+struct Bench {
+    link: Option<Arc<Link>>,
+    store: StoreId,
+    manifest: Arc<Mutex<Manifest>>,
+    unsealed: Arc<Mutex<Unsealed>>,
+    /// Held for the whole act, so that the counter of before does not move during it.
+    before: Option<Arc<Mutex<Freshness>>>,
+}
+
+impl Act<'_> {
+    pub(super) async fn tpm_status(&self) -> Result<Answer, Fault> {
+        let link = self.keeper.settings.tpm.clone();
+        let place = self.keeper.settings.data.join(VAULT_DIRECTORY);
+        let (health, lock) = on_thread(move || {
+            let health = link.as_deref().map(|link| link.health(PATIENCE));
+            let sealed = Sealed::load(&place).ok();
+            (health, sealed.and_then(|sealed| sealed.tpm_way().map(|(_, lock)| lock.clone())))
+        })
+        .await?;
+        let (health, mut trouble) = match health {
+            Some(Ok(health)) => (Some(health), None),
+            Some(Err(error)) => (None, Some(error.to_string())),
+            None => (None, Some("the settings name no TPM".to_owned())),
+        };
+        let seal = lock.and_then(|lock| tpm_seal(&lock, health.as_ref().map(|it| it.storage.0)));
+        let (mut counter, mut behind_secs) = (None, None);
+        let seen = self.keeper.with_vault(|vault| match &vault.tpm {
+            Standing::Held(hold) => {
+                counter = Some(hold.value);
+                behind_secs = hold.changed.map(|changed| changed.elapsed().as_secs());
+                hold.trouble.clone()
+            }
+            Standing::Lost { why } => Some(why.clone()),
+            Standing::None => None,
+        });
+        trouble = seen.ok().flatten().or(trouble);
+        let window_secs = COUNTER_EVERY.as_secs();
+        let status = TpmStatus { health, trouble, seal, counter, behind_secs, window_secs };
+        Ok(Answer::Tpm(Box::new(status)))
+    }
+
+    pub(super) async fn tpm_seal(&self, wish: TpmWish) -> Result<Answer, Fault> {
+        let bench = self.bench()?;
+        if bench.link.is_none() {
+            return Err(no_helper());
+        }
+        check_wish(&wish)?;
+        self.begin("tpm.seal", if wish.pin.is_some() { "with a PIN" } else { "" }.to_owned())
+            .await?;
+        let by = Bringer(self.operator);
+        let freshness = on_thread(move || bench.seal(by, &wish)).await??;
+        self.vault(|vault| {
+            let value = Ok(freshness.value());
+            vault.tpm = Standing::Held(Hold::new(freshness, value, Instant::now()));
+            Ok(())
+        })?;
+        Ok(Answer::Done)
+    }
+
+    pub(super) async fn tpm_remove(&self) -> Result<Answer, Fault> {
+        let bench = self.bench()?;
+        self.begin("tpm.remove", String::new()).await?;
+        on_thread(move || bench.remove()).await??;
+        self.vault(|vault| {
+            vault.tpm = Standing::None;
+            Ok(())
+        })?;
+        Ok(Answer::Done)
+    }
+
+    fn bench(&self) -> Result<Bench, Fault> {
+        let link = self.keeper.settings.tpm.clone();
+        self.vault(|vault| {
+            let before = match &vault.tpm {
+                Standing::Held(hold) => Some(Arc::clone(&hold.freshness)),
+                Standing::None | Standing::Lost { .. } => None,
+            };
+            let (manifest, unsealed) = (Arc::clone(&vault.manifest), Arc::clone(&vault.unsealed));
+            Ok(Bench { link, store: vault.store, manifest, unsealed, before })
+        })
+    }
+
+    /// A change was made: the counter is to move behind it, at once if it restricts.
+    pub(super) async fn follow(&self, restricts: bool) -> Result<(), Fault> {
+        let begun = self.keeper.with_vault(|vault| match &mut vault.tpm {
+            Standing::Held(hold) => {
+                hold.touch(Instant::now());
+                restricts.then(|| hold.begin())
+            }
+            Standing::None | Standing::Lost { .. } => None,
+        });
+        // A vault that was closed by now has moved its counter then.
+        let Ok(Some(freshness)) = begun else { return Ok(()) };
+        move_on(self.keeper, freshness).await.map(drop).map_err(|trouble| {
+            let what = format!(
+                "it is done and durable, but the TPM's counter did not move behind it ({trouble}): until it does, an \
+                 older copy of the disk is still taken for the newest"
+            );
+            fault("SR-TPM-010", what, "see 'strongroom tpm status'; it is tried again every minute")
+        })
+    }
+}
+
+/// Moves the counter behind changes that have waited long enough.
+pub fn follow_if_due(keeper: &Rc<Keeper>) {
+    let due = keeper.with_vault(|vault| match &mut vault.tpm {
+        Standing::Held(hold) => hold.begin_if_due(Instant::now()),
+        Standing::None | Standing::Lost { .. } => None,
+    });
+    if let Ok(Some(freshness)) = due {
+        let keeper = Rc::clone(keeper);
+        // What went wrong is in the log and in the status.
+        spawn_local(async move { drop(move_on(&keeper, freshness).await) });
+    }
+}
+
+async fn move_on(keeper: &Rc<Keeper>, freshness: Arc<Mutex<Freshness>>) -> Result<u64, String> {
+    let begun = Instant::now();
+    let lent = Arc::clone(&freshness);
+    let moved = spawn_blocking(move || advance(&lent, PATIENCE)).await;
+    let moved = moved.unwrap_or_else(|_| Err("a thread ended".to_owned()));
+    let told = moved.clone();
+    let noted = keeper.with_vault(|vault| match &mut vault.tpm {
+        Standing::Held(hold) if Arc::ptr_eq(&hold.freshness, &freshness) => {
+            hold.settle(begun, told);
+        }
+        Standing::Held(_) | Standing::None | Standing::Lost { .. } => {}
+    });
+    if noted.is_err() {
+        tracing::info!("the vault was closed while its counter moved");
+    }
+    moved
+}
+
+impl Bench {
+    /// Seals to the TPM: the note first, so that a crash leaves a vault that its other ways open on people's word.
+    fn seal(&self, by: Bringer, wish: &TpmWish) -> Result<Freshness, Fault> {
+        let _still =
+            self.before.as_deref().map(|one| one.lock().unwrap_or_else(PoisonError::into_inner));
+        let link = self.link.as_ref().ok_or_else(no_helper)?;
+        let directory = self.directory();
+        let mut sealed = Sealed::load(&directory).map_err(|error| seal_fault(&error))?;
+        let root = self.root(by, &wish.parts, &mut sealed)?;
+        let random: keys::FillRandom<'_> = &mut getrandom::fill;
+        let made = lock::make(link, self.store, (wish.pcrs, wish.pin.as_ref()), random);
+        let lock::Made { lock, key, moment_key } = made.map_err(|error| lock_fault(&error))?;
+        let value = lock.newest();
+        self.note(Some(CounterNote { name: lock.counter.name, value, motion: Motion::Still }))?;
+        let put = self.unsealed.lock().unwrap_or_else(PoisonError::into_inner).put_tpm_way(
+            &root,
+            (lock.clone(), key),
+            &mut getrandom::fill,
+        );
+        drop(root);
+        let way = put.map_err(|error| seal_fault(&error))?;
+        if let Some((_, old)) = sealed.tpm_way() {
+            forget(link, old);
+        }
+        let held = (Arc::clone(&self.manifest), Arc::clone(&self.unsealed));
+        Ok(Freshness::new(Arc::clone(link), held, Found { way, lock, value, moment_key }))
+    }
+
+    fn remove(&self) -> Result<(), Fault> {
+        let _still =
+            self.before.as_deref().map(|one| one.lock().unwrap_or_else(PoisonError::into_inner));
+        let sealed = Sealed::load(&self.directory()).map_err(|error| seal_fault(&error))?;
+        let mut unsealed = self.unsealed.lock().unwrap_or_else(PoisonError::into_inner);
+        let removed = unsealed.remove_tpm_way().map_err(|error| seal_fault(&error))?;
+        drop(unsealed);
+        if let (true, Some(link), Some((_, old))) = (removed, &self.link, sealed.tpm_way()) {
+            forget(link, old);
+        }
+        self.note(None)
+    }
+
+    /// R, from what opens the vault otherwise; it must be the one that the keyring is under.
+    fn root(
+        &self,
+        by: Bringer,
+        parts: &[UnsealWith],
+        sealed: &mut Sealed,
+    ) -> Result<RootKey, Fault> {
+        let mut ceremony = Ceremony::new(Ceremony::STANDARD_LIFE);
+        for part in parts {
+            let (UnsealWith::Passphrase(typed) | UnsealWith::Share(typed)) = part else { continue };
+            let secret = typed.expose(|typed| Secret::copy_from(typed.trim_ascii()));
+            let exact = typed.expose(Secret::copy_from);
+            let offer = match part {
+                UnsealWith::Share(_) => Offer::Share(&secret),
+                UnsealWith::Passphrase(_) | UnsealWith::Tpm(_) => Offer::Passphrase(&exact),
+            };
+            let now = Instant::now();
+            let offered = ceremony.offer((by, None), offer, now, sealed, &mut getrandom::fill);
+            if let Progress::Complete(root, _) = offered.map_err(|refusal| part_fault(&refusal))? {
+                return if self.is_root(&root) { Ok(root) } else { Err(too_few()) };
+            }
+        }
+        Err(too_few())
+    }
+
+    fn is_root(&self, root: &RootKey) -> bool {
+        let unsealed = self.unsealed.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = keys::derive_keyring_key(root, self.store);
+        key.is_ok_and(|key| unsealed.keyring().is_under(&key))
+    }
+
+    fn note(&self, counter: Option<CounterNote>) -> Result<(), Fault> {
+        let mut manifest = self.manifest.lock().unwrap_or_else(PoisonError::into_inner);
+        manifest.note_counter(counter, &mut getrandom::fill).map_err(|error| {
+            let next = "look at the disk's free space and health, then restart and unseal";
+            fault("SR-STORE-001", error.to_string(), next)
+        })
+    }
+
+    fn directory(&self) -> std::path::PathBuf {
+        let unsealed = self.unsealed.lock().unwrap_or_else(PoisonError::into_inner);
+        unsealed.directory().to_path_buf()
+    }
+}
+
+/// A counter that nobody names takes room in the TPM, no more; on another TPM it is not there.
+fn forget(link: &Link, lock: &TpmLock) {
+    if let Err(error) = link.ask(Ask::CounterForget { counter: named(&lock.counter) }, PATIENCE) {
+        tracing::info!(%error, "the earlier counter was not removed");
+    }
+}
+
+fn tpm_seal(lock: &TpmLock, storage: Option<[u8; 32]>) -> Option<TpmSeal> {
+    let pcrs = PcrSet::try_from(lock.pcrs).ok()?;
+    Some(TpmSeal { pcrs, pin: lock.pin == Pin::Yes, fits: storage == Some(lock.storage) })
+}
+
+fn check_wish(wish: &TpmWish) -> Result<(), Fault> {
+    let length = wish.pin.as_ref().map(SecretBytes::len);
+    if length.is_some_and(|length| !(MIN_PIN_BYTES..=MAX_PIN_BYTES).contains(&length)) {
+        let rule = format!("a PIN has {MIN_PIN_BYTES} to {MAX_PIN_BYTES} bytes");
+        return Err(fault("SR-TPM-014", rule, "choose another one"));
+    }
+    if wish.parts.len() > usize::from(MAX_SHARES) {
+        return Err(too_few());
+    }
+    Ok(())
+}
+
+fn too_few() -> Fault {
+    fault(
+        "SR-TPM-015",
+        "what was brought does not open this vault",
+        "bring the passphrase, or a threshold of the shares that are in force",
+    )
+}
+
+pub(super) fn no_helper() -> Fault {
+    fault(
+        "SR-TPM-013",
+        "this keeper was started without a TPM",
+        "name it in strongroom.toml ([tpm] tcti = \"device:/dev/tpmrm0\"), then 'strongroom up'",
+    )
+}
+
+fn seal_fault(error: &dyn std::error::Error) -> Fault {
+    let next = "look at the disk's free space and health ('strongroom doctor'), then again";
+    fault("SR-SEALED-015", error.to_string(), next)
+}
+
+/// What the TPM said, and what to do.
+pub(super) fn lock_fault(error: &LockError) -> Fault {
+    let (code, next) = match error {
+        LockError::Link(LinkError::Refused(refusal)) => refused(*refusal),
+        LockError::Link(LinkError::Silent | LinkError::Unexpected | LinkError::Socket(_)) => {
+            ("SR-TPM-001", "see 'strongroom doctor'; shares open the vault without it")
+        }
+        LockError::PinNeeded => ("SR-TPM-009", "run 'strongroom unseal --tpm' and type the PIN"),
+        LockError::Moved { .. } => (
+            "SR-TPM-005",
+            "bring back the newest copy of the vault; shares open this one on their holders' word",
+        ),
+        LockError::Malformed => ("SR-TPM-008", "open it with shares, then 'strongroom tpm seal'"),
+        LockError::Random(_) | LockError::Derive(_) => {
+            ("SR-INTERNAL-005", "look at the kernel's log")
+        }
+    };
+    let exit = if error.is_rollback() { Exit::RolledBack } else { Exit::Error };
+    Fault { exit, ..fault(code, error.to_string(), next) }
+}
+
+fn refused(refusal: Refusal) -> (&'static str, &'static str) {
+    let with_shares =
+        "open it with shares, then 'strongroom tpm seal' seals it to what is there now";
+    match refusal {
+        Refusal::NoTpm => {
+            ("SR-TPM-001", "see 'strongroom doctor'; shares open the vault without it")
+        }
+        Refusal::WrongPin { .. } => ("SR-TPM-002", "try again; shares open the vault without it"),
+        Refusal::LockedOut => {
+            ("SR-TPM-003", "wait ('strongroom tpm status' says how long), or open it with shares")
+        }
+        Refusal::PcrChanged => ("SR-TPM-004", with_shares),
+        Refusal::CounterMoved => (
+            "SR-TPM-005",
+            "bring back the newest copy of the vault; shares open this one on their holders' word",
+        ),
+        Refusal::AnotherTpm | Refusal::CounterGone => ("SR-TPM-006", with_shares),
+        Refusal::OutOfSlots => (
+            "SR-TPM-007",
+            "use the kernel's resource manager (/dev/tpmrm0), or flush other programs'",
+        ),
+        Refusal::Owned => (
+            "SR-TPM-016",
+            "clear the owner's password (tpm2_changeauth -c owner -p OLD), then again",
+        ),
+        Refusal::Forged | Refusal::Malformed | Refusal::Other { .. } => {
+            ("SR-TPM-008", "try again; shares open the vault without it")
+        }
+    }
+}
