@@ -57,7 +57,44 @@ pub(crate) struct Store {
     /// Which implementation.
     #[serde(default)]
     pub(crate) kind: StoreKind,
+    /// With PostgreSQL: the directory of the server's socket.
+    pub(crate) socket: Option<PathBuf>,
+    /// With PostgreSQL: the number in the socket's name.
+    pub(crate) port: Option<u16>,
+    /// With PostgreSQL: the database.
+    pub(crate) database: Option<String>,
+    /// With PostgreSQL: the role, which the keeper's user must be let in as without a password.
+    pub(crate) role: Option<String>,
 }
+
+impl Store {
+    fn check(&self) -> Result<(), String> {
+        let named = self.socket.is_some() || self.port.is_some();
+        let named = named || self.database.is_some() || self.role.is_some();
+        match self.kind {
+            StoreKind::Sled | StoreKind::Redb if named => {
+                Err("store: socket, port, database and role belong to kind = \"postgres\""
+                    .to_owned())
+            }
+            StoreKind::Sled | StoreKind::Redb => Ok(()),
+            StoreKind::Postgres if self.database.is_none() => {
+                Err("store.database: the database's name is missing".to_owned())
+            }
+            StoreKind::Postgres if self.socket().is_absolute() => Ok(()),
+            StoreKind::Postgres => {
+                Err("store.socket is not the whole path of a directory".to_owned())
+            }
+        }
+    }
+
+    /// The directory of the server's socket; by default Debian's.
+    pub(crate) fn socket(&self) -> &Path {
+        self.socket.as_deref().unwrap_or(Path::new(DEBIAN_SOCKET))
+    }
+}
+
+/// Where Debian's server listens.
+const DEBIAN_SOCKET: &str = "/run/postgresql";
 
 /// The implementations of the store, as the keeper's `--store` spells them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -68,6 +105,8 @@ pub(crate) enum StoreKind {
     Sled,
     /// redb, embedded.
     Redb,
+    /// A PostgreSQL server on this machine.
+    Postgres,
 }
 
 impl StoreKind {
@@ -76,6 +115,7 @@ impl StoreKind {
         match self {
             Self::Sled => "sled",
             Self::Redb => "redb",
+            Self::Postgres => "postgres",
         }
     }
 }
@@ -162,6 +202,7 @@ impl Settings {
         if self.tls.cert.is_some() != self.tls.key.is_some() {
             return Err("tls.cert and tls.key belong together".to_owned());
         }
+        self.store.check()?;
         let known = |name: &&String| {
             [NO_UIDS, NO_NETNS].contains(&name.as_str()) || name.parse::<Layer>().is_ok()
         };
@@ -252,7 +293,7 @@ const TEMPLATE: &str = include_str!("templates/strongroom.toml");
 
 #[cfg(test)]
 mod tests {
-    use super::{FirstSettings, Settings, first_names};
+    use super::{FirstSettings, Settings, StoreKind, first_names};
 
     fn first() -> FirstSettings {
         FirstSettings {
@@ -283,7 +324,9 @@ mod tests {
             .collect::<Vec<_>>()
             .join("\n");
         assert_ne!(text, uncommented);
+        // The one setting whose commented lines belong together.
         let settings = Settings::parse(&uncommented).unwrap();
+        assert_eq!(settings.store.kind, StoreKind::Postgres);
         assert!(settings.public_url.is_some() && settings.tls.key.is_some());
         assert_eq!((settings.dns.hosts.len(), settings.dns.servers.len()), (1, 1));
         assert_eq!(settings.extra_roots.len(), 1);
@@ -308,11 +351,22 @@ mod tests {
             "accept_missing = [\"sandbox\"]",
             "names = [\"*.example.com\"]",
             "[tls]\ncert = \"/c\"",
+            "[store]\nkind = \"files\"",
+            "[store]\nkind = \"postgres\"",
+            "[store]\nkind = \"redb\"\ndatabase = \"d\"",
+            "[store]\nkind = \"postgres\"\ndatabase = \"d\"\nsocket = \"run\"",
+            "[store]\nkind = \"postgres\"\ndatabase = \"d\"\npassword = \"p\"",
             "[dns.hosts]\n\"api.openai.com\" = \"localhost\"",
         ] {
             assert!(Settings::parse(bad).is_err(), "{bad}");
         }
-        for good in ["", "public_url = \"https://[::1]:1/\"", "public_url = \"https://a.b:443\""] {
+        for good in [
+            "",
+            "[store]\nkind = \"redb\"",
+            "[store]\nkind = \"postgres\"\ndatabase = \"d\"",
+            "public_url = \"https://[::1]:1/\"",
+            "public_url = \"https://a.b:443\"",
+        ] {
             assert!(Settings::parse(good).is_ok(), "{good}");
         }
     }

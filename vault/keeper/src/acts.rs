@@ -31,6 +31,7 @@ use crate::journal::entry::{ActResult, Entry};
 use crate::keeper::{Keeper, State};
 use crate::pipeline;
 use crate::records::RecordName;
+use crate::store_fault::told;
 use crate::tables::PickError;
 use crate::tickets::Party;
 use crate::vault::Vault;
@@ -332,9 +333,12 @@ pub fn fault(code: &str, message: impl Into<String>, next: &str) -> Fault {
 }
 
 fn books_fault(error: &BooksError) -> Fault {
-    let next =
-        "look at the disk's free space and health ('strongroom doctor'), then restart and unseal";
-    fault("SR-STORE-001", error.to_string(), next)
+    let known = if let BooksError::Store(error) = error { told(error) } else { None };
+    let (code, next) = known.unwrap_or((
+        "SR-STORE-001",
+        "look at the disk's free space and health ('strongroom doctor'), then restart and unseal",
+    ));
+    fault(code, error.to_string(), next)
 }
 
 fn random_fault(_: getrandom::Error) -> Fault {

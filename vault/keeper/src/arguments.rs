@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use nix::unistd::{Gid, Uid};
-use strongroom_store::Kind;
+use strongroom_store::{DEFAULT_PORT, Kind, Server};
 use strongroom_sys::confine::Layer;
 
 use crate::journal::Durability;
@@ -28,7 +28,28 @@ pub struct Records {
     /// Where everything lies.
     pub data: PathBuf,
     /// What keeps the records.
-    pub store: Kind,
+    pub store: Keeping,
+}
+
+/// What keeps the records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Keeping {
+    /// sled, in the data directory.
+    Sled,
+    /// redb, in the data directory.
+    Redb,
+    /// A PostgreSQL server on this machine.
+    Postgres(Server),
+}
+
+impl Keeping {
+    /// Whether the records are not in the data directory.
+    pub fn is_elsewhere(&self) -> bool {
+        match self {
+            Self::Sled | Self::Redb => false,
+            Self::Postgres(_) => true,
+        }
+    }
 }
 
 /// What the keeper is started with.
@@ -104,6 +125,10 @@ struct Given {
     check: bool,
     data: Option<PathBuf>,
     store: Option<Kind>,
+    store_socket: Option<PathBuf>,
+    store_port: Option<u16>,
+    store_database: Option<String>,
+    store_role: Option<String>,
     run: Option<PathBuf>,
     public_url: Option<String>,
     operator_gid: Option<u32>,
@@ -123,6 +148,10 @@ impl Given {
         match name {
             "--data" => self.data = Some(value.into()),
             "--store" => self.store = Some(number(name, &value)?),
+            "--store-socket" => self.store_socket = Some(value.into()),
+            "--store-port" => self.store_port = Some(number(name, &value)?),
+            "--store-database" => self.store_database = Some(value),
+            "--store-role" => self.store_role = Some(value),
             "--run" => self.run = Some(value.into()),
             "--public-url" => self.public_url = Some(value),
             "--operator-gid" => self.operator_gid = Some(number(name, &value)?),
@@ -153,8 +182,26 @@ impl Given {
     fn records(&mut self) -> Result<Records, BadArguments> {
         Ok(Records {
             data: self.data.take().ok_or(BadArguments::Missing("--data"))?,
-            store: self.store.unwrap_or(Kind::Sled),
+            store: self.keeping()?,
         })
+    }
+
+    /// A place in a server that is not to be used is as wrong as a missing one.
+    fn keeping(&mut self) -> Result<Keeping, BadArguments> {
+        let (socket, port) = (self.store_socket.take(), self.store_port.take());
+        let (database, role) = (self.store_database.take(), self.store_role.take());
+        let none = socket.is_none() && port.is_none() && database.is_none() && role.is_none();
+        match self.store.unwrap_or(Kind::Sled) {
+            Kind::Sled if none => Ok(Keeping::Sled),
+            Kind::Redb if none => Ok(Keeping::Redb),
+            Kind::Sled | Kind::Redb => Err(BadArguments::Value("--store".to_owned())),
+            Kind::Postgres => Ok(Keeping::Postgres(Server {
+                socket: socket.ok_or(BadArguments::Missing("--store-socket"))?,
+                port: port.unwrap_or(DEFAULT_PORT),
+                database: database.ok_or(BadArguments::Missing("--store-database"))?,
+                role: role.ok_or(BadArguments::Missing("--store-role"))?,
+            })),
+        }
     }
 
     fn whole(mut self) -> Result<Arguments, BadArguments> {
@@ -198,6 +245,12 @@ mod tests {
         assert!(matches!(parse("--check --data d"), Ok(Wish::Check(_))));
         assert!(matches!(parse("--check --data d --store redb"), Ok(Wish::Check(_))));
         assert!(parse("--check --data d --store files").is_err());
+        let place = "--store-socket /s --store-database b --store-role r";
+        let postgres = format!("--check --data d --store postgres {place}");
+        assert!(matches!(parse(&postgres), Ok(Wish::Check(_))));
+        assert!(parse("--check --data d --store postgres --store-socket /s").is_err());
+        assert!(parse(&format!("--check --data d --store redb {place}")).is_err());
+        assert!(parse(&format!("{postgres} --store-port 70000")).is_err());
         assert!(parse(&format!("{whole} --what ever")).is_err());
         assert!(parse(&format!("{whole} --ready-fd x")).is_err());
         assert!(parse(&format!("{whole} --tpm-fd 4")).is_ok());

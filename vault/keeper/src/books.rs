@@ -161,9 +161,19 @@ pub fn create(
     algorithm: Algorithm,
     choice: &Choice,
 ) -> Result<(), BooksError> {
-    drop(choice.create(&directory.join(STORE_DIRECTORY))?);
+    drop(make_store(directory, choice)?);
     drop(Manifest::create(directory, unsealed.keyring(), algorithm, &mut getrandom::fill)?);
     Ok(())
+}
+
+/// Makes an empty store in a vault's directory, under a name that no store had before.
+///
+/// # Errors
+/// When there is one, or it cannot be written.
+pub fn make_store(directory: &Path, choice: &Choice) -> Result<Arc<dyn Store>, BooksError> {
+    let mut name = [0; 16];
+    getrandom::fill(&mut name).map_err(EnvelopeError::from)?;
+    Ok(choice.create(&directory.join(STORE_DIRECTORY), &name)?)
 }
 
 impl Books {
@@ -189,7 +199,7 @@ impl Books {
             let rows = Rows::read(copy)?;
             Ok::<_, BooksError>((rows.judge(&manifest, keyring)?, rows.digest()))
         });
-        let (mut verdict, digest) = judged?.0?;
+        let (mut verdict, digest) = judged??;
         let store = choice.open(&place)?;
         let rows = Rows::read(&*store)?;
         if rows.digest() != digest {

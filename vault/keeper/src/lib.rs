@@ -35,6 +35,7 @@ pub mod records;
 pub mod seal;
 pub mod slots;
 pub mod start;
+pub mod store_fault;
 pub mod tables;
 pub mod tickets;
 pub mod tpm;

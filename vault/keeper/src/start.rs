@@ -16,7 +16,7 @@ use anyhow::Context;
 use nix::fcntl::{Flock, FlockArg};
 use strongroom_protocol::operator::{Check, Exit, Fault, Verdict};
 use strongroom_store::check::{CheckError, Report as Checked};
-use strongroom_store::{Choice, Kind, StoreError};
+use strongroom_store::{Choice, Database, StoreError};
 use strongroom_sys::confine::{Layer, Report, State as LayerState};
 use strongroom_sys::inherited::{take_unix_datagram, take_unix_stream};
 use strongroom_sys::peer::Peer;
@@ -29,7 +29,7 @@ use tokio::time::interval;
 use crate::acts::fault;
 use crate::acts::sealing::shut;
 use crate::acts::tpm::follow_if_due;
-use crate::arguments::{Arguments, Records};
+use crate::arguments::{Arguments, Keeping, Records};
 use crate::backup::transfer;
 use crate::books::STORE_DIRECTORY;
 use crate::doors::{self, Guard};
@@ -38,6 +38,7 @@ use crate::journal::Manner;
 use crate::keeper::{Keeper, Settings, State, Waiting};
 use crate::pipeline::{self, STRANGERS_EVERY};
 use crate::seal::Sealed;
+use crate::store_fault::told;
 use crate::tpm::link::Link;
 use crate::vault::JOURNAL_DIRECTORY;
 
@@ -72,6 +73,8 @@ pub fn open(arguments: &Arguments) -> anyhow::Result<Opened> {
         make_directory(directory)?;
     }
     let lock = hold(&data)?;
+    let store =
+        choose(&arguments.records.store).map_err(|error| anyhow::anyhow!(refusal_line(&error)))?;
     let door = |name: &str, gid| {
         let directory = SocketDirectory::make(&arguments.run.join(name), gid)?;
         directory.bind_in(&format!("{name}.sock"))
@@ -85,7 +88,7 @@ pub fn open(arguments: &Arguments) -> anyhow::Result<Opened> {
         lock,
         guards: [Guard::Only(arguments.ask_uid), Guard::Only(arguments.errand_uid)],
         data,
-        store: choose(arguments.records.store),
+        store,
         public_url: arguments.public_url.clone(),
         network: network_check(),
         journal: open_sinks(arguments)?,
@@ -259,6 +262,11 @@ fn network_check() -> Check {
 fn store_check(store: &Choice) -> Check {
     let detail = match store {
         Choice::Sled | Choice::Redb => format!("{}, embedded", store.kind()),
+        Choice::Postgres(database) => {
+            let server = database.server();
+            let (name, socket) = (&server.database, server.socket.display());
+            format!("postgres, database {name} by the socket in {socket}, as {}", server.role)
+        }
     };
     Check { name: "store".to_owned(), verdict: Verdict::Ok, detail, fix: None }
 }
@@ -297,18 +305,27 @@ pub fn check(records: &Records) -> ExitCode {
     if matches!(fs::exists(&store), Ok(false)) {
         return ExitCode::SUCCESS;
     }
-    match check_when_free(&store, &choose(records.store)) {
+    let checked = choose(&records.store)
+        .map_err(CheckError::Original)
+        .and_then(|choice| check_when_free(&store, &choice));
+    match checked {
         Ok(report) => {
-            tracing::info!(records = report.records, bytes = report.bytes, "the store opens");
+            tracing::info!(records = report.records, "the store opens");
             ExitCode::SUCCESS
         }
         Err(CheckError::Original(StoreError::InUse)) => {
             tracing::error!("SR-STORE-011: another process holds the store; it was not looked at");
             ExitCode::FAILURE
         }
-        Err(CheckError::Original(error @ StoreError::OtherKind { .. })) => {
-            tracing::error!(%error, "SR-STORE-012: set [store] kind in strongroom.toml to what keeps this vault");
+        Err(CheckError::Original(
+            error @ (StoreError::OtherKind { .. } | StoreError::Unfit(_)),
+        )) => {
+            tracing::error!("{}", refusal_line(&error));
             ExitCode::FAILURE
+        }
+        Err(CheckError::Original(error)) if records.store.is_elsewhere() => {
+            tracing::error!("{}", refusal_line(&error));
+            ExitCode::from(if matches!(error, StoreError::Missing) { CORRUPT } else { TRY_AGAIN })
         }
         Err(error) => {
             tracing::error!(%error, "SR-STORE-004: the store does not open; keep it as it is and restore a backup");
@@ -317,12 +334,19 @@ pub fn check(records: &Records) -> ExitCode {
     }
 }
 
-/// The chosen implementation of the store.
-fn choose(kind: Kind) -> Choice {
-    match kind {
-        Kind::Sled => Choice::Sled,
-        Kind::Redb => Choice::Redb,
-    }
+/// The chosen implementation of the store; to a database it is connected here, because a confined keeper makes no socket.
+fn choose(keeping: &Keeping) -> Result<Choice, StoreError> {
+    Ok(match keeping {
+        Keeping::Sled => Choice::Sled,
+        Keeping::Redb => Choice::Redb,
+        Keeping::Postgres(server) => Choice::Postgres(Arc::new(Database::connect(server.clone())?)),
+    })
+}
+
+fn refusal_line(error: &StoreError) -> String {
+    let unreachable = ("SR-STORE-014", "look whether the database runs and its socket is there");
+    let (code, next) = told(error).unwrap_or(unreachable);
+    format!("{code}: {error}; {next}")
 }
 
 /// A keeper that was killed holds the store until its last thread has ended; that is no damage.
@@ -344,6 +368,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The exit code of a damaged store.
 const CORRUPT: u8 = 5;
+/// `EX_TEMPFAIL` of sysexits(3): the database is not there now.
+const TRY_AGAIN: u8 = 75;
 
 /// Ends the runtime after what was written is written.
 pub fn finish(runtime: tokio::runtime::Runtime) {

@@ -11,8 +11,8 @@ use strongroom_policy::moment::Moment;
 use strongroom_protocol::operator::keys::Sweep;
 use strongroom_protocol::operator::{Exit, Fault, SealKind};
 use strongroom_protocol::upload::{VaultKey, derive_vault_key};
+use strongroom_store::Choice;
 use strongroom_store::check::CheckError;
-use strongroom_store::{Choice, StoreError};
 use strongroom_sys::{Secret, cpu};
 use strongroom_tlog::{Name, Signer};
 
@@ -26,6 +26,7 @@ use crate::manifest::{Manifest, NotNewest};
 use crate::memory_seal::MemorySeal;
 use crate::random::Pool;
 use crate::seal::{Lock, SealError, Sealed, Unsealed};
+use crate::store_fault::told;
 use crate::tables::{Malformed, Tables};
 use crate::tickets::Tickets;
 use crate::tpm::freshness;
@@ -375,26 +376,12 @@ impl OpenError {
                 "the store is copied before it is opened: free some space, then unseal again",
             ),
             Self::Books(
-                BooksError::Store(StoreError::InUse)
-                | BooksError::Check(CheckError::Original(StoreError::InUse)),
-            ) => (
-                "SR-STORE-002",
-                Exit::Error,
-                "another Strongroom uses this data directory; stop it, or choose another --dir",
-            ),
-            Self::Books(
-                BooksError::Store(StoreError::OtherKind { .. })
-                | BooksError::Check(CheckError::Original(StoreError::OtherKind { .. })),
-            ) => (
-                "SR-STORE-012",
-                Exit::Error,
-                "set [store] kind in strongroom.toml to what keeps this vault, then start again",
-            ),
-            Self::Books(_) | Self::Keyring(_) | Self::Malformed(_) => (
-                "SR-STORE-003",
-                Exit::Corrupt,
-                "keep the data directory as it is and restore a backup into another one",
-            ),
+                BooksError::Store(error) | BooksError::Check(CheckError::Original(error)),
+            ) => match told(error) {
+                Some((code, next)) => (code, Exit::Error, next),
+                None => DAMAGED,
+            },
+            Self::Books(_) | Self::Keyring(_) | Self::Malformed(_) => DAMAGED,
             Self::Journal(error) => journal_refused(error),
             Self::Seal(_) => (
                 "SR-STORE-009",
@@ -408,6 +395,12 @@ impl OpenError {
     }
 }
 
+/// What does not open, and why is not known.
+const DAMAGED: (&str, Exit, &str) = (
+    "SR-STORE-003",
+    Exit::Corrupt,
+    "keep the data directory as it is and restore a backup into another one",
+);
 fn journal_refused(error: &JournalError) -> (&'static str, Exit, &'static str) {
     match error {
         JournalError::Damaged { .. } => (

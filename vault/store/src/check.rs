@@ -18,6 +18,7 @@ use thiserror::Error;
 use crate::choice::Choice;
 use crate::contract::{Store, StoreError};
 use crate::place::Hold;
+use crate::postgres::Snapshot;
 
 impl Choice {
     /// Copies the store in `dir` to `<dir>.check` beside it, opens the copy and reads every record.
@@ -29,14 +30,14 @@ impl Choice {
     /// # Panics
     /// sled panics on most damage; see the module's text.
     pub fn check(&self, dir: &Path) -> Result<Report, CheckError> {
-        let (records, bytes) =
+        let records =
             self.with_copy(dir, |store| store.scan_all(&mut |_, _| ControlFlow::Continue(())))?;
-        Ok(Report { records: records.map_err(CheckError::Copy)?, bytes })
+        Ok(Report { records: records.map_err(CheckError::Copy)? })
     }
 
     /// Lends the opened copy of the store in `dir`, so that it can be judged before the original is opened: opening makes
     /// sled rewrite a log that it finds damaged and redb repair a file that was not closed, and those are the evidence.
-    /// Answers the size of the files too.
+    /// Of a database it is one snapshot instead of a copy.
     ///
     /// # Errors
     /// As [`Choice::check`].
@@ -47,16 +48,31 @@ impl Choice {
         &self,
         dir: &Path,
         see: impl FnOnce(&dyn Store) -> T,
-    ) -> Result<(T, u64), CheckError> {
+    ) -> Result<T, CheckError> {
         self.suits(dir).map_err(CheckError::Original)?;
+        match self {
+            Self::Sled | Self::Redb => self.with_copied_files(dir, see),
+            // A snapshot changes nothing: the server's own transaction is the copy.
+            Self::Postgres(database) => {
+                let snapshot = Snapshot::take(dir, database).map_err(CheckError::Original)?;
+                Ok(see(&snapshot))
+            }
+        }
+    }
+
+    fn with_copied_files<T>(
+        &self,
+        dir: &Path,
+        see: impl FnOnce(&dyn Store) -> T,
+    ) -> Result<T, CheckError> {
         let hold = Hold::take(dir).map_err(CheckError::Original)?;
         let scratch = Scratch::beside(hold.dir())?;
-        let bytes = copy(hold.dir(), &scratch.0, Depth::Top)?;
+        copy(hold.dir(), &scratch.0, Depth::Top)?;
         // `open` also does to the copy what it will do to the original: drop unpublished snapshots.
         let store = self.open(&scratch.0).map_err(CheckError::Copy)?;
         let seen = see(&*store);
         drop(store);
-        Ok((seen, bytes))
+        Ok(seen)
     }
 }
 
@@ -65,8 +81,6 @@ impl Choice {
 pub struct Report {
     /// Records in the store.
     pub records: u64,
-    /// Size of the store's files, in bytes.
-    pub bytes: u64,
 }
 
 /// Why a store did not pass.
@@ -130,24 +144,22 @@ enum Depth {
     Below,
 }
 
-fn copy(from: &Path, to: &Path, depth: Depth) -> Result<u64, CheckError> {
+fn copy(from: &Path, to: &Path, depth: Depth) -> Result<(), CheckError> {
     let failed = "copy the store";
-    let mut bytes = 0_u64;
     for entry in from.read_dir().map_err(CheckError::io(failed))? {
         let entry = entry.map_err(CheckError::io(failed))?;
         let kind = entry.file_type().map_err(CheckError::io(failed))?;
         let target = to.join(entry.file_name());
-        let copied = if kind.is_file() {
-            fs::copy(entry.path(), &target).map_err(CheckError::io(failed))?
+        if kind.is_file() {
+            fs::copy(entry.path(), &target).map_err(CheckError::io(failed))?;
         } else if kind.is_dir() && depth == Depth::Top {
             make_directory(&target)?;
-            copy(&entry.path(), &target, Depth::Below)?
+            copy(&entry.path(), &target, Depth::Below)?;
         } else {
             return Err(CheckError::Unexpected);
-        };
-        bytes = bytes.saturating_add(copied);
+        }
     }
-    Ok(bytes)
+    Ok(())
 }
 
 fn make_directory(path: &Path) -> Result<(), CheckError> {

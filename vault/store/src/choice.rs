@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::contract::{Store, StoreError};
 use crate::embedded::{self, SledStore};
+use crate::postgres::{self, Database, PostgresStore};
 use crate::redb_store::{self, RedbStore};
 
 /// An implementation of [`Store`], by its name in the configuration.
@@ -18,17 +19,20 @@ pub enum Kind {
     Sled,
     /// redb, embedded.
     Redb,
+    /// A PostgreSQL server on this machine.
+    Postgres,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Sled, Self::Redb];
+    pub const ALL: [Self; 3] = [Self::Sled, Self::Redb, Self::Postgres];
 
     /// The name in configuration and reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Sled => "sled",
             Self::Redb => "redb",
+            Self::Postgres => "postgres",
         }
     }
 
@@ -42,6 +46,7 @@ impl Kind {
             let holds = match kind {
                 Self::Sled => embedded::holds_store(dir)?,
                 Self::Redb => redb_store::holds_store(dir)?,
+                Self::Postgres => postgres::holds_store(dir)?,
             };
             if holds && found.replace(kind).is_some() {
                 return Err(StoreError::Foreign);
@@ -59,7 +64,7 @@ impl fmt::Display for Kind {
 
 /// A name that is no store's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no store; known are sled, redb")]
+#[error("`{0}` is no store; known are sled, redb, postgres")]
 pub struct UnknownKind(String);
 
 impl FromStr for Kind {
@@ -78,6 +83,8 @@ pub enum Choice {
     Sled,
     /// See [`RedbStore`].
     Redb,
+    /// See [`PostgresStore`].
+    Postgres(Arc<Database>),
 }
 
 impl Choice {
@@ -86,19 +93,30 @@ impl Choice {
         match self {
             Self::Sled => Kind::Sled,
             Self::Redb => Kind::Redb,
+            Self::Postgres(_) => Kind::Postgres,
         }
     }
 
-    /// Makes an empty store in `dir`, durable on return.
+    /// The implementation for a store that is thrown away soon: of the same kind where that is embedded, never a database.
+    #[must_use]
+    pub fn for_scratch(&self) -> Self {
+        match self {
+            Self::Sled => Self::Sled,
+            Self::Redb | Self::Postgres(_) => Self::Redb,
+        }
+    }
+
+    /// Makes an empty store in `dir`, durable on return. A database knows it by `name`, which no store had before.
     ///
     /// # Errors
     /// [`StoreError::Exists`] when any store is there; what the implementation says.
-    pub fn create(&self, dir: &Path) -> Result<Arc<dyn Store>, StoreError> {
+    pub fn create(&self, dir: &Path, name: &[u8; 16]) -> Result<Arc<dyn Store>, StoreError> {
         match Kind::found_in(dir)? {
             Some(_) => Err(StoreError::Exists),
             None => Ok(match self {
                 Self::Sled => Arc::new(SledStore::create(dir)?),
                 Self::Redb => Arc::new(RedbStore::create(dir)?),
+                Self::Postgres(database) => Arc::new(PostgresStore::create(dir, (database, name))?),
             }),
         }
     }
@@ -112,6 +130,7 @@ impl Choice {
         Ok(match self {
             Self::Sled => Arc::new(SledStore::open(dir)?),
             Self::Redb => Arc::new(RedbStore::open(dir)?),
+            Self::Postgres(database) => Arc::new(PostgresStore::open(dir, database)?),
         })
     }
 

@@ -118,6 +118,26 @@ pub enum StoreError {
         /// What is chosen.
         chosen: Kind,
     },
+    /// Another keeper opened this store after us: its turn is newer, nothing of ours counts any more.
+    #[error("another keeper has taken over this store")]
+    Fenced,
+    /// It was opened for looking only.
+    #[error("the store was opened for reading only")]
+    ReadOnly,
+    /// The connection to the database is gone; after a write the outcome is unknown.
+    #[error("the connection to the database is lost")]
+    Disconnected,
+    /// The database is not one to keep a vault in.
+    #[error("the database is not fit for a vault: {0}")]
+    Unfit(&'static str),
+    /// The database answered with an error; after a write the outcome is unknown.
+    #[error("{act}: the database answered {state}")]
+    Server {
+        /// What was tried.
+        act: &'static str,
+        /// Its SQLSTATE.
+        state: String,
+    },
     /// The operating system failed; after a write the outcome is unknown.
     #[error("{act} failed: {kind}")]
     Io {

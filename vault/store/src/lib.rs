@@ -13,6 +13,7 @@ mod embedded;
 mod group;
 mod memory;
 mod place;
+mod postgres;
 mod record;
 mod redb_store;
 
@@ -22,5 +23,6 @@ pub use contract::{MAX_SCAN_RECORDS, Store, StoreError};
 pub use embedded::SledStore;
 pub use group::{COMMIT_PATIENCE, GroupCommit, QUEUE_BATCHES, Witness, WitnessError};
 pub use memory::MemoryStore;
+pub use postgres::{DEFAULT_PORT, Database, PostgresStore, Server};
 pub use record::{Key, LimitError, MAX_KEY_BYTES, MAX_VALUE_BYTES, Value};
 pub use redb_store::RedbStore;

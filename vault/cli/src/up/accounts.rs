@@ -34,6 +34,8 @@ pub(crate) enum Separation {
     None,
 }
 
+/// The keeper's system user.
+pub(crate) const KEEPER_USER: &str = "strongroom-keeper";
 const USERADD: &str = "/usr/sbin/useradd";
 const GROUPADD: &str = "/usr/sbin/groupadd";
 /// Members may talk to the keeper as operators.
@@ -51,7 +53,7 @@ impl Accounts {
     pub(crate) fn separate() -> Outcome<Self> {
         Ok(Self {
             separation: Separation::Users,
-            keeper: user("strongroom-keeper")?,
+            keeper: user(KEEPER_USER)?,
             courier: user("strongroom-courier")?,
             gateway: user("strongroom-gateway")?,
             operators: group(OPERATORS)?,

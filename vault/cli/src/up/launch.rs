@@ -26,6 +26,8 @@ use crate::up::signals::{Signals, Woken};
 const READY_WITHIN: Duration = Duration::from_mins(1);
 /// The check reads the whole store.
 const CHECKED_WITHIN: Duration = Duration::from_mins(10);
+/// `EX_TEMPFAIL` of sysexits(3): the keeper's word for a database that is not there now.
+const TRY_AGAIN: u8 = 75;
 const TICK: Duration = Duration::from_millis(50);
 /// Nothing of the environment decides anything; this one only takes colours away.
 const ENVIRONMENT: &[&str] = &["NO_COLOR"];
@@ -104,6 +106,10 @@ fn check_store(ground: &Ground, signals: &Signals) -> Outcome {
         return Ok(());
     }
     let refusal = status.code().and_then(|code| u8::try_from(code).ok());
+    if refusal == Some(TRY_AGAIN) {
+        return Err(Failure::new(Code::Process, "the database that keeps the vault is not there")
+            .next("look at the lines above, and start it"));
+    }
     Err(Failure::new(Code::Store, format!("the check of the store refused it ({status})"))
         .next("keep a copy of the data directory, then look at the lines above")
         .exit(refusal.filter(|code| *code != 0).unwrap_or(5)))

@@ -8,7 +8,8 @@ use nix::unistd::{Gid, Uid};
 use strongroom_sys::spawn::Network;
 
 use crate::files::Owner;
-use crate::settings::NO_NETNS;
+use crate::settings::{NO_NETNS, StoreKind};
+use crate::up::accounts::KEEPER_USER;
 use crate::up::demo;
 use crate::up::ground::Ground;
 
@@ -103,7 +104,21 @@ pub(crate) fn check_arguments(ground: &Ground) -> Vec<String> {
 /// Where the records are and what keeps them.
 fn records(line: &mut Line, ground: &Ground) {
     line.path("--data", &ground.places.vault());
-    line.pair("--store", ground.settings.store.kind.name());
+    let store = &ground.settings.store;
+    line.pair("--store", store.kind.name());
+    match store.kind {
+        StoreKind::Sled | StoreKind::Redb => {}
+        StoreKind::Postgres => {
+            line.path("--store-socket", store.socket());
+            if let Some(port) = store.port {
+                line.pair("--store-port", port);
+            }
+            if let Some(database) = &store.database {
+                line.pair("--store-database", database);
+            }
+            line.pair("--store-role", store.role.as_deref().unwrap_or(KEEPER_USER));
+        }
+    }
 }
 
 /// With separate users the keeper, and likewise the courier, is told to give its sockets to its own group,

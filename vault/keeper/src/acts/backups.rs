@@ -99,7 +99,7 @@ impl Act<'_> {
         let key = self.own_key()?;
         let backup = working.directory().join(BACKUP_FILE);
         let scratch = working.directory().join(SCRATCH);
-        let choice = self.keeper.settings.store.clone();
+        let choice = self.keeper.settings.store.for_scratch();
         let proved = on_thread(move || rebuild::verify(&backup, key, (&scratch, &choice))).await?;
         proved.map_err(|error| rebuild_fault(&error))
     }

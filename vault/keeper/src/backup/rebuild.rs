@@ -18,7 +18,7 @@ use strongroom_sys::Secret;
 use super::content::{Closing, ContentError, ContentReader, Item};
 use super::next_life;
 use super::stream::{Header, StreamError, StreamReader};
-use crate::books::{BooksError, Opened, STORE_DIRECTORY};
+use crate::books::{BooksError, Opened, make_store};
 use crate::keyring::{KeyringError, KeyringFile};
 use crate::keys::{DeriveError, KeyringKey, StoreId};
 use crate::manifest::{Account, MARK_RECORD, Manifest, ManifestError};
@@ -117,7 +117,7 @@ pub fn rebuild(
         &mut getrandom::fill,
     )?;
     let stream = StreamReader::begin(file, &header.derive_key(keyring.keyring().system())?)?;
-    let store = choice.create(&directory.join(STORE_DIRECTORY))?;
+    let store = make_store(directory, choice)?;
     let closing = fill(&*store, ContentReader::begin(stream))?;
     if closing.commit != header.commit {
         return Err(RebuildError::OtherCommit);

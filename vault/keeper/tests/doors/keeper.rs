@@ -54,6 +54,13 @@ impl Keeper {
         Self { disk, place, store, child, ended: Cell::new(false) }
     }
 
+    /// Over a copy of another keeper's data directory, as it is now.
+    pub(crate) fn start_on_a_copy(other: &Self, store: &[&str]) -> Self {
+        let place = tempfile::tempdir().unwrap();
+        copy(&other.data(), &place.path().join("data"));
+        Self::start_in(place, None, store)
+    }
+
     /// Chooses another store for the next start.
     pub(crate) fn choose(&mut self, store: &[&str]) {
         self.store = store.iter().map(ToString::to_string).collect();

@@ -29,6 +29,7 @@ mod backup;
 mod disk;
 mod keeper;
 mod keys;
+mod postgres;
 mod stores;
 use keeper::{Door, Keeper, PASSPHRASE};
 
@@ -70,9 +71,13 @@ fn furnish(keeper: &Keeper) -> SecretBytes {
     token(&mut door, "laptop")
 }
 
-fn token(door: &mut Door, name: &str) -> SecretBytes {
+fn token_wish(name: &str) -> Request {
     let wish = TokenWish { user: None, label: label(name), scope: scope(), credential: None };
-    match door.request(&Request::TokenCreate(Box::new(wish))) {
+    Request::TokenCreate(Box::new(wish))
+}
+
+fn token(door: &mut Door, name: &str) -> SecretBytes {
+    match door.request(&token_wish(name)) {
         Told::Token { text, .. } => text,
         other => panic!("{other:?}"),
     }

@@ -3,7 +3,8 @@
 use strongroom_protocol::operator::{Answer, Fault, Request, UnsealWith, Verdict};
 
 use crate::keeper::{self, Keeper};
-use crate::{furnish, passphrase, token};
+use crate::postgres::Postgres;
+use crate::{furnish, passphrase, token, token_wish};
 
 fn unseal(keeper: &Keeper) -> Answer {
     keeper.operator().request(&Request::Unseal(UnsealWith::Passphrase(passphrase())))
@@ -71,4 +72,54 @@ fn a_store_of_another_kind_than_the_chosen_one_is_refused_by_name() {
         keeper.start_again();
         assert!(matches!(unseal(&keeper), Answer::Unsealed));
     }
+}
+
+#[test]
+fn a_vault_in_postgres_comes_back_and_a_database_that_dies_closes_it() {
+    let Some(mut server) = Postgres::start() else { return };
+    let arguments = server.arguments();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut keeper = Keeper::start_over(&arguments);
+    assert!(detail(&keeper, "store").1.starts_with("postgres, database strongroom"));
+    furnish(&keeper);
+    assert!(matches!(keeper.operator().request(&Request::Seal), Answer::Done));
+    assert!(matches!(unseal(&keeper), Answer::Unsealed));
+    token(&mut keeper.operator(), "kept");
+    server.kill();
+    let lost = fault(keeper.operator().request(&token_wish("lost")));
+    assert_eq!(lost.code, "SR-STORE-014", "{lost:?}");
+    match keeper.operator().request(&Request::Status) {
+        Answer::Status(status) => assert_eq!(status.fault.unwrap().code, "SR-STORE-014"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(keeper.check().status.code(), Some(75));
+    server.start_again();
+    // The confined keeper makes no new connection; one that is started again has one.
+    assert_eq!(fault(unseal(&keeper)).code, "SR-STORE-014");
+    keeper.kill();
+    assert!(keeper.check().status.success());
+    keeper.start_again();
+    assert!(matches!(unseal(&keeper), Answer::Unsealed));
+    token(&mut keeper.operator(), "later");
+}
+
+// The second keeper has a copy of the data directory, as after a failed machine was replaced.
+#[test]
+fn of_two_keepers_on_one_database_the_older_is_shut_at_its_next_write() {
+    let Some(server) = Postgres::start() else { return };
+    let arguments = server.arguments();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let first = Keeper::start_over(&arguments);
+    furnish(&first);
+    let second = Keeper::start_on_a_copy(&first, &arguments);
+    assert!(matches!(unseal(&second), Answer::Unsealed));
+    let shut = fault(first.operator().request(&token_wish("late")));
+    assert_eq!(shut.code, "SR-STORE-013", "{shut:?}");
+    match first.operator().request(&Request::Status) {
+        Answer::Status(status) => assert_eq!(status.fault.unwrap().code, "SR-STORE-013"),
+        other => panic!("{other:?}"),
+    }
+    token(&mut second.operator(), "counts");
+    assert!(matches!(second.operator().request(&Request::Seal), Answer::Done));
+    assert!(matches!(unseal(&second), Answer::Unsealed));
 }

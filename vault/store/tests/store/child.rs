@@ -6,9 +6,15 @@ use std::time::{Duration, Instant};
 
 use strongroom_store::{Choice, Kind};
 
+use crate::server;
+
 /// Starts `test` of this program alone, with a store as its task; its stderr is a pipe.
 pub(crate) fn start(test: &str, (choice, dir): (&Choice, &Path)) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    if let Choice::Postgres(database) = choice {
+        command.env(SOCKET, &database.server().socket);
+    }
+    command
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(TASK, dir)
         .env(KIND, choice.kind().name())
@@ -25,6 +31,7 @@ pub(crate) fn task() -> Option<(Choice, std::path::PathBuf)> {
     let choice = match std::env::var(KIND).unwrap().parse().unwrap() {
         Kind::Sled => Choice::Sled,
         Kind::Redb => Choice::Redb,
+        Kind::Postgres => server::choice_at(Path::new(&std::env::var_os(SOCKET).unwrap())),
     };
     Some((choice, dir))
 }
@@ -67,5 +74,6 @@ impl Dice {
 }
 
 const TASK: &str = "STRONGROOM_STORE_TEST_TASK";
+const SOCKET: &str = "STRONGROOM_STORE_TEST_SOCKET";
 const KIND: &str = "STRONGROOM_STORE_TEST_KIND";
 const PATIENCE: Duration = Duration::from_secs(30);

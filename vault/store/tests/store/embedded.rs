@@ -7,7 +7,7 @@ use std::sync::Arc;
 use strongroom_store::{Choice, Kind, Store, StoreError};
 
 use crate::conformance::{conforms, follows_the_model};
-use crate::{key, put, value};
+use crate::{NAME, key, put, value};
 
 /// A fresh place for each store.
 pub(crate) struct Places {
@@ -28,7 +28,7 @@ impl Places {
 
     fn make(&self) -> Arc<dyn Store> {
         self.made.set(self.made.get() + 1);
-        self.choice.create(&self.current()).unwrap()
+        self.choice.create(&self.current(), &NAME).unwrap()
     }
 
     fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
@@ -41,6 +41,7 @@ fn main_file(choice: &Choice) -> &'static str {
     match choice.kind() {
         Kind::Sled => "db",
         Kind::Redb => "records.redb",
+        Kind::Postgres => "postgres",
     }
 }
 
@@ -84,7 +85,7 @@ fn a_second_handle_on_the_same_store_is_refused() {
         assert!(matches!(places.open(), Err(StoreError::InUse)));
         drop(store);
         drop(places.open().unwrap());
-        assert!(matches!(choice.create(&dir), Err(StoreError::Exists)));
+        assert!(matches!(choice.create(&dir, &NAME), Err(StoreError::Exists)));
     }
 }
 
@@ -97,7 +98,7 @@ fn a_store_is_opened_by_the_kind_that_made_it_and_by_no_other() {
         let refused = other.open(&places.current());
         let Err(StoreError::OtherKind { found, chosen }) = refused else { panic!("opened") };
         assert_eq!((found, chosen), (made.kind(), other.kind()));
-        assert!(matches!(other.create(&places.current()), Err(StoreError::Exists)));
+        assert!(matches!(other.create(&places.current(), &NAME), Err(StoreError::Exists)));
         assert!(other.check(&places.current()).is_err());
         drop(places.open().unwrap());
     }

@@ -9,7 +9,8 @@ use std::sync::mpsc;
 use strongroom_store::{Batch, Choice, GroupCommit, Key, Store, StoreError, Value};
 
 use crate::child::{self, Dice};
-use crate::scale;
+use crate::server::Server;
+use crate::{NAME, scale};
 
 const WRITERS: u64 = 4;
 const SLOTS: u64 = 8;
@@ -19,7 +20,7 @@ const SLOTS: u64 = 8;
 fn writer() {
     let Some((choice, dir)) = child::task() else { return };
     let store = match choice.open(&dir) {
-        Err(StoreError::Missing) => choice.create(&dir),
+        Err(StoreError::Missing) => choice.create(&dir, &NAME),
         opened => opened,
     };
     let store = store.unwrap();
@@ -101,6 +102,12 @@ fn a_killed_writer_of_sled_loses_no_acknowledged_batch_and_tears_none() {
 #[test]
 fn a_killed_writer_of_redb_loses_no_acknowledged_batch_and_tears_none() {
     kills(&Choice::Redb);
+}
+
+#[test]
+fn a_killed_writer_of_postgres_loses_no_acknowledged_batch_and_tears_none() {
+    let Some(server) = Server::start(&[]) else { return };
+    kills(&server.choice());
 }
 
 fn kills(choice: &Choice) {

@@ -9,11 +9,16 @@ mod embedded;
 mod kill;
 mod mount;
 mod own;
+mod postgres;
 mod power;
 mod scale;
+mod server;
 mod space;
 
 use strongroom_store::{Batch, Key, Value};
+
+/// What a database calls these stores.
+const NAME: [u8; 16] = [7; 16];
 
 fn key(name: &str) -> Key {
     Key::new(name.as_bytes()).unwrap()

@@ -8,7 +8,7 @@ use strongroom_store::{Batch, Choice, Store};
 
 use crate::child::Dice;
 use crate::mount::{self, FileSystem, Mount};
-use crate::{key, scale, value};
+use crate::{NAME, key, scale, value};
 
 #[test]
 fn a_power_cut_under_sled_loses_nothing_acknowledged_and_brings_nothing_back() {
@@ -40,7 +40,7 @@ fn cuts(choice: &Choice) {
 
 fn write_and_cut(choice: &Choice, disk: (FileSystem, &Path), cuts: u32) {
     let scratch = disk.1.parent().unwrap();
-    let store = choice.create(&scratch.join("disk/store")).unwrap();
+    let store = choice.create(&scratch.join("disk/store"), &NAME).unwrap();
     let mut expected = BTreeMap::new();
     let mut dice = Dice::new();
     for round in 0..cuts {

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 
 use strongroom_store::{Batch, Choice, Key, StoreError, Value};
 
+use crate::NAME;
 use crate::child;
 use crate::mount::Mount;
 
@@ -19,7 +20,7 @@ fn filler() -> Value {
 #[test]
 fn filler_of_the_disk() {
     let Some((choice, dir)) = child::task() else { return };
-    let store = choice.create(&dir).unwrap();
+    let store = choice.create(&dir, &NAME).unwrap();
     let mut say = std::io::stderr();
     for number in 0..5000 {
         match store.commit(Batch::new().put(numbered(number), filler())) {

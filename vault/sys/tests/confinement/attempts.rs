@@ -287,7 +287,7 @@ fn file_life(data: &Path) -> io::Result<()> {
 
 /// Made, written, closed, checked by a copy, opened again.
 fn store_works(choice: &Choice, path: &Path) -> io::Result<()> {
-    let store = choice.create(path).map_err(io::Error::other)?;
+    let store = choice.create(path, &[7; 16]).map_err(io::Error::other)?;
     for number in 0_u32..20 {
         let batch = (0_u32..100).try_fold(Batch::new(), |batch, part| {
             let key = Key::new(&[number.to_be_bytes(), part.to_be_bytes()].concat())?;
