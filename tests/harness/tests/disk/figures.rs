@@ -13,6 +13,10 @@ pub(crate) fn size(small: usize, large: usize) -> usize {
 
 /// Tells a figure.
 pub(crate) fn tell(suite: &str, figure: &str, value: impl Display) {
+    let suite = match std::env::var("SR_STORE") {
+        Ok(store) => format!("{suite} on {store}"),
+        Err(_) => suite.to_owned(),
+    };
     println!("{suite}: {figure}: {value}");
     let Some(file) = std::env::var_os("SR_FIGURES") else { return };
     let mut file = OpenOptions::new().create(true).append(true).open(file).expect("SR_FIGURES");

@@ -108,6 +108,20 @@ impl Keeper {
         self.said.lock().expect("nobody panics").clone()
     }
 
+    /// Ends it after its disk has failed: the embedded store may have ended it before, by a panic while it closed its file.
+    ///
+    /// Answers whether it had.
+    #[track_caller]
+    pub(crate) fn kill_on_a_bad_disk(mut self) -> bool {
+        let _gone = self.child.kill();
+        let status = self.wait();
+        let said = self.said();
+        let panics = said.lines().filter(|line| line.contains("panicked at"));
+        let strange = panics.clone().find(|line| !line.contains("/sled-0.34"));
+        assert!(strange.is_none(), "the keeper panicked ({status}): {said}");
+        panics.count() > 0
+    }
+
     /// Ends it as the kernel would.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("our child");
@@ -123,11 +137,16 @@ impl Keeper {
         self.end();
     }
 
-    fn end(&mut self) {
+    fn wait(&mut self) -> ExitStatus {
         let status = self.child.wait().expect("our child");
         if let Some(reader) = self.reader.take() {
             reader.join().expect("the reader does not panic");
         }
+        status
+    }
+
+    fn end(&mut self) {
+        let status = self.wait();
         let said = self.said();
         let aborted = status.signal().is_some_and(|signal| signal != Signal::SIGKILL as i32);
         let sound = !aborted && !said.contains("panicked at");
@@ -231,7 +250,7 @@ impl Door {
 /// The check before a start: how the supervisor's child ends.
 pub(crate) fn check(data: &Path) -> ExitStatus {
     let mut command = Command::new(scratch::programs().join("strongroom-keeper"));
-    command.arg("--check").arg("--data").arg(data).stdin(Stdio::null());
+    command.arg("--check").arg("--data").arg(data).args(store()).stdin(Stdio::null());
     command.stdout(Stdio::null()).stderr(Stdio::null());
     command.status().expect("the keeper is built")
 }
@@ -241,8 +260,13 @@ fn command(data: &Path, run: &Path) -> Command {
     let mut command = Command::new(scratch::programs().join("strongroom-keeper"));
     command.arg("--data").arg(data).arg("--run").arg(run);
     command.args(["--public-url", "https://localhost:8443"]);
-    command.args(["--ask-uid", &uid, "--errand-uid", &uid]);
+    command.args(["--ask-uid", &uid, "--errand-uid", &uid]).args(store());
     command
+}
+
+/// `SR_STORE` names another store than the one that keepers have unless told.
+fn store() -> Vec<String> {
+    std::env::var("SR_STORE").map_or_else(|_| Vec::new(), |kind| vec!["--store".to_owned(), kind])
 }
 
 /// A share is used once by the protocol and often by a test.

@@ -101,7 +101,7 @@ fn kill_while_it_serves(
 }
 
 /// Looks each released call up in the journal; answers the last number.
-fn recorded(door: &mut Door, after: u64, released: &[CallId]) -> u64 {
+pub(crate) fn recorded(door: &mut Door, after: u64, released: &[CallId]) -> u64 {
     let rows = door.journal(after).expect("the journal is read");
     let entries = rows.iter().map(|row| serde_json::from_str(&row.line).expect("JSON"));
     let admitted: BTreeSet<String> = entries

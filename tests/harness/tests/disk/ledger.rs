@@ -203,6 +203,7 @@ pub(crate) struct Writer {
 
 /// How an act ended, if not well.
 #[derive(Debug)]
+#[must_use]
 pub(crate) enum Unheard {
     /// The keeper refused it.
     Refused(Fault),

@@ -15,6 +15,7 @@
 mod bit_flips;
 mod calls;
 mod dice;
+mod failing_disk;
 mod figures;
 mod keeper;
 mod kills;
@@ -24,3 +25,4 @@ mod power_cuts;
 mod rollback;
 mod scene;
 mod splice;
+mod tracer;

@@ -81,7 +81,7 @@ fn judge(what: &str, opened: Opened, whole: &Sight, own: bool) -> String {
 
 /// What names its vault is told as another's.
 fn foreign(place: &str, opened: &Opened) {
-    if [STORE, "vault/manifest", "vault/store/db"].contains(&place) {
+    if [STORE, "vault/keyring", "vault/manifest", "vault/store/db"].contains(&place) {
         let told = matches!(opened, Opened::Refused(fault) if matches!(fault.exit.code(), 7 | 8));
         assert!(told, "{place}: {}", opened.story());
     }

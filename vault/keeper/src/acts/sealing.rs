@@ -23,6 +23,7 @@ use super::{Act, fault};
 use crate::clock;
 use crate::founding::{Founding, FoundingError, VAULT_DIRECTORY};
 use crate::keeper::{State, Waiting};
+use crate::keyring::KeyringError;
 use crate::keys::{RootKey, TpmLockKey, WayId};
 use crate::pipeline;
 use crate::seal::{self, AttemptRefusal, Bringer, Offer, Sealed, UnsealError, Unsealed};
@@ -323,6 +324,11 @@ pub(super) fn part_fault(refusal: &AttemptRefusal) -> Fault {
 
 fn unseal_fault(error: &UnsealError) -> Fault {
     let (code, exit, next) = match error {
+        UnsealError::Keyring(KeyringError::Foreign) => (
+            "SR-STORE-007",
+            Exit::Foreign,
+            "these files are of different vaults; bring back the ones that belong together",
+        ),
         UnsealError::Keyring(_) | UnsealError::Derive(_) => (
             "SR-SEALED-008",
             Exit::Corrupt,
