@@ -96,6 +96,9 @@ pub enum JournalError {
         /// In words.
         reason: &'static str,
     },
+    /// A file is longer than any that this program writes: it was put there.
+    #[error("the journal is damaged: {0} is longer than can be")]
+    Oversized(String),
     /// The checkpoint is not one that this vault signed.
     #[error("the journal's checkpoint is not signed by this vault")]
     Checkpoint,
@@ -514,6 +517,7 @@ impl JournalError {
             Self::Write(_)
             | Self::Read(_)
             | Self::Damaged { .. }
+            | Self::Oversized(_)
             | Self::Checkpoint
             | Self::RolledBack { .. }
             | Self::Another { .. }

@@ -403,7 +403,7 @@ const DAMAGED: (&str, Exit, &str) = (
 );
 fn journal_refused(error: &JournalError) -> (&'static str, Exit, &'static str) {
     match error {
-        JournalError::Damaged { .. } => (
+        JournalError::Damaged { .. } | JournalError::Oversized(_) => (
             "SR-JOURNAL-002",
             Exit::Corrupt,
             "keep the journal directory as evidence and bring back the newest copy of it",

@@ -80,15 +80,14 @@ fn expected(moments: &[Moment], parts: &[&PathBuf], picks: &[usize]) -> Expected
         return Expected::Open;
     }
     // The keyring is written first, so one that is newer than the manifest is what a crash leaves; only at an unsealing does
-    // it note how far the store is. The journal is not bound to either.
+    // it note how far the store is.
     let within = LATER_KEYRINGS.iter().any(|(moment, later)| {
         let keyring = parts.iter().zip(picks).find(|(part, _)| part.ends_with("keyring"));
         let later =
             keyring.is_some_and(|(part, pick)| content(part, *pick) == content(part, *later));
-        later && as_at(*moment, &["keyring", "journal"])
+        later && as_at(*moment, &["keyring"])
     });
-    let loose = within || (0..moments.len()).any(|moment| as_at(moment, &["journal"]));
-    if loose { Expected::Either } else { Expected::Refusal }
+    if within { Expected::Either } else { Expected::Refusal }
 }
 
 /// Every moment whole, every moment with one part of another, and this many more at random, or all there are.

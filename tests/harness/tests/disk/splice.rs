@@ -69,12 +69,6 @@ fn judge(what: &str, opened: Opened, whole: &Sight, own: bool) -> String {
         Opened::Shows(sight) if own && sight.holds(whole) => {
             "files that say nothing of a vault, and all is there".to_owned()
         }
-        // Nothing but its own chain binds the journal.
-        Opened::Shows(sight)
-            if own && what.starts_with("journal/") && sight.found == whole.found =>
-        {
-            "journals replaced by half a line and cut to nothing, as said: the limit".to_owned()
-        }
         opened @ (Opened::Shows(_) | Opened::Ended(_)) => panic!("{what}: {}", opened.story()),
     }
 }

@@ -352,7 +352,7 @@ pub(super) fn read_file(path: &Path, most: usize) -> Result<Option<Vec<u8>>, Jou
         .read_to_end(&mut bytes)
         .map_err(|error| JournalError::Read(error.to_string()))?;
     if bytes.len() > most {
-        return Err(JournalError::Read(format!("{} is longer than can be", path.display())));
+        return Err(JournalError::Oversized(path.display().to_string()));
     }
     Ok(Some(bytes))
 }
