@@ -422,6 +422,10 @@ fn value(envelope: &[u8]) -> Result<Value, BooksError> {
 }
 
 #[cfg(test)]
+mod scale;
+#[cfg(test)]
 mod scene;
+#[cfg(test)]
+mod splice;
 #[cfg(test)]
 mod tests;

@@ -424,3 +424,6 @@ mod tests {
         assert_eq!(Header::parse(&envelope), Err(EnvelopeError::UnknownFormat(0)));
     }
 }
+
+#[cfg(test)]
+mod forgery;
