@@ -13,8 +13,8 @@ use crate::desk::Desk;
 use crate::failure::Outcome;
 use crate::out::{self, Form};
 use crate::{
-    audit, credential, doctor, environment, init, key, manual, provider, seal, status, token, up,
-    usage, user, workspace,
+    audit, credential, doctor, environment, init, key, manual, provider, seal, status, token, tpm,
+    up, usage, user, workspace,
 };
 
 /// Lets people use AI providers' keys without ever having them.
@@ -95,6 +95,9 @@ enum Command {
     /// Generations of the keys that records are sealed with
     #[command(before_help = "Example: strongroom key rotate --wait")]
     Key(key::Arguments),
+    /// The machine's TPM
+    #[command(before_help = "Example: strongroom tpm status")]
+    Tpm(tpm::Arguments),
     /// The journal of every decision
     #[command(before_help = "Example: strongroom audit tail -f")]
     Audit(audit::Arguments),
@@ -145,6 +148,7 @@ fn dispatch(command: Command, common: &Common, form: Form) -> Outcome<ExitCode> 
         Command::Workspace(arguments) => workspace::run(arguments, &desk()?)?,
         Command::Audit(arguments) => return audit::run(&arguments, &desk()?),
         Command::Key(arguments) => key::run(&arguments, &desk()?)?,
+        Command::Tpm(arguments) => tpm::run(&arguments, &desk()?)?,
         Command::Usage(arguments) => usage::run(&arguments, &desk()?)?,
         Command::Env => environment::run(&desk()?)?,
         Command::Completions(arguments) => manual::completions(&arguments),

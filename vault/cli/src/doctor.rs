@@ -20,6 +20,7 @@ use crate::out::{self, Colour, Form, paint};
 use crate::places::{Install, Places};
 use crate::render;
 use crate::settings::{NO_UIDS, Settings};
+use crate::tpm;
 
 /// Prints the checks; fails when one of them did.
 pub(crate) fn run(desk: &Desk) -> Outcome {
@@ -33,6 +34,7 @@ pub(crate) fn run(desk: &Desk) -> Outcome {
             checks.push(users(places, &settings));
             checks.push(names(&settings));
             checks.push(tls(places, &settings));
+            checks.extend(tpm::checks(desk, &settings));
         }
         Ok(None) => {
             let path = places.settings();

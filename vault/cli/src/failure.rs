@@ -141,7 +141,7 @@ impl Failure {
 }
 
 /// The commands that next steps name.
-const VERBS: [&str; 14] = [
+const VERBS: [&str; 15] = [
     "up",
     "init",
     "unseal",
@@ -156,6 +156,7 @@ const VERBS: [&str; 14] = [
     "audit",
     "usage",
     "env",
+    "tpm",
 ];
 
 impl From<Fault> for Failure {

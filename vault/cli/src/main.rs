@@ -33,6 +33,7 @@ mod seal;
 mod settings;
 mod status;
 mod token;
+mod tpm;
 mod up;
 mod usage;
 mod user;

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 use strongroom_protocol::ask::VaultState;
-use strongroom_protocol::operator::{Answer, Exit, Progress, Request, SealKind, UnsealWith};
+use strongroom_protocol::operator::{
+    Answer, Exit, Progress, Request, SealKind, Status, UnsealWith,
+};
 
 use crate::arguments::{Dash, OnlyDash};
 use crate::desk::Desk;
@@ -16,6 +18,7 @@ use crate::link::Link;
 use crate::out::{self, Form};
 use crate::prompt::{self, Typed};
 use crate::status;
+use crate::tpm;
 
 /// Arguments of `unseal`.
 #[derive(Debug, Args)]
@@ -26,6 +29,15 @@ pub(crate) struct UnsealArguments {
     /// Read the passphrase or share from this descriptor
     #[arg(long, value_name = "N", conflicts_with = "source")]
     share_fd: Option<u32>,
+    /// Open it by the TPM
+    #[arg(long, conflicts_with_all = ["source", "share_fd", "confirm_checkpoint"])]
+    tpm: bool,
+    /// Read the TPM's PIN from this descriptor
+    #[arg(long, value_name = "N", requires = "tpm")]
+    pin_fd: Option<u32>,
+    /// Confirm that this copy of the vault is the newest there is, as a refusal showed it
+    #[arg(long, value_name = "CHECKPOINT")]
+    confirm_checkpoint: Option<String>,
 }
 
 /// What came of an attempt.
@@ -47,16 +59,12 @@ pub(crate) fn unseal(arguments: &UnsealArguments, desk: &Desk) -> Outcome<ExitCo
     if found.state == VaultState::Uninitialised {
         return Err(Failure::argument("there is no vault yet").next("strongroom init"));
     }
-    let seal = found.seal.unwrap_or(SealKind::Passphrase);
-    let typed = match (arguments.source, arguments.share_fd) {
-        (Some(Dash), _) => prompt::standard_input()?,
-        (None, Some(number)) => prompt::descriptor(number)?,
-        (None, None) => prompt::secret(match seal {
-            SealKind::Passphrase => "Passphrase (hidden): ",
-            SealKind::Shares { .. } => "One share (hidden): ",
-        })?,
+    let came = if arguments.tpm {
+        tpm::unseal(&mut link, arguments.pin_fd)?
+    } else {
+        by_hand(arguments, &mut link, &found)?
     };
-    match open_with(&mut link, seal, &typed)? {
+    match came {
         Unsealed::Open => {
             tell_open(desk.form);
             Ok(ExitCode::SUCCESS)
@@ -71,13 +79,40 @@ pub(crate) fn unseal(arguments: &UnsealArguments, desk: &Desk) -> Outcome<ExitCo
     }
 }
 
+/// What somebody types or pipes in.
+fn by_hand(arguments: &UnsealArguments, link: &mut Link, found: &Status) -> Outcome<Unsealed> {
+    let seal = found.seal.unwrap_or(SealKind::Passphrase);
+    let typed = match (arguments.source, arguments.share_fd) {
+        (Some(Dash), _) => prompt::standard_input()?,
+        (None, Some(number)) => prompt::descriptor(number)?,
+        (None, None) => prompt::secret(match seal {
+            SealKind::Passphrase => "Passphrase (hidden): ",
+            SealKind::Shares { .. } => "One share (hidden): ",
+        })?,
+    };
+    let checkpoint = arguments.confirm_checkpoint.as_deref();
+    open_confirming(link, (seal, &typed), checkpoint)
+}
+
 /// Sends what opens the seal.
 pub(crate) fn open_with(link: &mut Link, seal: SealKind, typed: &Typed) -> Outcome<Unsealed> {
+    open_confirming(link, (seal, typed), None)
+}
+
+fn open_confirming(
+    link: &mut Link,
+    (seal, typed): (SealKind, &Typed),
+    checkpoint: Option<&str>,
+) -> Outcome<Unsealed> {
     let with = match seal {
         SealKind::Passphrase => UnsealWith::Passphrase(typed.message()),
         SealKind::Shares { .. } => UnsealWith::Share(typed.message()),
     };
-    match link.ask(&Request::Unseal(with))? {
+    let request = match checkpoint {
+        Some(checkpoint) => Request::UnsealConfirming { with, checkpoint: checkpoint.to_owned() },
+        None => Request::Unseal(with),
+    };
+    match link.ask(&request)? {
         Answer::Unsealed => Ok(Unsealed::Open),
         Answer::Unsealing(progress) => Ok(Unsealed::Partly(progress)),
         _ => Err(Failure::unexpected()),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use strongroom_policy::name::HostName;
+use strongroom_protocol::tpm::PcrSet;
 use strongroom_sys::confine::Layer;
 
 use crate::failure::{Code, Failure, Outcome};
@@ -45,6 +46,9 @@ pub(crate) struct Settings {
     /// How the courier finds providers.
     #[serde(default)]
     pub(crate) dns: Dns,
+    /// The machine's TPM.
+    #[serde(default)]
+    pub(crate) tpm: Tpm,
     /// What keeps the vault's records.
     #[serde(default)]
     pub(crate) store: Store,
@@ -130,6 +134,24 @@ pub(crate) struct Tls {
     pub(crate) key: Option<PathBuf>,
 }
 
+/// The machine's TPM.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Tpm {
+    /// Where it is: `device:PATH`, or a software TPM's `swtpm:PATH` or `swtpm:ADDRESS:PORT`.
+    pub(crate) tcti: Option<String>,
+    /// Registers that `tpm seal` takes unless it is told others.
+    pub(crate) pcrs: Vec<u8>,
+    /// Whether `up` opens a vault by its TPM without anybody there.
+    pub(crate) unattended: bool,
+}
+
+impl Default for Tpm {
+    fn default() -> Self {
+        Self { tcti: None, pcrs: vec![7], unattended: false }
+    }
+}
+
 /// Names to addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -198,6 +220,16 @@ impl Settings {
         }
         if !(1..=MAX_LANES).contains(&self.lanes) {
             return Err(format!("lanes must be 1 to {MAX_LANES}"));
+        }
+        let places = |tcti: &&String| tcti.starts_with("device:/") || tcti.starts_with("swtpm:");
+        if self.tpm.tcti.as_ref().is_some_and(|tcti| !places(&tcti)) {
+            return Err("tpm.tcti is device:/PATH or swtpm:/PATH or swtpm:ADDRESS:PORT".to_owned());
+        }
+        if PcrSet::of(&self.tpm.pcrs).is_err() {
+            return Err("tpm.pcrs are registers from 0 to 23, at least one".to_owned());
+        }
+        if self.tpm.unattended && self.tpm.tcti.is_none() {
+            return Err("tpm.unattended needs tpm.tcti".to_owned());
         }
         if self.tls.cert.is_some() != self.tls.key.is_some() {
             return Err("tls.cert and tls.key belong together".to_owned());
@@ -356,6 +388,10 @@ mod tests {
             "[store]\nkind = \"redb\"\ndatabase = \"d\"",
             "[store]\nkind = \"postgres\"\ndatabase = \"d\"\nsocket = \"run\"",
             "[store]\nkind = \"postgres\"\ndatabase = \"d\"\npassword = \"p\"",
+            "[tpm]\ntcti = \"/dev/tpmrm0\"",
+            "[tpm]\npcrs = []",
+            "[tpm]\npcrs = [24]",
+            "[tpm]\nunattended = true",
             "[dns.hosts]\n\"api.openai.com\" = \"localhost\"",
         ] {
             assert!(Settings::parse(bad).is_err(), "{bad}");

@@ -25,6 +25,7 @@ use crate::failure::Outcome;
 use crate::link::Link;
 use crate::out::Form;
 use crate::places::{Places, Surroundings};
+use crate::tpm;
 use first::Vault;
 use ground::Ground;
 use role::Role;
@@ -64,8 +65,12 @@ pub(crate) fn run(arguments: &Arguments, common: &Common, form: Form) -> Outcome
 }
 
 fn begin(supervisor: &mut Supervisor, arguments: &Arguments, form: Form) -> Outcome {
+    if supervisor.ground().tpm.is_some() {
+        supervisor.start(Role::Tpm)?;
+    }
     supervisor.start(Role::Keeper)?;
     let mut link = Link::open(&supervisor.ground().places.operator_socket())?;
+    tpm::unseal_unattended(&mut link, &supervisor.ground().settings);
     let vault = first::open(&mut link, supervisor.ground(), arguments)?;
     if vault == Vault::Open {
         first::settle(&mut link, supervisor.ground(), arguments.user.as_ref())?;

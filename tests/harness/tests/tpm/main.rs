@@ -14,6 +14,8 @@ use std::fs;
 use strongroom_policy::name::Label;
 use strongroom_policy::rules::{Choice, TokenScope};
 use strongroom_protocol::operator::{Answer, Exit, Pick, Request, TokenWish};
+use strongroom_tests::appliance::PASSPHRASE;
+use strongroom_tests::{Appliance, Options, Part};
 
 use scene::{Cut, PIN, Scene, checkpoint, failure};
 
@@ -253,4 +255,24 @@ fn what_does_not_open_the_vault_does_not_seal_it_to_a_tpm() {
     // A helper that ends is started again on the same socket.
     scene.restart_helper();
     assert!(scene.tpm_status().health.is_some());
+}
+
+/// The whole appliance, as `strongroom up` starts it: helper and keeper may die, and nobody is needed.
+#[test]
+fn an_unattended_appliance_opens_by_its_tpm_whenever_its_keeper_starts() {
+    let emulator = emulator::Emulator::start();
+    let settings = format!("tpm = {{ tcti = \"{}\", unattended = true }}\n", emulator.tcti());
+    emulator.open_to_all();
+    let appliance = Appliance::start(&Options { settings, ..Options::default() });
+    appliance.json(&["tpm", "seal", "--pcrs", "7,16"], PASSPHRASE.as_bytes());
+    let status = appliance.json(&["tpm", "status"], b"");
+    assert_eq!(status["seal"]["pin"], false, "{status}");
+    assert!(status["trouble"].is_null(), "{status}");
+    appliance.kill(Part::Keeper);
+    appliance.wait_ready();
+    let doctor = appliance.cli(&["doctor"], b"");
+    assert!(doctor.stdout.contains("there is no PIN"), "{}", doctor.stdout);
+    appliance.json(&["seal"], b"");
+    appliance.cli(&["unseal", "--tpm"], b"").ok();
+    appliance.wait_ready();
 }

@@ -9,6 +9,7 @@ use nix::unistd::{Gid, Group, Uid, User};
 use crate::failure::{Code, Failure, Outcome};
 use crate::files::Owner;
 use crate::out;
+use crate::settings::Settings;
 
 /// Who each process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub(crate) struct Accounts {
     pub(crate) courier: Owner,
     /// Is talked to by users.
     pub(crate) gateway: Owner,
+    /// Talks to the TPM, where there is one.
+    pub(crate) tpm: Option<Owner>,
     /// Whoever may use the operator's tool.
     pub(crate) operators: Gid,
 }
@@ -46,16 +49,18 @@ impl Accounts {
     pub(crate) fn shared() -> Self {
         let own = (Uid::effective(), Gid::effective());
         let separation = Separation::None;
-        Self { separation, keeper: own, courier: own, gateway: own, operators: own.1 }
+        Self { separation, keeper: own, courier: own, gateway: own, tpm: None, operators: own.1 }
     }
 
     /// Finds the system users, and makes those that are missing.
-    pub(crate) fn separate() -> Outcome<Self> {
+    pub(crate) fn separate(settings: &Settings) -> Outcome<Self> {
+        let tpm = settings.tpm.tcti.as_ref().map(|_| user("strongroom-tpm")).transpose()?;
         Ok(Self {
             separation: Separation::Users,
             keeper: user(KEEPER_USER)?,
             courier: user("strongroom-courier")?,
             gateway: user("strongroom-gateway")?,
+            tpm,
             operators: group(OPERATORS)?,
         })
     }

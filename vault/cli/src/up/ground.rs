@@ -6,7 +6,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -40,6 +42,8 @@ pub(crate) struct Ground {
     pub(crate) listener: TcpListener,
     /// Where metrics are read.
     pub(crate) metrics: TcpListener,
+    /// What keeper and TPM helper talk over, an end each, where there is a TPM; kept open over their restarts.
+    pub(crate) tpm: Option<(OwnedFd, OwnedFd)>,
     demo: bool,
     _lock: Flock<File>,
 }
@@ -63,6 +67,7 @@ impl Ground {
         let listener = listen(settings.listen, "`listen` in strongroom.toml")?;
         let metrics = listen(settings.metrics, "`metrics` in strongroom.toml")?;
         raise_descriptor_limit();
+        let tpm = settings.tpm.tcti.as_ref().map(|_| pair(&places, &binaries)).transpose()?;
         Ok(Self {
             places,
             settings,
@@ -71,9 +76,15 @@ impl Ground {
             binaries,
             listener,
             metrics,
+            tpm,
             demo,
             _lock: lock,
         })
+    }
+
+    /// Whether the TPM is a device of this machine.
+    pub(crate) fn tpm_is_a_device(&self) -> bool {
+        self.settings.tpm.tcti.as_ref().is_some_and(|tcti| tcti.starts_with("device:"))
     }
 
     /// Whether this is the demonstration.
@@ -84,17 +95,28 @@ impl Ground {
 
 /// Programs that others could replace would run with the keeper's rights.
 fn check_programs(places: &Places, binaries: &Path, demo: bool) -> Outcome {
-    for role in Role::ALL.into_iter().filter(|role| demo || *role != Role::Emulator) {
-        let program = binaries.join(role.program());
-        if !program.is_file() {
-            return Err(Failure::new(Code::Process, format!("{} is missing", program.display()))
-                .next("build or install all programs, or name their place: --binaries DIR"));
-        }
-        if places.install == Install::System && !(is_ours(&program) && is_ours(binaries)) {
-            let what = format!("{} can be changed by another user than root", program.display());
-            return Err(Failure::new(Code::Process, what)
-                .next("install the programs to /usr/local/lib/strongroom, owned by root"));
-        }
+    let needed = |role: &Role| *role != Role::Tpm && (demo || *role != Role::Emulator);
+    Role::ALL.into_iter().filter(needed).try_for_each(|role| check_program(places, binaries, role))
+}
+
+/// A way between keeper and TPM helper.
+fn pair(places: &Places, binaries: &Path) -> Outcome<(OwnedFd, OwnedFd)> {
+    check_program(places, binaries, Role::Tpm)?;
+    let (keeper, helper) = UnixDatagram::pair()
+        .map_err(|error| Failure::new(Code::Process, format!("the TPM's socket: {error}")))?;
+    Ok((keeper.into(), helper.into()))
+}
+
+fn check_program(places: &Places, binaries: &Path, role: Role) -> Outcome {
+    let program = binaries.join(role.program());
+    if !program.is_file() {
+        return Err(Failure::new(Code::Process, format!("{} is missing", program.display()))
+            .next("build or install all programs, or name their place: --binaries DIR"));
+    }
+    if places.install == Install::System && !(is_ours(&program) && is_ours(binaries)) {
+        let what = format!("{} can be changed by another user than root", program.display());
+        return Err(Failure::new(Code::Process, what)
+            .next("install the programs to /usr/local/lib/strongroom, owned by root"));
     }
     Ok(())
 }
@@ -165,7 +187,7 @@ fn accounts(places: &Places, settings: &Settings) -> Outcome<Accounts> {
             out::warn("all processes run as root: accept_missing names \"uids\"");
             Ok(Accounts::shared())
         }
-        Install::System => Accounts::separate(),
+        Install::System => Accounts::separate(settings),
         Install::Personal if settings.accepts(NO_UIDS) => {
             out::say(
                 "without root: all processes run as you (no separate users, no network namespaces). \

@@ -43,10 +43,16 @@ pub(crate) fn start(role: Role, ground: &Ground, signals: &Signals) -> Outcome<C
     if role == Role::Gateway {
         inherited.extend([ground.listener.as_fd(), ground.metrics.as_fd()]);
     }
+    match (role, &ground.tpm) {
+        (Role::Keeper, Some((end, _))) | (Role::Tpm, Some((_, end))) => inherited.push(end.as_fd()),
+        (Role::Keeper | Role::Tpm | Role::Emulator | Role::Courier | Role::Gateway, _) => {}
+    }
     let arguments = role.arguments(ground, FIRST_INHERITED);
     let start = || match role {
         Role::Emulator => quietly(|| spawn(role, ground, &arguments, &inherited)),
-        Role::Keeper | Role::Courier | Role::Gateway => spawn(role, ground, &arguments, &inherited),
+        Role::Tpm | Role::Keeper | Role::Courier | Role::Gateway => {
+            spawn(role, ground, &arguments, &inherited)
+        }
     };
     let mut child = start()?;
     drop(theirs);
@@ -119,7 +125,7 @@ fn check_store(ground: &Ground, signals: &Signals) -> Outcome {
 fn ready_channel(role: Role, ground: &Ground) -> Outcome<(File, OwnedFd)> {
     let failed = |error: io::Error| Failure::new(Code::Process, format!("ready channel: {error}"));
     match role {
-        Role::Keeper | Role::Courier | Role::Gateway => {
+        Role::Tpm | Role::Keeper | Role::Courier | Role::Gateway => {
             let (ours, theirs) = UnixStream::pair().map_err(failed)?;
             Ok((File::from(OwnedFd::from(ours)), theirs.into()))
         }
@@ -227,7 +233,7 @@ fn sockets(role: Role, ground: &Ground) -> Vec<SocketOf> {
             of(Places::errand_socket, accounts.courier.1),
         ],
         Role::Courier => vec![of(Places::call_socket, accounts.gateway.1)],
-        Role::Emulator | Role::Gateway => Vec::new(),
+        Role::Tpm | Role::Emulator | Role::Gateway => Vec::new(),
     }
 }
 

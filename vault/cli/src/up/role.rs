@@ -16,6 +16,8 @@ use crate::up::ground::Ground;
 /// A process of the appliance, in the order in which they are started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Role {
+    /// Talks to the TPM: stopped last, since the keeper moves the counter at its end.
+    Tpm,
     /// Has the keys.
     Keeper,
     /// The demonstration's provider.
@@ -28,11 +30,13 @@ pub(crate) enum Role {
 
 impl Role {
     /// All of them, in the order of their start; they are stopped in reverse.
-    pub(crate) const ALL: [Self; 4] = [Self::Keeper, Self::Emulator, Self::Courier, Self::Gateway];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Tpm, Self::Keeper, Self::Emulator, Self::Courier, Self::Gateway];
 
     /// For people.
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::Tpm => "TPM helper",
             Self::Keeper => "keeper",
             Self::Emulator => "emulator",
             Self::Courier => "courier",
@@ -43,6 +47,7 @@ impl Role {
     /// The program's file name.
     pub(crate) const fn program(self) -> &'static str {
         match self {
+            Self::Tpm => "strongroom-tpm",
             Self::Keeper => "strongroom-keeper",
             Self::Emulator => "strongroom-emulator",
             Self::Courier => "strongroom-courier",
@@ -53,7 +58,7 @@ impl Role {
     /// Which process must run before this one.
     pub(crate) const fn needs(self) -> &'static [Self] {
         match self {
-            Self::Keeper | Self::Emulator => &[],
+            Self::Tpm | Self::Keeper | Self::Emulator => &[],
             Self::Courier => &[Self::Keeper],
             Self::Gateway => &[Self::Keeper, Self::Courier],
         }
@@ -63,6 +68,8 @@ impl Role {
     pub(crate) fn identity(self, ground: &Ground) -> Option<Owner> {
         let accounts = &ground.accounts;
         accounts.identity(match self {
+            // It opens the device as root, and becomes its own user by itself.
+            Self::Tpm => return None,
             Self::Keeper => accounts.keeper,
             Self::Emulator => NOBODY,
             Self::Courier => accounts.courier,
@@ -74,14 +81,20 @@ impl Role {
     pub(crate) fn network(self, ground: &Ground) -> Network {
         match self {
             Self::Keeper | Self::Gateway if !ground.settings.accepts(NO_NETNS) => Network::None,
-            Self::Keeper | Self::Gateway | Self::Courier | Self::Emulator => Network::Host,
+            Self::Tpm if !ground.settings.accepts(NO_NETNS) && ground.tpm_is_a_device() => {
+                Network::None
+            }
+            Self::Keeper | Self::Gateway | Self::Courier | Self::Emulator | Self::Tpm => {
+                Network::Host
+            }
         }
     }
 
     /// Its arguments. `ready` is the descriptor that it tells its readiness by; the gateway's listeners follow.
     pub(crate) fn arguments(self, ground: &Ground, ready: i32) -> Vec<String> {
         let mut line = match self {
-            Self::Keeper => keeper(ground),
+            Self::Tpm => tpm(ground, ready),
+            Self::Keeper => keeper(ground, ready),
             Self::Emulator => return demo::arguments(ground, ready),
             Self::Courier => courier(ground),
             Self::Gateway => gateway(ground, ready),
@@ -124,7 +137,7 @@ fn records(line: &mut Line, ground: &Ground) {
 /// With separate users the keeper, and likewise the courier, is told to give its sockets to its own group,
 /// which opens them to nobody: it has no right to give them away, and the supervisor does so once they stand.
 /// Without, the keeper's sockets have no group and stay their owner's.
-fn keeper(ground: &Ground) -> Line {
+fn keeper(ground: &Ground, ready: i32) -> Line {
     let (places, accounts) = (&ground.places, &ground.accounts);
     let mut line = Line::default();
     records(&mut line, ground);
@@ -137,6 +150,23 @@ fn keeper(ground: &Ground) -> Line {
         }
     }
     line.pair("--public-url", ground.settings.public_url());
+    if ground.tpm.is_some() {
+        line.pair("--tpm-fd", ready + 1);
+    }
+    line.list("--accept-missing", &ground.settings.missing_layers());
+    line
+}
+
+fn tpm(ground: &Ground, ready: i32) -> Line {
+    let mut line = Line::default();
+    if let Some(tcti) = &ground.settings.tpm.tcti {
+        line.pair("--tcti", tcti);
+    }
+    line.pair("--keeper-fd", ready + 1);
+    if let Some((uid, gid)) = ground.accounts.tpm.and_then(|tpm| ground.accounts.identity(tpm)) {
+        line.pair("--uid", uid);
+        line.pair("--gid", gid);
+    }
     line.list("--accept-missing", &ground.settings.missing_layers());
     line
 }

@@ -8,10 +8,14 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use strongroom_protocol::ask::VaultState;
 
 use crate::failure::{Code, Outcome};
+use crate::link::Link;
 use crate::out;
 use crate::render;
+use crate::status;
+use crate::tpm;
 use crate::up::ground::Ground;
 use crate::up::launch;
 use crate::up::role::Role;
@@ -95,7 +99,7 @@ impl Supervisor {
                 Ok(child) => {
                     (post.child, post.since) = (Some(child), Instant::now());
                     out::say(&format!("the {} runs again", role.name()));
-                    if role == Role::Keeper {
+                    if role == Role::Keeper && !self.opened_by_tpm() {
                         tell::sealed(&self.ground);
                     }
                 }
@@ -107,6 +111,13 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+
+    /// A keeper that was started again is opened by the TPM, where the settings say so.
+    fn opened_by_tpm(&self) -> bool {
+        let Ok(mut link) = Link::open(&self.ground.places.operator_socket()) else { return false };
+        tpm::unseal_unattended(&mut link, &self.ground.settings);
+        status::ask(&mut link).is_ok_and(|found| found.state == VaultState::Ready)
     }
 
     /// The role at `index` if it does not run, its time has come, and what it needs runs.

@@ -1,6 +1,7 @@
 //! A software TPM, and a bus between it and its clients that listens, speaks up and can be cut.
 
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -46,6 +47,12 @@ impl Emulator {
     /// For `--tcti`.
     pub(crate) fn tcti(&self) -> String {
         format!("swtpm:{}", self.place.path().join("bus").display())
+    }
+
+    /// For clients of other users.
+    pub(crate) fn open_to_all(&self) {
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(self.place.path(), open).unwrap();
     }
 
     /// As after a power cycle: registers are as at the start, counters are as they were.
