@@ -87,7 +87,15 @@ impl RedbStore {
         let file = place::make_file(&hold.dir().join(FILE))?;
         place::tighten(hold.dir())?;
         let syncs = Arc::new(AtomicU64::new(0));
-        let db = open_redb(Disk::new(file, Arc::clone(&syncs)))?;
+        Self::over(hold, Disk::new(file, Arc::clone(&syncs)), syncs)
+    }
+
+    fn over(
+        hold: Hold,
+        disk: impl StorageBackend,
+        syncs: Arc<AtomicU64>,
+    ) -> Result<Self, StoreError> {
+        let db = open_redb(disk)?;
         Ok(Self {
             db,
             writer: Mutex::new(()),

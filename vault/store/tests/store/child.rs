@@ -9,8 +9,21 @@ use strongroom_store::{Choice, Kind};
 use crate::server;
 
 /// Starts `test` of this program alone, with a store as its task; its stderr is a pipe.
-pub(crate) fn start(test: &str, (choice, dir): (&Choice, &Path)) -> Child {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+pub(crate) fn start(test: &str, place: (&Choice, &Path)) -> Child {
+    start_under(&[], test, place)
+}
+
+/// As [`start`], run by another program that is given its command line.
+pub(crate) fn start_under(under: &[&str], test: &str, (choice, dir): (&Choice, &Path)) -> Child {
+    let program = std::env::current_exe().unwrap();
+    let mut command = match under.split_first() {
+        None => Command::new(program),
+        Some((first, rest)) => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program);
+            command
+        }
+    };
     if let Choice::Postgres(database) = choice {
         command.env(SOCKET, &database.server().socket);
     }

@@ -5,7 +5,9 @@
 mod check;
 mod child;
 mod conformance;
+mod cost;
 mod embedded;
+mod faults;
 mod kill;
 mod mount;
 mod own;
