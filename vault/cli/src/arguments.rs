@@ -13,8 +13,8 @@ use crate::desk::Desk;
 use crate::failure::Outcome;
 use crate::out::{self, Form};
 use crate::{
-    audit, credential, doctor, environment, init, key, manual, provider, seal, status, token, tpm,
-    up, usage, user, workspace,
+    audit, backup, credential, doctor, environment, init, key, manual, provider, seal, status,
+    token, tpm, up, usage, user, workspace,
 };
 
 /// Lets people use AI providers' keys without ever having them.
@@ -101,6 +101,9 @@ enum Command {
     /// The journal of every decision
     #[command(before_help = "Example: strongroom audit tail -f")]
     Audit(audit::Arguments),
+    /// Backups: make, verify, restore
+    #[command(before_help = "Example: strongroom backup create --to /mnt/backup/today.backup")]
+    Backup(backup::Arguments),
     /// Sums over the journal
     #[command(before_help = "Example: strongroom usage --by model --since 24h")]
     Usage(usage::Arguments),
@@ -149,6 +152,7 @@ fn dispatch(command: Command, common: &Common, form: Form) -> Outcome<ExitCode> 
         Command::Audit(arguments) => return audit::run(&arguments, &desk()?),
         Command::Key(arguments) => key::run(&arguments, &desk()?)?,
         Command::Tpm(arguments) => tpm::run(&arguments, &desk()?)?,
+        Command::Backup(arguments) => backup::run(arguments, &desk()?)?,
         Command::Usage(arguments) => usage::run(&arguments, &desk()?)?,
         Command::Env => environment::run(&desk()?)?,
         Command::Completions(arguments) => manual::completions(&arguments),

@@ -12,6 +12,7 @@ use strongroom_protocol::operator::{Answer, Check, Request, Verdict};
 use time::OffsetDateTime;
 
 use crate::authority::{self, RENEW_BEFORE};
+use crate::backup;
 use crate::certificate;
 use crate::desk::Desk;
 use crate::failure::{Code, Failure, Outcome};
@@ -35,6 +36,7 @@ pub(crate) fn run(desk: &Desk) -> Outcome {
             checks.push(names(&settings));
             checks.push(tls(places, &settings));
             checks.extend(tpm::checks(desk, &settings));
+            checks.push(backup::schedule::check(places, settings.backup.as_ref()));
         }
         Ok(None) => {
             let path = places.settings();

@@ -141,7 +141,7 @@ impl Failure {
 }
 
 /// The commands that next steps name.
-const VERBS: [&str; 15] = [
+const VERBS: [&str; 16] = [
     "up",
     "init",
     "unseal",
@@ -154,6 +154,7 @@ const VERBS: [&str; 15] = [
     "user",
     "workspace",
     "audit",
+    "backup",
     "usage",
     "env",
     "tpm",

@@ -61,7 +61,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32, owner: Option<Owner>
 }
 
 /// The directory that holds a file; a bare name lies in the current one.
-fn parent(path: &Path) -> &Path {
+pub(crate) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,

@@ -7,6 +7,7 @@
 mod arguments;
 mod audit;
 mod authority;
+mod backup;
 mod certificate;
 mod confirm;
 mod credential;

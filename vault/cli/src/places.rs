@@ -163,6 +163,10 @@ impl Places {
     pub(crate) fn demo_passphrase(&self) -> PathBuf {
         self.data.join("demo-passphrase")
     }
+    /// What the schedule of backups made and removed.
+    pub(crate) fn backups(&self) -> PathBuf {
+        self.data.join("backups.json")
+    }
     /// The lock of the one supervisor.
     pub(crate) fn lock(&self) -> PathBuf {
         self.data.join("up.lock")

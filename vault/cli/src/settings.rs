@@ -7,14 +7,16 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use strongroom_policy::name::HostName;
 use strongroom_protocol::tpm::PcrSet;
 use strongroom_sys::confine::Layer;
 
+use crate::backup::Recipient;
 use crate::failure::{Code, Failure, Outcome};
-use crate::files;
+use crate::{files, render};
 
 /// The settings of one install.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -49,6 +51,8 @@ pub(crate) struct Settings {
     /// The machine's TPM.
     #[serde(default)]
     pub(crate) tpm: Tpm,
+    /// Backups by the clock; none without it.
+    pub(crate) backup: Option<Backup>,
     /// What keeps the vault's records.
     #[serde(default)]
     pub(crate) store: Store,
@@ -122,6 +126,36 @@ impl StoreKind {
             Self::Postgres => "postgres",
         }
     }
+}
+
+/// Backups by the clock.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Backup {
+    /// Where they go; best on another disk.
+    pub(crate) directory: PathBuf,
+    /// How often.
+    #[serde(default = "default_every", deserialize_with = "interval")]
+    pub(crate) every: Duration,
+    /// How many are kept.
+    #[serde(default = "default_keep")]
+    pub(crate) keep: u32,
+    /// age keys that they are encrypted to as well.
+    #[serde(default)]
+    pub(crate) recipients: Vec<String>,
+}
+
+const fn default_every() -> Duration {
+    Duration::from_hours(24)
+}
+
+const fn default_keep() -> u32 {
+    14
+}
+
+fn interval<'d, D: serde::Deserializer<'d>>(source: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(source)?;
+    render::duration(&text).map_err(|failure| serde::de::Error::custom(failure.message))
 }
 
 /// A certificate of one's own instead of the local authority's.
@@ -231,6 +265,9 @@ impl Settings {
         if self.tpm.unattended && self.tpm.tcti.is_none() {
             return Err("tpm.unattended needs tpm.tcti".to_owned());
         }
+        if let Some(backup) = &self.backup {
+            check_backup(backup)?;
+        }
         if self.tls.cert.is_some() != self.tls.key.is_some() {
             return Err("tls.cert and tls.key belong together".to_owned());
         }
@@ -266,6 +303,16 @@ impl Settings {
     pub(crate) fn accepts(&self, missing: &str) -> bool {
         self.accept_missing.iter().any(|name| name == missing)
     }
+}
+
+fn check_backup(backup: &Backup) -> Result<(), String> {
+    if !backup.directory.is_absolute() {
+        return Err("backup.directory must be an absolute path".to_owned());
+    }
+    if backup.every.is_zero() || backup.keep == 0 {
+        return Err("backup.every and backup.keep must be more than nothing".to_owned());
+    }
+    backup.recipients.iter().try_for_each(|text| Recipient::parse(text).map(drop))
 }
 
 /// `https://host[:port]`, nothing after it: routes are appended to it.
@@ -392,6 +439,11 @@ mod tests {
             "[tpm]\npcrs = []",
             "[tpm]\npcrs = [24]",
             "[tpm]\nunattended = true",
+            "[backup]\nkeep = 3",
+            "[backup]\ndirectory = \"b\"",
+            "[backup]\ndirectory = \"/b\"\nevery = \"often\"",
+            "[backup]\ndirectory = \"/b\"\nkeep = 0",
+            "[backup]\ndirectory = \"/b\"\nrecipients = [\"age1nonsense\"]",
             "[dns.hosts]\n\"api.openai.com\" = \"localhost\"",
         ] {
             assert!(Settings::parse(bad).is_err(), "{bad}");

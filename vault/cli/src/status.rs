@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use strongroom_protocol::ask::VaultState;
 use strongroom_protocol::operator::{Answer, Progress, Request, SealKind, Status};
 
+use crate::backup;
 use crate::desk::Desk;
 use crate::failure::{Failure, Outcome};
 use crate::link::Link;
@@ -24,11 +25,28 @@ pub(crate) fn ask(link: &mut Link) -> Outcome<Status> {
 
 /// Prints the state.
 pub(crate) fn run(desk: &Desk) -> Outcome<ExitCode> {
-    let status = ask(&mut desk.link()?)?;
+    let mut link = desk.link()?;
+    let status = ask(&mut link)?;
+    let restored = match status.state {
+        VaultState::Ready => backup::standing(&mut link)?,
+        VaultState::Uninitialised
+        | VaultState::Sealed
+        | VaultState::Unsealing
+        | VaultState::Faulty => None,
+    };
     match desk.form {
-        Form::Json => out::object(status_json(&status)),
+        Form::Json => {
+            let mut told = status_json(&status);
+            if let (Value::Object(fields), Some(restored)) = (&mut told, &restored) {
+                fields.insert("restored".to_owned(), json!(restored));
+            }
+            out::object(told);
+        }
         Form::Text => {
             for line in sentences(&status) {
+                out::data(&line);
+            }
+            for line in restored.iter().flat_map(backup::lines) {
                 out::data(&line);
             }
         }

@@ -35,6 +35,7 @@ use crate::store_fault::told;
 use crate::tables::PickError;
 use crate::tickets::Party;
 use crate::vault::Vault;
+pub use backups::restore_fault;
 
 /// How long an act waits for the store.
 const STORE_PATIENCE: Duration = Duration::from_secs(20);
@@ -160,6 +161,7 @@ impl Act<'_> {
     }
 
     async fn change(&self, request: Request) -> Result<Answer, Fault> {
+        self.is_confirmed_or_shrinks(&request)?;
         match request {
             Request::Init(wish) => self.init(wish).await,
             Request::ProveCustody(shares) => self.prove_custody(shares).await,
@@ -210,6 +212,62 @@ impl Act<'_> {
                 Err(fault("SR-INTERNAL-004", "a look took a turn", "report this as a defect"))
             }
         }
+    }
+
+    /// In a vault that was restored powers only shrink until an operator has looked at it.
+    fn is_confirmed_or_shrinks(&self, request: &Request) -> Result<(), Fault> {
+        let shrinks = match request {
+            Request::UserDisable(_)
+            | Request::WorkspaceLeave(..)
+            | Request::CredentialDelete(_)
+            | Request::TokenRevoke(_)
+            | Request::UserDelete(..)
+            | Request::WorkspaceDelete(..)
+            // Nobody may do more after it.
+            | Request::KeyRotate
+            | Request::KeyStatus
+            | Request::UnsealConfirming { .. }
+            | Request::TpmStatus
+            | Request::TpmRemove
+            // They change nothing in an open vault.
+            | Request::Init(_)
+            | Request::ProveCustody(_)
+            | Request::Unseal(_)
+            | Request::Status
+            | Request::Doctor
+            | Request::Seal
+            | Request::CredentialTest(_)
+            | Request::Backup(_)
+            | Request::UserList
+            | Request::WorkspaceList
+            | Request::ProviderList
+            | Request::ProviderShow(_)
+            | Request::CredentialList
+            | Request::TokenList
+            | Request::AuditTail { .. }
+            | Request::Usage { .. }
+            | Request::AuditKey => true,
+            Request::UserCreate(_)
+            | Request::UserEnable(_)
+            | Request::WorkspaceCreate(_)
+            | Request::WorkspaceJoin(..)
+            | Request::ProviderPut(_)
+            | Request::ProviderRemove(_)
+            | Request::CredentialAdd(_)
+            | Request::CredentialRotate(_)
+            | Request::CredentialUpload { .. }
+            | Request::CredentialRules(..)
+            | Request::TokenCreate(_)
+            | Request::TpmSeal(_) => false,
+        };
+        let waits = self.keeper.with_vault(|vault| vault.tables.restored.is_some());
+        if shrinks || waits != Ok(true) {
+            return Ok(());
+        }
+        let what =
+            "the vault was restored and is read-only: only revocations and deletions can be made";
+        let next = "look at it ('strongroom status'), then 'strongroom backup confirm'";
+        Err(fault("SR-BACKUP-011", what, next))
     }
 
     /// Lends the open vault, or says what an operator must do first.

@@ -8,17 +8,21 @@
 //! | `transfer.rs` | to and from the operator's tool, in parts |
 //! | `journals.rs` | where a journal stands, and what a surviving one says was taken away |
 //! | `rebuild.rs` | from a file to the directory of a vault that is judged like any other |
+//! | `restore.rs` | from an empty keeper to that vault, across any crash |
+//! | `again.rs` | what was taken away after the backup, taken away again |
 //!
 //! Invariant: a backup is read whole and to its end, or refused; there is no partial restore.
 //! Invariant: whoever has no key of the vault learns from a backup its size, its moment, its commit and its seal file.
 //! Distrusts: every byte of a file that claims to be a backup.
 
+pub mod again;
 pub mod content;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod journals;
 pub mod make;
 pub mod rebuild;
+pub mod restore;
 pub mod stream;
 pub mod transfer;
 

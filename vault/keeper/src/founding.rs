@@ -23,7 +23,8 @@ use crate::vault::{algorithm, tenant_of};
 
 /// A vault's directory within the data directory.
 pub const VAULT_DIRECTORY: &str = "vault";
-const FOUNDING_DIRECTORY: &str = "vault.new";
+/// A vault that is being made, or restored; never opened as one.
+pub const FOUNDING_DIRECTORY: &str = "vault.new";
 
 /// A vault that was built and whose custody is not shown yet.
 pub struct Founding {

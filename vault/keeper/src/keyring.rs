@@ -35,6 +35,7 @@ use crate::keys::{
 };
 use crate::slots::{Capacity, Generation, SlotError, SlotFile};
 use encoding::{decode, encode};
+pub use exported::stage;
 
 /// The keyring's file in the data directory.
 pub const KEYRING_FILE: &str = "keyring";

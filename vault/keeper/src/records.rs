@@ -8,6 +8,7 @@
 //! | a credential's description | `c` ‖ credential | the credential's |
 //! | a credential's key | `k` ‖ credential | the credential's |
 //! | an operator's provider | `p` ‖ name | none: it tells of a service, not of a person |
+//! | that the vault was restored | `r` | none |
 //! | a token as the first version kept it | `t` ‖ token | none; rewritten under the name above |
 //!
 //! In the first format only a credential's key was mixed with a shred key.
@@ -102,6 +103,8 @@ pub enum RecordName {
     Key(CredentialId),
     /// An operator's definition of a provider.
     Provider(ProviderName),
+    /// That the vault was restored, until an operator has looked at it.
+    Restored,
 }
 
 impl RecordName {
@@ -115,6 +118,7 @@ impl RecordName {
             Self::Credential(id) => (b'c', [id.bytes(), &[]]),
             Self::Key(id) => (b'k', [id.bytes(), &[]]),
             Self::Provider(name) => (b'p', [name.as_ref().as_bytes(), &[]]),
+            Self::Restored => (b'r', [&[], &[]]),
         };
         [&[letter], ids.concat().as_slice()].concat()
     }
@@ -132,6 +136,7 @@ impl RecordName {
             b'c' => Self::Credential(id_of(id)?),
             b'k' => Self::Key(id_of(id)?),
             b'p' => Self::Provider(ProviderName::parse(std::str::from_utf8(id).ok()?).ok()?),
+            b'r' if id.is_empty() => Self::Restored,
             _ => return None,
         })
     }
@@ -146,13 +151,14 @@ impl RecordName {
                 | Self::Token(..)
                 | Self::LooseToken(_)
                 | Self::Credential(_)
-                | Self::Provider(_) => None,
+                | Self::Provider(_)
+                | Self::Restored => None,
             },
             Format::Two => match self {
                 Self::User(id) | Self::Token(id, _) => Some(ShredId::of(*id)),
                 Self::Workspace(id) => Some(ShredId::of(*id)),
                 Self::Credential(id) | Self::Key(id) => Some(ShredId::of(*id)),
-                Self::LooseToken(_) | Self::Provider(_) => None,
+                Self::LooseToken(_) | Self::Provider(_) | Self::Restored => None,
             },
         }
     }
@@ -166,7 +172,8 @@ impl RecordName {
             | Self::LooseToken(_)
             | Self::Credential(_)
             | Self::Key(_)
-            | Self::Provider(_) => None,
+            | Self::Provider(_)
+            | Self::Restored => None,
         }
     }
 
@@ -179,6 +186,7 @@ impl RecordName {
             Self::Credential(_) => keys::Kind::Rules,
             Self::Key(_) => keys::Kind::Credential,
             Self::Provider(_) => keys::Kind::Provider,
+            Self::Restored => keys::Kind::Settings,
         }
     }
 }
@@ -216,6 +224,7 @@ mod tests {
             RecordName::Token(UserId::from_random([1; 16]), TokenId::from_random([3; 16])),
             RecordName::LooseToken(TokenId::from_random([3; 16])),
             RecordName::Provider(ProviderName::parse("local-ai").unwrap()),
+            RecordName::Restored,
         ] {
             assert_eq!(RecordName::parse(&name.store_key()), Some(name));
         }

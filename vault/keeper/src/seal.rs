@@ -296,6 +296,12 @@ impl Unsealed {
         Self { directory: directory.to_path_buf(), keyring }
     }
 
+    /// The same, after its directory was renamed.
+    #[must_use]
+    pub fn moved_to(self, directory: &Path) -> Self {
+        Self { directory: directory.to_path_buf(), ..self }
+    }
+
     /// The vault's directory.
     pub fn directory(&self) -> &Path {
         &self.directory

@@ -30,7 +30,7 @@ use crate::acts::fault;
 use crate::acts::sealing::shut;
 use crate::acts::tpm::follow_if_due;
 use crate::arguments::{Arguments, Keeping, Records};
-use crate::backup::transfer;
+use crate::backup::{restore, transfer};
 use crate::books::STORE_DIRECTORY;
 use crate::doors::{self, Guard};
 use crate::founding::VAULT_DIRECTORY;
@@ -147,6 +147,7 @@ pub async fn run(opened: Opened, report: &Report) -> anyhow::Result<()> {
         tpm: opened.tpm,
     };
     transfer::clear(&opened.data);
+    restore::tidy(&opened.data);
     let state = first_state(&opened.data);
     let keeper = Rc::new(Keeper::new(settings, state));
     let [ask_guard, errand_guard] = opened.guards;
@@ -176,10 +177,9 @@ pub async fn run(opened: Opened, report: &Report) -> anyhow::Result<()> {
 }
 
 fn first_state(data: &Path) -> State {
-    let place = data.join(VAULT_DIRECTORY);
-    match place.try_exists() {
-        Ok(false) => State::Uninitialised(None),
-        Ok(true) => match Sealed::load(&place) {
+    match restore::place(data) {
+        Ok(None) => State::Uninitialised(None),
+        Ok(Some(place)) => match Sealed::load(&place) {
             Ok(sealed) => State::Sealed(Box::new(Waiting::new(sealed))),
             Err(error) => {
                 let why = fault(

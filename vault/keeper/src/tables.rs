@@ -12,6 +12,7 @@ use strongroom_policy::name::{Label, ProviderName};
 use strongroom_policy::provider::{ProviderDefinition, builtin};
 use strongroom_policy::rules::{CredentialFacts, Home, Standing, Subject};
 use strongroom_protocol::operator::Pick;
+use strongroom_protocol::operator::backup::Restored;
 use strongroom_sys::Secret;
 
 use crate::keyring::ShredId;
@@ -60,6 +61,8 @@ pub struct Tables {
     at_home: HashMap<Home, Vec<CredentialId>>,
     /// Built-in and operator-defined providers.
     pub providers: BTreeMap<ProviderName, ProviderDefinition>,
+    /// That the vault was restored, until an operator has looked at it: no power grows until then.
+    pub restored: Option<Restored>,
 }
 
 /// Why a thing that was picked is not found.
@@ -109,6 +112,7 @@ impl Tables {
             credentials: BTreeMap::new(),
             at_home: HashMap::new(),
             providers: definitions.into_iter().map(|one| (one.name.clone(), one)).collect(),
+            restored: None,
         };
         let mut described = BTreeMap::new();
         let mut keys = BTreeMap::new();
@@ -127,6 +131,7 @@ impl Tables {
                 RecordName::Provider(name) => drop(tables.providers.insert(name, decode(&plain)?)),
                 RecordName::Credential(id) => drop(described.insert(id, decode(&plain)?)),
                 RecordName::Key(id) => drop(keys.insert(id, hold(id, &plain)?)),
+                RecordName::Restored => tables.restored = Some(decode(&plain)?),
             }
         }
         for (id, record) in described {
@@ -212,6 +217,10 @@ impl Tables {
 
     /// The token of a hash. The hash is keyed, so finding it by map tells a guesser nothing.
     pub fn token_of(&self, hash: &[u8; 32]) -> Option<TokenId> {
+        // It may have been revoked after the backup, and nobody can tell: a sleeping token is none.
+        if self.restored.as_ref().is_some_and(|restored| restored.journal.is_none()) {
+            return None;
+        }
         self.by_hash.get(hash).copied()
     }
 

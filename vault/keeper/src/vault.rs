@@ -16,8 +16,10 @@ use strongroom_store::check::CheckError;
 use strongroom_sys::{Secret, cpu};
 use strongroom_tlog::{Name, Signer};
 
+use crate::acts::restore_fault;
+use crate::backup::restore::{self, RestoreError};
 use crate::books::{Books, BooksError, Opened, TenantKeys};
-use crate::journal::entry::Entry;
+use crate::journal::entry::{ActResult, Entry};
 use crate::journal::found::{Found, StoreState};
 use crate::journal::{Journal, JournalError, Manner, Place, Unfinished};
 use crate::keyring::{KeyringError, KeyringFile, ShredId};
@@ -102,6 +104,9 @@ pub enum OpenError {
     /// The seal file.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// A backup that was to become this vault.
+    #[error("the backup is not restored: {0}")]
+    Restore(#[from] RestoreError),
 }
 
 /// Who opened the vault, and what happened while it was sealed.
@@ -151,6 +156,7 @@ impl Vault {
         opening: &Opening,
         manner: &Manner,
     ) -> Result<Self, OpenError> {
+        let unsealed = restore::complete(unsealed, (data, choice), opening.now)?;
         let directory = unsealed.directory().to_path_buf();
         let keyring = unsealed.keyring().keyring();
         let store = keyring.store();
@@ -229,6 +235,13 @@ impl Vault {
             failed_attempts: opening.failed_attempts,
             cut_bytes: self.journal.cut_bytes(),
         }];
+        let restored = self.tables.restored.as_ref().filter(|one| one.restored == opening.now);
+        entries.extend(restored.map(|restored| Entry::Act {
+            act: "backup.restore",
+            operator: opening.operator,
+            target: restored.commit.to_string(),
+            result: ActResult::Begun,
+        }));
         entries.extend(state.map(|StoreState { commit, digest }| Entry::State { commit, digest }));
         let stops = unfinished.stops.iter();
         entries.extend(stops.map(|(at, reason)| Entry::Stopped { at: at.clone(), reason }));
@@ -289,7 +302,10 @@ fn judge_state(named: Option<StoreState>, found: StoreState) -> Result<(), Journ
 
 /// Brings the keyring in step with the records: ends replacements of shred keys that a crash cut short, destroys the keys
 /// of owners without a record, draws those that records of the first version lack, and notes how far the store is.
-fn settle_keyring(
+///
+/// # Errors
+/// When the keyring cannot be written.
+pub fn settle_keyring(
     unsealed: &Mutex<Unsealed>,
     tables: &Tables,
     (taken, commit): (&[ShredId], u64),
@@ -381,6 +397,7 @@ impl OpenError {
                 Some((code, next)) => (code, Exit::Error, next),
                 None => DAMAGED,
             },
+            Self::Restore(error) => return restore_fault(error),
             Self::Books(_) | Self::Keyring(_) | Self::Malformed(_) => DAMAGED,
             Self::Journal(error) => journal_refused(error),
             Self::Seal(_) => (

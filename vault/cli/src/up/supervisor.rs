@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use strongroom_protocol::ask::VaultState;
 
+use crate::backup::schedule::Clock;
 use crate::failure::{Code, Outcome};
 use crate::link::Link;
 use crate::out;
@@ -28,6 +29,7 @@ pub(crate) struct Supervisor {
     ground: Ground,
     signals: Signals,
     posts: Vec<Post>,
+    backups: Clock,
 }
 
 /// One process, running or due.
@@ -56,7 +58,7 @@ const HURRY_AFTER: Duration = Duration::from_millis(500);
 impl Supervisor {
     /// Nothing runs yet.
     pub(crate) const fn new(ground: Ground, signals: Signals) -> Self {
-        Self { ground, signals, posts: Vec::new() }
+        Self { ground, signals, posts: Vec::new(), backups: Clock::new() }
     }
 
     /// What the processes stand on.
@@ -85,6 +87,7 @@ impl Supervisor {
                 post.look();
             }
             self.start_what_is_due()?;
+            self.backups.tick(&self.ground.places, self.ground.settings.backup.as_ref());
         }
         Ok(())
     }

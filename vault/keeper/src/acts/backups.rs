@@ -3,24 +3,31 @@
 //! Invariant: a backup is in the journal before it is made.
 //! Invariant: the disk is read and written on other threads; changes wait while the store is read, calls do not.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use strongroom_policy::id::{TokenId, UserId};
 use strongroom_protocol::operator::backup::{
-    BackupAnswer, BackupRequest, BroughtFile, Care, Content, Made, TransferId,
+    BackupAnswer, BackupRequest, BroughtFile, Care, Content, KeptTokens, Made, TransferId,
 };
 use strongroom_protocol::operator::{Answer, Exit, Fault};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::{Act, fault};
+use super::{Act, fault, picked};
 use crate::backup::journals;
 use crate::backup::make::{self, MakeError, Written};
 use crate::backup::rebuild::{self, RebuildError};
+use crate::backup::restore::{self, RestoreError};
 use crate::backup::transfer::{self, BACKUP_FILE, TransferError, Way, Working};
 use crate::clock;
+use crate::founding::VAULT_DIRECTORY;
+use crate::keeper::{State, Waiting};
 use crate::keyring::KeyringError;
 use crate::keys::{KeyringKey, StoreId};
+use crate::records::RecordName;
+use crate::tables::Tables;
 
 /// How long the store may take to be read.
 const MAKE_PATIENCE: Duration = Duration::from_mins(2);
@@ -39,14 +46,12 @@ impl Act<'_> {
                 self.backup_put(*transfer, file, bytes).await
             }
             BackupRequest::Verify(id) => self.backup_verify(*id).await,
-            BackupRequest::Restore(_)
-            | BackupRequest::Import(_)
-            | BackupRequest::Standing
-            | BackupRequest::Confirm(_) => Err(fault(
-                "SR-BACKUP-010",
-                "this keeper restores nothing yet",
-                "use a newer version",
-            )),
+            BackupRequest::Restore(id) => self.backup_restore(*id).await,
+            BackupRequest::Standing => self.vault(|vault| {
+                let restored = vault.tables.restored.clone().map(Box::new);
+                Ok(Answer::Backup(BackupAnswer::Standing(restored)))
+            }),
+            BackupRequest::Confirm(kept) => self.backup_confirm(kept).await,
         }
     }
 
@@ -160,6 +165,58 @@ impl Act<'_> {
         Ok(Answer::Backup(BackupAnswer::Verified(self.prove(&working).await?)))
     }
 
+    async fn backup_restore(&self, id: TransferId) -> Result<Answer, Fault> {
+        let turn = self.keeper.acts.lock().await;
+        let working = self.take_brought(id)?;
+        let data = self.keeper.settings.data.clone();
+        let waits = match &*self.keeper.state.borrow() {
+            State::Uninitialised(None) => true,
+            State::Sealed(_) | State::Faulty(_) => {
+                !data.join(VAULT_DIRECTORY).try_exists().unwrap_or(true)
+            }
+            State::Uninitialised(Some(_)) | State::Opening | State::Ready(_) => false,
+        };
+        if !waits {
+            return Err(restore_fault(&RestoreError::Exists));
+        }
+        let brought = working.directory().to_owned();
+        let staged = on_thread(move || restore::stage(&data, &brought)).await?;
+        let sealed = staged.map_err(|error| restore_fault(&error))?;
+        drop(working);
+        self.keeper.enter(State::Sealed(Box::new(Waiting::new(sealed))));
+        drop(turn);
+        Ok(Answer::Done)
+    }
+
+    async fn backup_confirm(&self, kept: &KeptTokens) -> Result<Answer, Fault> {
+        let turn = self.keeper.acts.lock().await;
+        let (commit, revoked) = self.vault(|vault| {
+            let tables = &vault.tables;
+            let Some(restored) = &tables.restored else {
+                let next = "nothing to do";
+                return Err(fault("SR-BACKUP-012", "no restored vault waits for a word", next));
+            };
+            let sleeping = restored.journal.is_none() && !tables.tokens.is_empty();
+            Ok((restored.commit, revoked(tables, (sleeping, kept))?))
+        })?;
+        for (user, token) in revoked {
+            self.commit(
+                ("token.revoke", token.to_string()),
+                |vault, changes| vault.books.delete(changes, &RecordName::Token(user, token)),
+                |vault| vault.tables.remove_token(token),
+            )
+            .await?;
+        }
+        self.commit(
+            ("backup.confirm", commit.to_string()),
+            |vault, changes| vault.books.delete(changes, &RecordName::Restored),
+            |vault| vault.tables.restored = None,
+        )
+        .await?;
+        drop(turn);
+        Ok(Answer::Done)
+    }
+
     fn take_brought(&self, id: TransferId) -> Result<Working, Fault> {
         let (working, way) =
             transfer::take(self.keeper, id).map_err(|error| transfer_fault(&error))?;
@@ -170,6 +227,56 @@ impl Act<'_> {
                 Err(transfer_fault(&TransferError::Unknown))
             }
         }
+    }
+}
+
+/// Which tokens end when a restored vault is confirmed.
+fn revoked(
+    tables: &Tables,
+    (sleeping, kept): (bool, &KeptTokens),
+) -> Result<Vec<(UserId, TokenId)>, Fault> {
+    let kept: BTreeSet<TokenId> = match kept {
+        KeptTokens::Known if sleeping => {
+            let what =
+                format!("{} tokens sleep: it is not known which were revoked", tables.tokens.len());
+            let next = "name those that live on: 'strongroom backup confirm --token NAME', or --all-tokens, or --no-tokens";
+            return Err(fault("SR-BACKUP-013", what, next));
+        }
+        KeptTokens::Known | KeptTokens::All => return Ok(Vec::new()),
+        KeptTokens::Only(picks) => {
+            picks.iter().map(|pick| picked(tables.pick_token(pick))).collect::<Result<_, _>>()?
+        }
+    };
+    let ended = tables.tokens.iter().filter(|(id, _)| !kept.contains(id));
+    Ok(ended.map(|(id, held)| (held.record.user, *id)).collect())
+}
+
+/// Why a backup did not become a vault, for people.
+pub fn restore_fault(error: &RestoreError) -> Fault {
+    match error {
+        RestoreError::Rebuild(error) => rebuild_fault(error),
+        RestoreError::Exists => fault(
+            "SR-BACKUP-014",
+            error.to_string(),
+            "restore into an empty appliance: another --dir, started with 'strongroom up --no-init'",
+        ),
+        RestoreError::Journal { .. } => Fault {
+            exit: Exit::Corrupt,
+            ..fault(
+                "SR-BACKUP-015",
+                error.to_string(),
+                "keep it as evidence; 'strongroom backup restore' again with another journal or none",
+            )
+        },
+        RestoreError::Again(_)
+        | RestoreError::Keyring(_)
+        | RestoreError::Seal(_)
+        | RestoreError::Io(_)
+        | RestoreError::InUse => fault(
+            "SR-BACKUP-016",
+            error.to_string(),
+            "look at the disk's free space and health, then unseal again",
+        ),
     }
 }
 

@@ -102,7 +102,7 @@ impl Act<'_> {
         }
         if !record.members.contains(&user) {
             record.members.push(user);
-            self.put_workspace("workspace.join", id, record).await?;
+            self.put_membership("workspace.join", (id, user), record).await?;
         }
         Ok(Answer::Done)
     }
@@ -115,7 +115,7 @@ impl Act<'_> {
         let (id, mut record) = self.workspace(&workspace)?;
         let (user, _) = self.user(&user)?;
         record.members.retain(|member| *member != user);
-        self.put_workspace("workspace.leave", id, record).await?;
+        self.put_membership("workspace.leave", (id, user), record).await?;
         let homed = self.vault(|vault| {
             let credentials = &vault.tables.credentials;
             let homed =
@@ -157,15 +157,34 @@ impl Act<'_> {
         .await
     }
 
+    /// The journal names both, so that a restore can end a membership again.
+    async fn put_membership(
+        &self,
+        act: &'static str,
+        (id, user): (WorkspaceId, UserId),
+        record: WorkspaceRecord,
+    ) -> Result<(), Fault> {
+        self.put_workspace_as((act, format!("{id}/{user}")), id, record).await
+    }
+
     pub(super) async fn put_workspace(
         &self,
         act: &'static str,
         id: WorkspaceId,
         record: WorkspaceRecord,
     ) -> Result<(), Fault> {
+        self.put_workspace_as((act, id.to_string()), id, record).await
+    }
+
+    async fn put_workspace_as(
+        &self,
+        act: (&'static str, String),
+        id: WorkspaceId,
+        record: WorkspaceRecord,
+    ) -> Result<(), Fault> {
         let kept = record.clone();
         self.commit(
-            (act, id.to_string()),
+            act,
             |vault, changes| write(vault, changes, &RecordName::Workspace(id), &record),
             |vault| vault.tables.put_workspace(id, kept),
         )

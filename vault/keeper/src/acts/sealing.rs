@@ -20,6 +20,7 @@ use tokio::task::{spawn_blocking, spawn_local};
 
 use super::tpm::{lock_fault, no_helper};
 use super::{Act, fault};
+use crate::backup::restore;
 use crate::clock;
 use crate::founding::{Founding, FoundingError, VAULT_DIRECTORY};
 use crate::keeper::{State, Waiting};
@@ -153,9 +154,10 @@ impl Act<'_> {
 
     /// After a fault was mended: nothing of the vault is in memory, so it is as good as sealed.
     fn load_again(&self, faulty: State) -> Result<Box<Waiting>, Fault> {
-        match Sealed::load(&self.keeper.settings.data.join(VAULT_DIRECTORY)) {
-            Ok(sealed) => Ok(Box::new(Waiting::new(sealed))),
-            Err(_) => Err(self.not_sealed(faulty)),
+        let place = restore::place(&self.keeper.settings.data).ok().flatten();
+        match place.map(|place| Sealed::load(&place)) {
+            Some(Ok(sealed)) => Ok(Box::new(Waiting::new(sealed))),
+            Some(Err(_)) | None => Err(self.not_sealed(faulty)),
         }
     }
 

@@ -162,6 +162,11 @@ impl Small {
         self.books.note(noted);
     }
 
+    /// Its R.
+    pub(crate) fn root(&self) -> (RootKey, WayId) {
+        (RootKey::from_secret(Secret::copy_from(&[self.store.0[0]; 32])).unwrap(), WayId(1))
+    }
+
     pub(crate) fn key(&self) -> KeyringKey {
         self.unsealed.lock().unwrap().keyring().copy_key().unwrap()
     }

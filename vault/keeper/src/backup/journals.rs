@@ -1,18 +1,172 @@
-//! Journals as a backup needs them: where one stands.
+//! Journals as a backup needs them: where one stands, and what a surviving one says was taken away.
 //!
+//! Invariant: an entry counts only when its chain holds from the very entry on at which the backup was made.
 //! Distrusts: every byte of a journal; it may come from anywhere.
 
 use std::io;
 use std::path::Path;
 
-use super::content::JournalPoint;
-use crate::journal::{Place, read};
+use serde::Deserialize;
+use strongroom_tlog::Entries;
 
-/// Where a journal stands that this process writes: its newest whole entry. More may follow at once.
+use super::content::JournalPoint;
+use crate::journal::line::{chain_of, check_chain};
+use crate::journal::{BUNDLE_ENTRIES, Place, read};
+use crate::keys::purpose::Journal;
+use crate::keys::{MacKey, TAG_BYTES};
+
+/// Most acts that are followed: operators do not do more between two backups.
+const MAX_ACTS: usize = 100_000;
+
+/// What operators did after a backup, as a journal tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Surviving {
+    /// How many entries there are.
+    pub entries: u64,
+    /// When the last one was written, RFC 3339.
+    pub until: String,
+    /// Acts behind the backup's point, in their order, without those that failed.
+    pub acts: Vec<SeenAct>,
+}
+
+/// One act.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenAct {
+    /// As in `token.revoke`.
+    pub act: String,
+    /// The id that it was done to.
+    pub target: String,
+}
+
+/// Why a journal is not believed.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalRefusal {
+    /// The file.
+    #[error("the journal cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// A line does not hold.
+    #[error("the journal is damaged, or another vault's, at entry {0}")]
+    Damaged(u64),
+    /// It went another way than the one that the backup was made with.
+    #[error("the journal is another one than the backup's: they differ at entry {0}")]
+    Fork(u64),
+    /// It ends before the backup.
+    #[error("the journal ends at entry {0}, before the backup was made")]
+    Older(u64),
+    /// More acts than are followed.
+    #[error("the journal has too many acts since the backup")]
+    TooMany,
+}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    n: u64,
+    t: &'a str,
+    what: &'a str,
+    act: Option<&'a str>,
+    target: Option<&'a str>,
+    result: Option<&'a str>,
+}
+
+/// Where a journal stands that this process writes: its last whole line. More lines may follow at once.
 ///
 /// # Errors
 /// When a file cannot be read, or the entry is none of a journal.
 pub fn point(directory: &Path) -> io::Result<JournalPoint> {
     let (entries, chain) = read::newest(&Place::new(directory))?;
     Ok(JournalPoint { entries, chain })
+}
+
+/// Whether there is a journal with an entry in it.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn is_begun(directory: &Path) -> io::Result<bool> {
+    Ok(directory.try_exists()? && point(directory)?.entries > 0)
+}
+
+/// Reads a journal from its first line and answers what was done behind `from`.
+///
+/// # Errors
+/// When a line does not hold, or it is not the journal that the backup was made with.
+pub fn gather(
+    directory: &Path,
+    key: &MacKey<Journal>,
+    from: JournalPoint,
+) -> Result<Surviving, JournalRefusal> {
+    let place = Place::new(directory);
+    let newest = point(directory)?.entries;
+    if newest < from.entries {
+        return Err(JournalRefusal::Older(newest));
+    }
+    let mut at = JournalPoint { entries: 0, chain: [0; TAG_BYTES] };
+    let mut found = Surviving { entries: 0, until: String::new(), acts: Vec::new() };
+    // What lies before the backup's own point is vouched for by it.
+    let mut index = from.entries.saturating_sub(1).checked_div(BUNDLE_ENTRIES).unwrap_or(0);
+    loop {
+        let bundle = read::bundle(&place, index)?.ok_or(JournalRefusal::Older(at.entries))?;
+        let before = at.entries;
+        for entry in Entries::of(&bundle).map_while(Result::ok) {
+            at = step(entry, at, (key, from))?;
+            let seen = read_line(entry).ok_or(JournalRefusal::Damaged(at.entries))?;
+            seen.t.clone_into(&mut found.until);
+            if at.entries > from.entries {
+                note(&mut found.acts, &seen)?;
+            }
+        }
+        if at.entries == before {
+            break;
+        }
+        index = index.saturating_add(1);
+    }
+    if at.entries < from.entries {
+        return Err(JournalRefusal::Older(at.entries));
+    }
+    found.entries = at.entries;
+    Ok(found)
+}
+
+/// Checks that an entry follows; those before the backup's point are passed over up to the one that it names.
+fn step(
+    entry: &[u8],
+    at: JournalPoint,
+    (key, from): (&MacKey<Journal>, JournalPoint),
+) -> Result<JournalPoint, JournalRefusal> {
+    let damaged = || JournalRefusal::Damaged(at.entries.saturating_add(1));
+    let entries = read_line(entry).ok_or_else(damaged)?.n;
+    let follows = at.entries == 0 || entries == at.entries.saturating_add(1);
+    if !follows || (from.entries == 0 && at.entries == 0 && entries != 1) {
+        return Err(damaged());
+    }
+    let chain = chain_of(entry).ok_or_else(damaged)?;
+    if entries > from.entries {
+        check_chain(entry, &at.chain, key).map_err(|_| JournalRefusal::Damaged(entries))?;
+    } else if entries == from.entries && chain != from.chain {
+        return Err(JournalRefusal::Fork(entries));
+    }
+    Ok(JournalPoint { entries, chain })
+}
+
+fn note(acts: &mut Vec<SeenAct>, seen: &Line<'_>) -> Result<(), JournalRefusal> {
+    let (Some(act), Some(target)) = (seen.act, seen.target) else { return Ok(()) };
+    if seen.what != "act" {
+        return Ok(());
+    }
+    let seen_act = SeenAct { act: act.to_owned(), target: target.to_owned() };
+    if seen.result == Some("failed") {
+        // It was announced and not done.
+        if let Some(at) = acts.iter().rposition(|one| *one == seen_act) {
+            acts.remove(at);
+        }
+        return Ok(());
+    }
+    if acts.len() >= MAX_ACTS {
+        return Err(JournalRefusal::TooMany);
+    }
+    acts.push(seen_act);
+    Ok(())
+}
+
+fn read_line(line: &[u8]) -> Option<Line<'_>> {
+    serde_json::from_slice(line).ok()
 }

@@ -11,6 +11,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use strongroom_policy::provider::Origin;
 use strongroom_protocol::operator::backup::Content;
 use strongroom_store::{Batch, Choice, Key, Store, StoreError, Value};
 use strongroom_sys::Secret;
@@ -18,12 +19,11 @@ use strongroom_sys::Secret;
 use super::content::{Closing, ContentError, ContentReader, Item};
 use super::next_life;
 use super::stream::{Header, StreamError, StreamReader};
-use crate::books::{BooksError, Opened, make_store};
-use crate::keyring::{KeyringError, KeyringFile};
+use crate::books::{Books, BooksError, Opened, make_store};
+use crate::keyring::{KeyringError, KeyringFile, ShredId};
 use crate::keys::{DeriveError, KeyringKey, StoreId};
 use crate::manifest::{Account, MARK_RECORD, Manifest, ManifestError};
 use crate::memory_seal::MemorySeal;
-use crate::records::RecordName;
 use crate::seal::{self, SealError, Unsealed};
 use crate::tables::{Malformed, Tables};
 use crate::vault::{algorithm, open_books, tenant_of};
@@ -79,8 +79,12 @@ impl From<StreamError> for RebuildError {
 pub struct Rebuilt {
     /// The keyring of the backup's moment.
     pub unsealed: Arc<Mutex<Unsealed>>,
-    /// The open store and all records.
-    pub opened: Opened,
+    /// The open store.
+    pub books: Books,
+    /// All records, read as at an unsealing: every credential has its key.
+    pub tables: Tables,
+    /// Whose records were sealed under the successor of their shred key.
+    pub taken: Vec<ShredId>,
     /// What the backup's header says.
     pub header: Header,
     /// What its account says.
@@ -95,19 +99,19 @@ pub fn read_header(path: &Path) -> Result<Header, RebuildError> {
     Ok(Header::read(&mut BufReader::new(File::open(path)?))?)
 }
 
-/// Builds the vault of a backup in `directory`, which must not exist, and opens every record. Blocks.
+/// Builds the vault of a backup in `directory`, which must not exist, with this seal, and opens every record. Blocks.
 ///
 /// # Errors
 /// When anything does not hold; what lies in `directory` then is to be removed.
 pub fn rebuild(
     backup: &Path,
-    key: KeyringKey,
+    (key, seal): (KeyringKey, &[u8]),
     (directory, choice): (&Path, &Choice),
 ) -> Result<Rebuilt, RebuildError> {
     let mut file = BufReader::with_capacity(256 * 1024, File::open(backup)?);
     let header = Header::read(&mut file)?;
     DirBuilder::new().mode(0o700).create(directory)?;
-    drop(seal::restore(directory, &header.seal)?);
+    drop(seal::restore(directory, seal)?);
     let commit = next_life(header.commit).ok_or(ManifestError::Count)?;
     let keyring = KeyringFile::restore(
         directory,
@@ -130,8 +134,14 @@ pub fn rebuild(
     store.commit(Batch::new().put(mark, value))?;
     drop((store, manifest));
     let unsealed = Arc::new(Mutex::new(Unsealed::of(directory, keyring)));
-    let opened = open_books((directory, choice), &unsealed, |_| Ok(()))?;
-    Ok(Rebuilt { unsealed, opened, header, closing })
+    let Opened { books, records, taken, .. } =
+        open_books((directory, choice), &unsealed, |_| Ok(()))?;
+    let memory_seal =
+        MemorySeal::draw(algorithm(), &mut getrandom::fill).map_err(|_| DeriveError)?;
+    let tables = Tables::read(tenant_of(header.store), records, |id, plain: &Secret| {
+        memory_seal.seal(id, plain, &mut getrandom::fill).map_err(|_| Malformed)
+    })?;
+    Ok(Rebuilt { unsealed, books, tables, taken, header, closing })
 }
 
 fn fill(
@@ -167,31 +177,22 @@ pub fn verify(
     if read_header(backup)?.store != store {
         return Err(RebuildError::OtherVault);
     }
-    let Rebuilt { opened, header, closing, .. } = rebuild(backup, key, scratch)?;
-    let Opened { books, records, .. } = opened;
-    drop(books);
-    let count = |wanted: fn(&RecordName) -> bool| {
-        let found = records.iter().filter(|(name, _)| wanted(name)).count();
-        u32::try_from(found).unwrap_or(u32::MAX)
-    };
+    let header = read_header(backup)?;
+    let rebuilt = rebuild(backup, (key, &header.seal), scratch)?;
+    let Rebuilt { tables, header, closing, .. } = &rebuilt;
+    let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+    let own = tables.providers.values().filter(|one| one.origin == Origin::Operator);
     let content = Content {
         commit: header.commit,
         when: header.when,
         records: closing.count,
-        users: count(|name| matches!(name, RecordName::User(_))),
-        workspaces: count(|name| matches!(name, RecordName::Workspace(_))),
-        tokens: count(|name| matches!(name, RecordName::Token(..) | RecordName::LooseToken(_))),
-        credentials: count(|name| matches!(name, RecordName::Credential(_))),
-        providers: count(|name| matches!(name, RecordName::Provider(_))),
+        users: count(tables.users.len()),
+        workspaces: count(tables.workspaces.len()),
+        tokens: count(tables.tokens.len()),
+        credentials: count(tables.credentials.len()),
+        providers: count(own.count()),
         journal_entries: closing.journal.entries,
     };
-    // As at an unsealing: every record is decoded, and every credential has its key.
-    let memory_seal =
-        MemorySeal::draw(algorithm(), &mut getrandom::fill).map_err(|_| DeriveError)?;
-    let hold = |id, plain: &Secret| {
-        memory_seal.seal(id, plain, &mut getrandom::fill).map_err(|_| Malformed)
-    };
-    drop(Tables::read(tenant_of(store), records, hold)?);
     Ok(content)
 }
 

@@ -64,7 +64,8 @@ impl Books {
                 | RecordName::Token(..)
                 | RecordName::Credential(_)
                 | RecordName::Key(_)
-                | RecordName::Provider(_) => name.clone(),
+                | RecordName::Provider(_)
+                | RecordName::Restored => name.clone(),
             };
             let old_shred = self.shred_of(&name, written.format)?;
             let new_shred = self.shred_of(&next, Format::NEWEST)?;

@@ -55,14 +55,14 @@ fn split_chain(entry: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// The chain value of an entry that the tree vouches for.
-pub(super) fn chain_of(entry: &[u8]) -> Option<[u8; TAG_BYTES]> {
+pub(crate) fn chain_of(entry: &[u8]) -> Option<[u8; TAG_BYTES]> {
     let mut chain = [0; TAG_BYTES];
     hex::decode_to_slice(split_chain(entry)?.1, &mut chain).ok()?;
     Some(chain)
 }
 
 /// The chain value of an entry that follows another one.
-pub(super) fn check_chain(
+pub(crate) fn check_chain(
     entry: &[u8],
     before: &[u8; TAG_BYTES],
     key: &MacKey<Journal>,

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use strongroom_tlog::{Bundle, Tile, Width};
 
 /// Entries in a full bundle.
-pub(super) const BUNDLE_ENTRIES: u64 = 256;
+pub(crate) const BUNDLE_ENTRIES: u64 = 256;
 /// The journal of versions before tiles.
 const OLD_FILE: &str = "journal.jsonl";
 

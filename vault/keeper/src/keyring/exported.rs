@@ -55,3 +55,18 @@ impl KeyringFile {
         Ok(Self { slots, key, algorithm, keyring })
     }
 }
+
+/// Writes an exported keyring as it was exported, for an unsealing that restores the vault it is of.
+///
+/// # Errors
+/// When there is one already, or it cannot be written.
+pub fn stage(
+    directory: &Path,
+    (generation, payload): (Generation, &[u8]),
+) -> Result<(), KeyringError> {
+    // Only the newer slot opens: a payload belongs to its generation.
+    let before = generation.0.checked_sub(1).ok_or(KeyringError::Malformed)?;
+    let slots = ([Generation(before), generation], [payload, payload]);
+    drop(SlotFile::create_at(&directory.join(KEYRING_FILE), CAPACITY, slots)?);
+    Ok(())
+}

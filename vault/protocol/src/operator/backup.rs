@@ -39,8 +39,6 @@ pub enum BackupRequest {
     Verify(TransferId),
     /// Takes what was brought as the vault of this empty keeper, from the next unsealing on.
     Restore(TransferId),
-    /// Builds the store anew from what was brought, at the next unsealing.
-    Import(TransferId),
     /// Whether the vault was restored and waits for an operator's word.
     Standing,
     /// The operator has looked at a restored vault: changes may be made again.

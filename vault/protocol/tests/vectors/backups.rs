@@ -30,7 +30,6 @@ fn request_name(request: &BackupRequest) -> &'static str {
         BackupRequest::Put { .. } => "operator.backup.put",
         BackupRequest::Verify(_) => "operator.backup.verify",
         BackupRequest::Restore(_) => "operator.backup.restore",
-        BackupRequest::Import(_) => "operator.backup.import",
         BackupRequest::Standing => "operator.backup.standing",
         BackupRequest::Confirm(_) => "operator.backup.confirm",
     }
@@ -49,7 +48,6 @@ fn requests() -> Vec<BackupRequest> {
         put(journal),
         BackupRequest::Verify(TRANSFER),
         BackupRequest::Restore(TRANSFER),
-        BackupRequest::Import(TRANSFER),
         BackupRequest::Standing,
         BackupRequest::Confirm(KeptTokens::Known),
         BackupRequest::Confirm(KeptTokens::All),

@@ -10,7 +10,7 @@ use strongroom_policy::name::ProviderName;
 use strongroom_store::{Choice, MemoryStore, Store};
 use strongroom_sys::Secret;
 
-use super::{RebuildError, rebuild, verify};
+use super::{RebuildError, Rebuilt, read_header, rebuild, verify};
 use crate::backup::content::{Closing, ContentWriter};
 use crate::backup::fixture::{CREDENTIAL, NOWHERE, OTHER_USER, Small, USER, user};
 use crate::backup::make::{self, MakeError};
@@ -19,7 +19,7 @@ use crate::books::BooksError;
 use crate::keyring::KeyringError;
 use crate::keys::RecordId;
 use crate::manifest::{MARK_RECORD, Refusal};
-use crate::records::{RecordName, UserRecord};
+use crate::records::RecordName;
 
 fn soak(small: usize, large: usize) -> usize {
     if std::env::var_os("SR_SOAK").is_some() { large } else { small }
@@ -32,6 +32,12 @@ fn try_verify(small: &Small, backup: &Path) -> Result<super::Content, RebuildErr
         fs::remove_dir_all(&scratch).unwrap();
     }
     verified
+}
+
+fn again(small: &Small, backup: &Path, name: &str, choice: &Choice) -> Rebuilt {
+    let header = read_header(backup).unwrap();
+    let place = small.scratch.path(name);
+    rebuild(backup, (small.key(), &header.seal), (&place, choice)).unwrap()
 }
 
 fn write(small: &Small, bytes: &[u8]) -> PathBuf {
@@ -51,14 +57,10 @@ fn a_backup_restores_and_every_record_opens() {
         (content.users, content.workspaces, content.tokens, content.credentials),
         (2, 1, 2, 2)
     );
-    let made = rebuild(&path, small.key(), (&small.scratch.path("again"), &Choice::Redb)).unwrap();
-    let keys = made.opened.records.iter().filter(|(name, plain)| {
-        *name == RecordName::Key(CREDENTIAL) && plain.matches(super::super::fixture::KEY)
-    });
-    assert_eq!(keys.count(), 1);
+    let made = again(&small, &path, "again", &Choice::Redb);
+    assert!(made.tables.credentials.contains_key(&CREDENTIAL));
     assert!(
-        made.opened.books.commit()
-            > written.commit + u64::from(u32::MAX) - written.commit % (1 << 32)
+        made.books.commit() > written.commit + u64::from(u32::MAX) - written.commit % (1 << 32)
     );
 }
 
@@ -104,16 +106,10 @@ fn a_backup_made_while_writers_write_is_one_commits_state() {
     let mut seen = 0;
     for (round, backup, made) in made {
         let written = made.unwrap();
-        let again = small.scratch.path(&format!("again {round}"));
-        let rebuilt = rebuild(&backup, small.key(), (&again, &Choice::Sled)).unwrap();
+        let rebuilt = again(&small, &backup, &format!("again {round}"), &Choice::Sled);
         assert_eq!(rebuilt.closing.commit, written.commit);
-        let users =
-            rebuilt.opened.records.iter().filter(|(name, _)| matches!(name, RecordName::User(_)));
-        let name_of = |plain: &Secret| {
-            let record: UserRecord = plain.expose(|plain| postcard::from_bytes(plain).unwrap());
-            record.label.as_ref().to_owned()
-        };
-        let names: Vec<String> = users.map(|(_, plain)| name_of(plain)).collect();
+        let names: Vec<&str> =
+            rebuilt.tables.users.values().map(|one| one.label.as_ref()).collect();
         assert_eq!(names, vec![format!("round {round}"); 2]);
         seen += 1;
     }

@@ -1,0 +1,185 @@
+//! What was taken away after a backup, and is taken away again before the restored vault serves anything.
+//!
+//! Invariant: powers only shrink: nothing that was granted after the backup is granted again, and what the backup has as
+//! disabled stays so.
+//! Invariant: whatever cannot be done again is listed, so that an operator can.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use strongroom_policy::id::{CredentialId, TokenId, UserId, WorkspaceId};
+use strongroom_policy::rules::{Home, Standing};
+use strongroom_protocol::operator::backup::{DoneAgain, LeftOpen, MAX_LEFT_OPEN};
+use strongroom_sys::Secret;
+
+use super::journals::SeenAct;
+use crate::books::{Books, BooksError, Changes};
+use crate::records::{RecordName, UserRecord, WorkspaceRecord};
+use crate::tables::Tables;
+
+/// What acts come to, whatever the backup holds.
+#[derive(Debug, Default)]
+pub struct Taken {
+    credentials: BTreeSet<CredentialId>,
+    tokens: BTreeSet<TokenId>,
+    users: BTreeSet<UserId>,
+    workspaces: BTreeSet<WorkspaceId>,
+    standing: BTreeMap<UserId, Standing>,
+    left: BTreeSet<(WorkspaceId, UserId)>,
+    /// The first of what cannot be done again.
+    pub left_open: Vec<LeftOpen>,
+    /// How many of these there are.
+    pub left_open_count: u32,
+}
+
+impl Taken {
+    /// Adds up acts in their order.
+    pub fn of(acts: &[SeenAct]) -> Self {
+        let mut taken = Self::default();
+        for SeenAct { act, target } in acts {
+            if taken.take(act, target).is_none() {
+                taken.left_open_count = taken.left_open_count.saturating_add(1);
+                if taken.left_open.len() < MAX_LEFT_OPEN {
+                    taken.left_open.push(LeftOpen { act: act.clone(), target: target.clone() });
+                }
+            }
+        }
+        taken
+    }
+
+    /// `None` for what cannot be done again.
+    fn take(&mut self, act: &str, target: &str) -> Option<()> {
+        match act {
+            "credential.delete" => drop(self.credentials.insert(target.parse().ok()?)),
+            "token.revoke" => drop(self.tokens.insert(target.parse().ok()?)),
+            "user.delete" => drop(self.users.insert(target.parse().ok()?)),
+            "workspace.delete" => drop(self.workspaces.insert(target.parse().ok()?)),
+            "user.disable" => {
+                self.standing.insert(target.parse().ok()?, Standing::Disabled);
+            }
+            "user.enable" => {
+                self.standing.insert(target.parse().ok()?, Standing::Active);
+            }
+            "workspace.leave" => drop(self.left.insert(membership(target)?)),
+            "workspace.join" => drop(self.left.remove(&membership(target)?)),
+            // Looking changes nothing, and a backup takes nothing away.
+            "credential.test" | "backup.create" => {}
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// Does it again to what the backup holds, and counts what there was to do.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn apply(&self, books: &mut Books, tables: &Tables) -> Result<DoneAgain, BooksError> {
+        let mut done = DoneAgain::default();
+        for (id, held) in &tables.credentials {
+            if self.is_gone(*id, held.record.home) {
+                let changes = books.delete(books.changes(), &RecordName::Key(*id))?;
+                commit(books, books.delete(changes, &RecordName::Credential(*id))?)?;
+                count(&mut done.credentials);
+            }
+        }
+        for (id, held) in &tables.tokens {
+            if self.tokens.contains(id) || self.users.contains(&held.record.user) {
+                let name = RecordName::Token(held.record.user, *id);
+                commit(books, books.delete(books.changes(), &name)?)?;
+                count(&mut done.tokens);
+            }
+        }
+        for (id, record) in &tables.workspaces {
+            self.workspace(books, (*id, record), &mut done)?;
+        }
+        for (id, record) in &tables.users {
+            self.user(books, (*id, record), &mut done)?;
+        }
+        Ok(done)
+    }
+
+    fn user(
+        &self,
+        books: &mut Books,
+        (id, record): (UserId, &UserRecord),
+        done: &mut DoneAgain,
+    ) -> Result<(), BooksError> {
+        let name = RecordName::User(id);
+        if self.users.contains(&id) {
+            count(&mut done.users);
+            return commit(books, books.delete(books.changes(), &name)?);
+        }
+        let disabled = self.standing.get(&id) == Some(&Standing::Disabled);
+        if !disabled || record.standing == Standing::Disabled {
+            return Ok(());
+        }
+        count(&mut done.disabled);
+        let record = UserRecord { standing: Standing::Disabled, ..record.clone() };
+        commit(books, put(books, books.changes(), &name, &record)?)
+    }
+
+    fn workspace(
+        &self,
+        books: &mut Books,
+        (id, record): (WorkspaceId, &WorkspaceRecord),
+        done: &mut DoneAgain,
+    ) -> Result<(), BooksError> {
+        let name = RecordName::Workspace(id);
+        if self.workspaces.contains(&id) {
+            count(&mut done.workspaces);
+            return commit(books, books.delete(books.changes(), &name)?);
+        }
+        let mut record = record.clone();
+        let before = record.members.len();
+        record.members.retain(|one| !self.users.contains(one) && !self.left.contains(&(id, *one)));
+        if record.members.len() == before {
+            return Ok(());
+        }
+        for _ in record.members.len()..before {
+            count(&mut done.memberships);
+        }
+        commit(books, put(books, books.changes(), &name, &record)?)
+    }
+
+    fn is_gone(&self, id: CredentialId, home: Home) -> bool {
+        self.credentials.contains(&id)
+            || match home {
+                Home::Personal(user) => self.users.contains(&user),
+                Home::Workspace(workspace) => self.workspaces.contains(&workspace),
+            }
+    }
+}
+
+/// Adds the writing of a record.
+///
+/// # Errors
+/// When it cannot be sealed.
+pub fn put<T: serde::Serialize>(
+    books: &Books,
+    changes: Changes,
+    name: &RecordName,
+    record: &T,
+) -> Result<Changes, BooksError> {
+    let plain = postcard::to_stdvec(record).map_err(|_| BooksError::Malformed)?;
+    books.put(changes, name, &Secret::take(plain))
+}
+
+/// Commits changes and waits until they are durable. Blocks.
+///
+/// # Errors
+/// When they are not stored.
+pub fn commit(books: &mut Books, changes: Changes) -> Result<(), BooksError> {
+    let (outcome, noted) = books.submit(changes);
+    outcome.blocking_recv().map_err(|_| BooksError::Stopped)??;
+    books.note(noted);
+    Ok(())
+}
+
+fn count(number: &mut u32) {
+    *number = number.saturating_add(1);
+}
+
+/// `workspace id / user id`, as the acts of joining and leaving name it.
+fn membership(target: &str) -> Option<(WorkspaceId, UserId)> {
+    let (workspace, user) = target.split_once('/')?;
+    Some((workspace.parse().ok()?, user.parse().ok()?))
+}

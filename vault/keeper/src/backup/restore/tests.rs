@@ -1,0 +1,305 @@
+//! What a restore brings back, what it does not, and what a crash leaves of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use strongroom_policy::moment::Moment;
+use strongroom_policy::rules::Standing;
+use strongroom_protocol::operator::SealKind;
+use strongroom_protocol::operator::backup::{DoneAgain, LeftOpen};
+use strongroom_store::Choice;
+use strongroom_tlog::{Name, Signer};
+
+use super::{RESTORE_DIRECTORY, RestoreError, STAGING_DIRECTORY, place, stage, tidy};
+use crate::backup::content::JournalPoint;
+use crate::backup::fixture::{
+    CREDENTIAL, NOWHERE, OTHER_TOKEN, OTHER_USER, SHARED, Small, TOKEN, USER, WORKSPACE,
+};
+use crate::backup::journals::{self, JournalRefusal};
+use crate::backup::transfer::{BACKUP_FILE, TRANSFER_DIRECTORY, journal_directory};
+use crate::founding::{FOUNDING_DIRECTORY, VAULT_DIRECTORY};
+use crate::journal::entry::{ActResult, Entry};
+use crate::journal::found::{Found, Head};
+use crate::journal::{Journal, Manner};
+use crate::keyring::ShredId;
+use crate::keys::{self, MacKey};
+use crate::seal::Sealed;
+use crate::vault::{JOURNAL_DIRECTORY, OpenError, Opening, Vault, algorithm};
+
+/// Writes acts into the vault's journal in a directory, and answers where it stands.
+fn journal(
+    small: &Small,
+    directory: &Path,
+    acts: &[(&'static str, String, ActResult)],
+) -> JournalPoint {
+    fs::create_dir_all(directory).unwrap();
+    let unsealed = small.unsealed.lock().unwrap();
+    let keyring = unsealed.keyring().keyring();
+    let key = keys::derive_journal_key(keyring.system(), keyring.store()).unwrap();
+    let seed = keys::derive_audit_signing_seed(keyring.system(), keyring.store()).unwrap();
+    let name = Name::parse(&format!("strongroom/{}", hex::encode(keyring.store().0))).unwrap();
+    let signer =
+        seed.secret().expose(|seed| Signer::from_seed(name, seed.try_into().unwrap()).unwrap());
+    let key = MacKey::new(&key).unwrap();
+    let found = Found::look(directory, key, &signer.verifier(), Head::default()).unwrap();
+    let (journal, _) = Journal::start(found, signer, &Manner::default()).unwrap();
+    for (act, target, result) in acts {
+        let entry = Entry::Act { act, operator: 0, target: target.clone(), result: *result };
+        journal.record_blocking(&[entry], Moment::from_unix_millis(9)).unwrap();
+    }
+    journal.finish();
+    journals::point(directory).unwrap()
+}
+
+fn begun<T: std::fmt::Display>(act: &'static str, target: T) -> (&'static str, String, ActResult) {
+    (act, format!("{target}"), ActResult::Begun)
+}
+
+/// What lay in a backup's transfer directory when it was brought.
+fn bring(data: &Path, backup: &Path, journals: &[&Path]) -> PathBuf {
+    let brought = data.join(TRANSFER_DIRECTORY);
+    fs::create_dir(&brought).unwrap();
+    fs::copy(backup, brought.join(BACKUP_FILE)).unwrap();
+    for (number, journal) in (0_u8..).zip(journals) {
+        copy(journal, &journal_directory(&brought, number));
+    }
+    brought
+}
+
+fn data(small: &Small, name: &str) -> PathBuf {
+    let data = small.scratch.path(name);
+    fs::create_dir(&data).unwrap();
+    fs::create_dir(data.join(JOURNAL_DIRECTORY)).unwrap();
+    data
+}
+
+fn open(small: &Small, data: &Path) -> Result<Vault, OpenError> {
+    let sealed = Sealed::load(&place(data).unwrap().unwrap()).unwrap();
+    let unsealed = sealed.unseal(small.root(), algorithm(), &mut getrandom::fill).unwrap();
+    let now = Moment::from_unix_millis(99);
+    let opening = Opening { operator: 0, failed_attempts: 0, now, tpm: None, confirmed: None };
+    Vault::open(
+        (unsealed, SealKind::Passphrase),
+        (data, &Choice::Sled),
+        &opening,
+        &Manner::default(),
+    )
+}
+
+fn close(vault: Vault) {
+    let (journal, books, standing) = vault.into_writers();
+    journal.finish();
+    drop((books, standing));
+}
+
+fn restore(
+    small: &Small,
+    name: &str,
+    backup: &Path,
+    journals: &[&Path],
+) -> Result<Vault, OpenError> {
+    let data = data(small, name);
+    stage(&data, &bring(&data, backup, journals)).unwrap();
+    open(small, &data)
+}
+
+/// Everything that can be taken away, taken away after the backup.
+fn taken() -> Vec<(&'static str, String, ActResult)> {
+    vec![
+        begun("credential.delete", CREDENTIAL),
+        begun("token.revoke", TOKEN),
+        begun("user.disable", OTHER_USER),
+        begun("workspace.leave", format!("{WORKSPACE}/{OTHER_USER}")),
+        begun("credential.rotate", SHARED),
+        begun("token.revoke", OTHER_TOKEN),
+        ("token.revoke", OTHER_TOKEN.to_string(), ActResult::Failed),
+    ]
+}
+
+/// Red when the acts are not applied, or when the shred key is not destroyed again.
+#[test]
+fn what_was_taken_away_after_the_backup_is_taken_away_again() {
+    let small = Small::make();
+    let log = small.scratch.path("log");
+    let point = journal(&small, &log, &[begun("token.create", TOKEN)]);
+    let (backup, written) = small.backup_at("one", point);
+    journal(&small, &log, &taken());
+    let vault = restore(&small, "data", &backup, &[&log]).unwrap();
+    let tables = &vault.tables;
+    assert!(
+        !tables.credentials.contains_key(&CREDENTIAL) && tables.credentials.contains_key(&SHARED)
+    );
+    assert!(!tables.tokens.contains_key(&TOKEN) && tables.tokens.contains_key(&OTHER_TOKEN));
+    assert_eq!(tables.users[&OTHER_USER].standing, Standing::Disabled);
+    assert_eq!(tables.workspaces[&WORKSPACE].members, [USER]);
+    let unsealed = vault.unsealed.lock().unwrap();
+    assert!(unsealed.keyring().keyring().shred_key(ShredId::of(CREDENTIAL)).is_err());
+    assert!(unsealed.keyring().keyring().shred_key(ShredId::of(SHARED)).is_ok());
+    drop(unsealed);
+    let restored = tables.restored.clone().unwrap();
+    assert_eq!((restored.commit, restored.sleeping_tokens), (written.commit, 0));
+    assert_eq!(restored.journal.unwrap().entries, 8);
+    let done = DoneAgain {
+        credentials: 1,
+        tokens: 1,
+        disabled: 1,
+        memberships: 1,
+        ..DoneAgain::default()
+    };
+    assert_eq!(restored.done_again, done);
+    let open = LeftOpen { act: "credential.rotate".to_owned(), target: SHARED.to_string() };
+    assert_eq!((restored.left_open, restored.left_open_count), (vec![open], 1));
+    assert!(tables.token_of(&[8; 32]).is_some());
+    assert!(vault.journal.entries() > 8, "the journal goes on");
+    close(vault);
+    let again = open_again(&small, "data");
+    assert!(again.tables.restored.is_some(), "it waits across an unsealing");
+    close(again);
+}
+
+fn open_again(small: &Small, name: &str) -> Vault {
+    open(small, &small.scratch.path(name)).unwrap()
+}
+
+/// Red when `Tables::token_of` does not ask for the journal.
+#[test]
+fn without_a_journal_every_token_sleeps() {
+    let small = Small::make();
+    let log = small.scratch.path("log");
+    let point = journal(&small, &log, &[begun("token.create", TOKEN)]);
+    let (backup, _) = small.backup_at("one", point);
+    let vault = restore(&small, "none", &backup, &[]).unwrap();
+    let restored = vault.tables.restored.clone().unwrap();
+    assert_eq!((restored.journal, restored.sleeping_tokens), (None, 2));
+    assert!(vault.tables.token_of(&[9; 32]).is_none() && vault.tables.token_of(&[8; 32]).is_none());
+    close(vault);
+    // One that ends before the backup tells nothing either.
+    let older = small.scratch.path("older");
+    copy(&log, &older);
+    let later = journal(&small, &log, &[begun("a", 1), begun("b", 2), begun("c", 3)]);
+    let (backup, _) = small.backup_at("two", later);
+    let vault = restore(&small, "older data", &backup, &[&older]).unwrap();
+    assert_eq!(vault.tables.restored.as_ref().unwrap().sleeping_tokens, 2);
+    close(vault);
+}
+
+#[test]
+fn a_journal_that_does_not_hold_or_went_another_way_stops_the_restore() {
+    let small = Small::make();
+    let (log, other) = (small.scratch.path("log"), small.scratch.path("other"));
+    let point = journal(&small, &log, &[begun("token.create", TOKEN)]);
+    let (backup, _) = small.backup_at("one", point);
+    journal(&small, &other, &[begun("token.create", OTHER_TOKEN), begun("token.revoke", TOKEN)]);
+    let refusal = |name: &str, log: &Path| match restore(&small, name, &backup, &[log]) {
+        Err(OpenError::Restore(RestoreError::Journal { refusal, .. })) => refusal,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("it was restored"),
+    };
+    assert!(matches!(refusal("fork", &other), JournalRefusal::Fork(1)));
+    journal(&small, &log, &[begun("token.revoke", TOKEN)]);
+    let tail = fs::read(log.join("tail")).unwrap();
+    let at = tail.windows(12).rposition(|part| part == b"token.revoke").unwrap();
+    let changed = [&tail[..at], b"token.create", &tail[at + 12..]].concat();
+    fs::write(log.join("tail"), changed).unwrap();
+    assert!(matches!(refusal("changed", &log), JournalRefusal::Damaged(2)));
+    let data = small.scratch.path("changed");
+    assert!(!data.join(VAULT_DIRECTORY).exists() && data.join(RESTORE_DIRECTORY).exists());
+    // Another try without it.
+    let brought = bring(&data, &backup, &[]);
+    stage(&data, &brought).unwrap();
+    close(open(&small, &data).unwrap());
+}
+
+#[test]
+fn a_vault_that_is_there_is_never_restored_over() {
+    let small = Small::make();
+    let (backup, _) = small.backup("one");
+    let data = data(&small, "data");
+    stage(&data, &bring(&data, &backup, &[])).unwrap();
+    close(open(&small, &data).unwrap());
+    let brought = bring(&data, &backup, &[]);
+    assert!(matches!(stage(&data, &brought), Err(RestoreError::Exists)));
+    fs::write(brought.join(BACKUP_FILE), "no backup").unwrap();
+    fs::remove_dir_all(data.join(VAULT_DIRECTORY)).unwrap();
+    assert!(matches!(stage(&data, &brought), Err(RestoreError::Rebuild(_))));
+    assert!(place(&data).unwrap().is_none());
+}
+
+#[test]
+fn a_crash_at_any_step_leaves_no_vault_or_a_whole_one() {
+    let small = Small::make();
+    let (backup, _) = small.backup("one");
+    // While it is brought, and while it is staged: nothing waits.
+    let data = data(&small, "data");
+    let brought = bring(&data, &backup, &[]);
+    assert!(place(&data).unwrap().is_none());
+    fs::rename(&brought, data.join(STAGING_DIRECTORY)).unwrap();
+    tidy(&data);
+    assert!(place(&data).unwrap().is_none() && !data.join(STAGING_DIRECTORY).exists());
+    // While the vault is built: what is half there is built from nothing.
+    stage(&data, &bring(&data, &backup, &[])).unwrap();
+    for half in ["", "store", "seal"] {
+        let building = data.join(FOUNDING_DIRECTORY);
+        fs::create_dir_all(building.join(half)).unwrap();
+        fs::write(building.join("junk"), "x").unwrap();
+        assert_eq!(place(&data).unwrap(), Some(data.join(RESTORE_DIRECTORY)));
+        let waiting = copy_of(&small, &data, half);
+        close(open(&small, &waiting).unwrap());
+        assert!(!waiting.join(RESTORE_DIRECTORY).exists());
+        assert!(!waiting.join(VAULT_DIRECTORY).join("junk").exists());
+    }
+    // Between the rename and the tidying: the vault counts, and what was brought goes.
+    let vault = copy_of(&small, &data, "renamed");
+    close(open(&small, &vault).unwrap());
+    copy(&data.join(RESTORE_DIRECTORY), &vault.join(RESTORE_DIRECTORY));
+    assert_eq!(place(&vault).unwrap(), Some(vault.join(VAULT_DIRECTORY)));
+    tidy(&vault);
+    assert!(!vault.join(RESTORE_DIRECTORY).exists());
+    close(open(&small, &vault).unwrap());
+}
+
+fn copy_of(small: &Small, data: &Path, name: &str) -> PathBuf {
+    let to = small.scratch.path(&format!("copy {name}"));
+    copy(data, &to);
+    to
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+/// Red when the restored keyring keeps the generation of the exported one.
+#[test]
+fn the_lost_disks_keyring_and_manifest_do_not_fit_the_restored_vault() {
+    let mut small = Small::make();
+    let (backup, _) = small.backup_at("one", NOWHERE);
+    let lost = small.scratch.path("vault");
+    for _ in 0..3 {
+        small.put(&crate::records::RecordName::User(USER), &crate::backup::fixture::user("later"));
+    }
+    let vault = restore(&small, "data", &backup, &[]).unwrap();
+    close(vault);
+    for mixed in [vec!["keyring"], vec!["manifest", "store"], vec!["manifest"], vec!["store"]] {
+        let data = small.scratch.path(&format!("mixed {}", mixed.join(" ")));
+        copy(&small.scratch.path("data"), &data);
+        for name in mixed {
+            let to = data.join(VAULT_DIRECTORY).join(name);
+            if to.is_dir() {
+                fs::remove_dir_all(&to).unwrap();
+                copy(&lost.join(name), &to);
+            } else {
+                fs::copy(lost.join(name), to).unwrap();
+            }
+        }
+        let opened = open(&small, &data);
+        assert!(opened.is_err(), "{}", data.display());
+    }
+}
