@@ -68,26 +68,26 @@ enum Expected {
 
 /// What is promised of a mixture. Without a counter or a witness nobody can tell a whole directory of an earlier moment.
 fn expected(moments: &[Moment], parts: &[&PathBuf], picks: &[usize]) -> Expected {
-    let content = |part: &PathBuf, pick: usize| moments[pick].contents[part];
-    let as_at = |moment: usize, but: &[&str]| {
-        let mut mixed = parts.iter().zip(picks);
-        mixed.all(|(part, pick)| {
-            but.iter().any(|but| part.ends_with(but))
-                || content(part, *pick) == content(part, moment)
-        })
+    let mixed = || parts.iter().zip(picks);
+    let same = |part: &PathBuf, pick: usize, moment: usize| {
+        moments[pick].contents[part] == moments[moment].contents[part]
     };
-    if (0..moments.len()).any(|moment| as_at(moment, &[])) {
+    let as_at = |moment: usize| mixed().all(|(part, pick)| same(part, *pick, moment));
+    if (0..moments.len()).any(as_at) {
         return Expected::Open;
     }
-    // The keyring is written first, so one that is newer than the manifest is what a crash leaves; only at an unsealing does
-    // it note how far the store is.
-    let within = LATER_KEYRINGS.iter().any(|(moment, later)| {
-        let keyring = parts.iter().zip(picks).find(|(part, _)| part.ends_with("keyring"));
-        let later =
-            keyring.is_some_and(|(part, pick)| content(part, *pick) == content(part, *later));
-        later && as_at(*moment, &["keyring"])
-    });
-    if within { Expected::Either } else { Expected::Refusal }
+    let crash = |moment: usize| {
+        mixed().all(|(part, pick)| {
+            let also = |name: &str, others: &[(usize, usize)]| {
+                let mut others = others.iter().filter(|(of, _)| *of == moment);
+                part.ends_with(name) && others.any(|(_, other)| same(part, *pick, *other))
+            };
+            same(part, *pick, moment)
+                || also("keyring", &LATER_KEYRINGS)
+                || also("journal", &EARLIER_JOURNALS)
+        })
+    };
+    if (0..moments.len()).any(crash) { Expected::Either } else { Expected::Refusal }
 }
 
 /// Every moment whole, every moment with one part of another, and this many more at random, or all there are.
@@ -120,8 +120,12 @@ fn mixtures(parts: usize, moments: usize, more: usize) -> BTreeSet<Vec<usize>> {
     mixtures
 }
 
-/// Of [`moments`]: one, and a later one that no unsealing of the earlier one's acts lies between.
+/// Of [`moments`]: one, and a later one that no unsealing of the earlier one's acts lies between. The keyring is written before
+/// the manifest, so one that is newer is what a crash leaves; only an unsealing notes in it how far the store is.
 const LATER_KEYRINGS: [(usize, usize); 4] = [(0, 1), (1, 2), (1, 3), (2, 3)];
+/// Of [`moments`]: one at which the vault was open, and the closing before it. Until the first second's checkpoint the manifest
+/// notes that closing's, and a journal that ends there is what it asks for.
+const EARLIER_JOURNALS: [(usize, usize); 1] = [(2, 1)];
 
 /// The same vault at four moments: after three unsealings, and in the middle of the last.
 fn moments(base: &Resting, shelf: &Path) -> Vec<Moment> {
