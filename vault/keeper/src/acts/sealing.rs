@@ -127,9 +127,14 @@ impl Act<'_> {
             }
         };
         let (by, tpm) = (Bringer(self.operator), self.keeper.settings.tpm.clone());
+        let place = self.keeper.settings.data.join(VAULT_DIRECTORY);
         let (waiting, tried) = on_thread(move || {
             if !waiting.ceremony.is_under_way(Instant::now()) {
                 waiting.confirmations.clear();
+                // The TPM's counter moved, and its lock was written, after a sealing vault had read the file.
+                if let Ok(fresh) = Sealed::load(&place) {
+                    waiting.sealed = fresh;
+                }
             }
             let tried = try_part(&mut waiting, (by, tpm.as_deref()), &with);
             if tried.is_ok() {
