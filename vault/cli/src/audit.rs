@@ -2,11 +2,13 @@
 //!
 //! Invariant: with `--json` a line is printed as it stands in the journal; without, no control character passes.
 
+mod copy;
 mod directory;
 mod examine;
 mod finding;
 pub(crate) mod pinned;
 mod proof;
+mod search;
 mod verify;
 
 use std::process::ExitCode;
@@ -57,6 +59,19 @@ enum Verb {
     /// Check such a proof without the journal
     #[command(before_help = "Example: strongroom audit check-proof entry-4711.tlog-proof")]
     CheckProof(proof::CheckArguments),
+    /// Find entries: all that is given must fit
+    #[command(
+        before_help = "Example: strongroom audit search --since 24h --user alice --outcome complete"
+    )]
+    Search(search::Arguments),
+    /// Copy the whole journal into a directory, as a static log that anyone can verify
+    #[command(before_help = "Example: strongroom audit export /media/usb/journal")]
+    Export(copy::ExportArguments),
+    /// Move old entries out of the journal into a directory; hash tiles stay, so both verify together
+    #[command(
+        before_help = "Example: strongroom audit archive --before 90d --to /srv/journal-2026"
+    )]
+    Archive(copy::ArchiveArguments),
 }
 
 /// How long the keeper waits for the next entry.
@@ -72,6 +87,9 @@ pub(crate) fn run(arguments: &Arguments, desk: &Desk) -> Outcome<ExitCode> {
         Verb::Pin => pin(desk)?,
         Verb::Prove(arguments) => proof::prove(arguments, desk)?,
         Verb::CheckProof(arguments) => proof::check(arguments, desk)?,
+        Verb::Search(arguments) => search::run(arguments, desk)?,
+        Verb::Export(arguments) => copy::export(arguments, desk)?,
+        Verb::Archive(arguments) => copy::archive(arguments, desk)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -65,6 +65,8 @@ pub(crate) enum Code {
     NoEntry,
     /// A proof proves nothing.
     Proof,
+    /// The journal's files are not what its checkpoint covers, or there is no checkpoint.
+    Journal,
 }
 
 impl Code {
@@ -90,6 +92,7 @@ impl Code {
             Self::Witnessed => "SR-AUDIT-002",
             Self::NoEntry => "SR-AUDIT-003",
             Self::Proof => "SR-AUDIT-004",
+            Self::Journal => "SR-AUDIT-010",
         }
     }
 }

@@ -61,6 +61,12 @@ pub(crate) fn moment(moment: Moment) -> String {
     date.and_then(|date| date.format(&Rfc3339).ok()).unwrap_or_else(|| "beyond dates".to_owned())
 }
 
+/// Reads a moment in RFC 3339.
+pub(crate) fn parse_moment(text: &str) -> Option<Moment> {
+    let millis = OffsetDateTime::parse(text, &Rfc3339).ok()?.unix_timestamp_nanos() / 1_000_000;
+    u64::try_from(millis).ok().map(Moment::from_unix_millis)
+}
+
 /// A moment that may be missing.
 pub(crate) fn until(end: Option<Moment>) -> String {
     end.map_or_else(|| "never".to_owned(), moment)

@@ -56,6 +56,80 @@ pub(crate) struct Settings {
     /// What keeps the vault's records.
     #[serde(default)]
     pub(crate) store: Store,
+    /// How the journal is written.
+    #[serde(default)]
+    pub(crate) journal: Journal,
+}
+
+/// How the journal is written, and who else is told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Journal {
+    /// When an entry is on the disk.
+    #[serde(default)]
+    pub(crate) durability: Durability,
+    /// Who else is told.
+    #[serde(default)]
+    pub(crate) sink: Vec<Sink>,
+}
+
+/// When a journal entry is on the disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Durability {
+    /// At most 200 ms after it was answered.
+    #[default]
+    Group,
+    /// Before it is answered.
+    Strict,
+}
+
+/// Who else is told what stands in the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sink {
+    /// How it is told.
+    pub(crate) kind: SinkKind,
+    /// Where: the log's socket, or a file.
+    pub(crate) path: PathBuf,
+    /// Whether service stops when it takes nothing.
+    #[serde(default)]
+    pub(crate) required: bool,
+}
+
+/// How a sink is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum SinkKind {
+    /// RFC 5424 datagrams to a Unix socket.
+    Syslog,
+    /// Lines of OCSF JSON appended to a file.
+    Ocsf,
+}
+
+/// Most sinks.
+const MAX_SINKS: usize = 8;
+
+impl Durability {
+    /// As the keeper's command line has it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Group => "group",
+            Self::Strict => "strict",
+        }
+    }
+}
+
+impl Sink {
+    /// As the keeper's command line has it.
+    pub(crate) fn argument(&self) -> String {
+        let kind = match self.kind {
+            SinkKind::Syslog => "syslog",
+            SinkKind::Ocsf => "ocsf",
+        };
+        let need = if self.required { "required" } else { "optional" };
+        format!("{kind},{need},{}", self.path.display())
+    }
 }
 
 /// What keeps the vault's records: chosen before `init`, and the vault keeps to it.
@@ -268,6 +342,12 @@ impl Settings {
         if let Some(backup) = &self.backup {
             check_backup(backup)?;
         }
+        if self.journal.sink.len() > MAX_SINKS {
+            return Err(format!("there are at most {MAX_SINKS} journal.sink"));
+        }
+        if let Some(sink) = self.journal.sink.iter().find(|sink| !sink.path.is_absolute()) {
+            return Err(format!("journal.sink: `{}` is not absolute", sink.path.display()));
+        }
         if self.tls.cert.is_some() != self.tls.key.is_some() {
             return Err("tls.cert and tls.key belong together".to_owned());
         }
@@ -409,6 +489,12 @@ mod tests {
         assert!(settings.public_url.is_some() && settings.tls.key.is_some());
         assert_eq!((settings.dns.hosts.len(), settings.dns.servers.len()), (1, 1));
         assert_eq!(settings.extra_roots.len(), 1);
+        assert_eq!(settings.journal.sink[0].argument(), "syslog,optional,/dev/log");
+        assert_eq!(
+            settings.journal.sink[1].argument(),
+            "ocsf,required,/var/log/strongroom/audit.json"
+        );
+        assert_eq!(settings.journal.durability, super::Durability::Strict);
     }
 
     #[test]
@@ -444,6 +530,10 @@ mod tests {
             "[backup]\ndirectory = \"/b\"\nevery = \"often\"",
             "[backup]\ndirectory = \"/b\"\nkeep = 0",
             "[backup]\ndirectory = \"/b\"\nrecipients = [\"age1nonsense\"]",
+            "[journal]\ndurability = \"none\"",
+            "[[journal.sink]]\nkind = \"kafka\"\npath = \"/x\"",
+            "[[journal.sink]]\nkind = \"ocsf\"\npath = \"x\"",
+            "[[journal.sink]]\nkind = \"ocsf\"\npath = \"/x\"\nneeded = true",
             "[dns.hosts]\n\"api.openai.com\" = \"localhost\"",
         ] {
             assert!(Settings::parse(bad).is_err(), "{bad}");

@@ -3,6 +3,7 @@
 //! Invariant: an act that changes something is in the journal before it is done, and durable before it is answered.
 //! Invariant: one act at a time.
 
+mod audit;
 mod backups;
 mod credentials;
 mod deletion;
@@ -106,7 +107,8 @@ fn restricts(request: &Request) -> bool {
         | Request::Backup(_)
         | Request::TpmStatus
         | Request::TpmSeal(_)
-        | Request::TpmRemove => false,
+        | Request::TpmRemove
+        | Request::Audit(_) => false,
     }
 }
 
@@ -133,6 +135,7 @@ impl Act<'_> {
             Request::Seal => self.seal().await,
             Request::Backup(request) => self.backup(request).await,
             Request::TpmStatus => self.tpm_status().await,
+            Request::Audit(request) => self.audit(request).await,
             Request::Init(_)
             | Request::ProveCustody(_)
             | Request::Unseal(_)
@@ -199,6 +202,7 @@ impl Act<'_> {
             | Request::TpmStatus
             | Request::CredentialTest(_)
             | Request::Backup(_)
+            | Request::Audit(_)
             | Request::UserList
             | Request::WorkspaceList
             | Request::ProviderList
@@ -246,7 +250,8 @@ impl Act<'_> {
             | Request::TokenList
             | Request::AuditTail { .. }
             | Request::Usage { .. }
-            | Request::AuditKey => true,
+            | Request::AuditKey
+            | Request::Audit(_) => true,
             Request::UserCreate(_)
             | Request::UserEnable(_)
             | Request::WorkspaceCreate(_)

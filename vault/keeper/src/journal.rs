@@ -15,6 +15,7 @@
 
 mod disk;
 pub mod entry;
+pub mod files;
 pub mod found;
 mod keeping;
 pub(crate) mod line;
@@ -25,6 +26,7 @@ pub mod proofs;
 pub mod read;
 mod repair;
 mod reserve;
+pub mod search;
 mod shared;
 pub mod sinks;
 mod waiting;
@@ -434,6 +436,11 @@ impl Journal {
     /// The number of the oldest entry that is kept here; those before it were archived.
     pub fn first_kept(&self) -> u64 {
         self.first_kept.load(Ordering::Relaxed)
+    }
+
+    /// The bundles below this one were archived.
+    pub fn archived_below(&self, bundle: u64) {
+        self.first_kept.fetch_max(files::first_of(bundle), Ordering::Relaxed);
     }
 
     /// The last durable checkpoint; `None` before the first.

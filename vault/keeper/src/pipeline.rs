@@ -337,6 +337,9 @@ pub fn sweep(keeper: &Keeper, since_strangers: Duration) {
             let refused = std::mem::take(&mut vault.strangers);
             vault.journal.note(&Entry::Strangers { refused }, now);
         }
+        for (sink, state, lost) in vault.journal.sink_changes() {
+            vault.journal.note(&Entry::Sink { sink: &sink, state, lost }, now);
+        }
         stopped
     });
     // A closed vault has nothing to sweep.

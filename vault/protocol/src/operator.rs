@@ -3,6 +3,7 @@
 //! Invariant: no answer carries a provider's key; a token's text is answered once, when it is made.
 //! Invariant: every request that changes something is in the journal before it is answered.
 
+pub mod audit;
 pub mod backup;
 pub mod keys;
 pub mod listing;
@@ -18,6 +19,7 @@ use strongroom_policy::rules::{CredentialRules, TokenScope};
 use crate::SecretBytes;
 use crate::ask::VaultState;
 use crate::errand::Outcome;
+use crate::operator::audit::{AuditAnswer, AuditRequest};
 use crate::operator::backup::{BackupAnswer, BackupRequest};
 use crate::operator::keys::{Counted, Deletion, KeyState, Receipt};
 use crate::operator::listing::{
@@ -131,6 +133,8 @@ pub enum Request {
     TpmSeal(Box<TpmWish>),
     /// Removes the seal to the TPM, also when the TPM is lost.
     TpmRemove,
+    /// Searches, copies or archives the journal.
+    Audit(AuditRequest),
 }
 
 /// A thing named by its id or, where that is unique, its label.
@@ -291,6 +295,8 @@ pub enum Answer {
     Deleted(Box<Receipt>),
     /// How the vault stands to the TPM.
     Tpm(Box<TpmStatus>),
+    /// About the journal.
+    Audit(AuditAnswer),
 }
 
 /// The state of the vault for people and scripts.

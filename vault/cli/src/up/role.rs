@@ -153,6 +153,10 @@ fn keeper(ground: &Ground, ready: i32) -> Line {
     if ground.tpm.is_some() {
         line.pair("--tpm-fd", ready + 1);
     }
+    line.pair("--journal-durability", ground.settings.journal.durability.name());
+    for sink in &ground.settings.journal.sink {
+        line.pair("--sink", sink.argument());
+    }
     line.list("--accept-missing", &ground.settings.missing_layers());
     line
 }

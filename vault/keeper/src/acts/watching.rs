@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 use super::sealing::progress_of;
 use super::{Act, fault};
+use crate::journal::sinks::{Need, SinkHealth};
 use crate::journal::{JournalError, Place, read};
 use crate::keeper::State;
 use crate::tables::Tables;
@@ -76,6 +77,9 @@ impl Act<'_> {
                 Some("strongroom unseal".to_owned()),
             ),
         });
+        if let State::Ready(vault) = &*self.keeper.state.borrow() {
+            checks.extend(vault.journal.sinks().into_iter().map(sink_check));
+        }
         let fix = "it is started again by 'strongroom up'; see its log".to_owned();
         for (name, there) in
             [("courier", self.keeper.has_courier()), ("gateway", self.keeper.has_gateway())]
@@ -127,7 +131,7 @@ impl Act<'_> {
     }
 
     /// Where the journal lies, its newest entry's number and the oldest one's that is kept.
-    fn journal(&self) -> Result<(Place, (u64, u64)), Fault> {
+    pub(super) fn journal(&self) -> Result<(Place, (u64, u64)), Fault> {
         self.vault(|vault| {
             let span = (vault.journal.entries(), vault.journal.first_kept());
             Ok((Place::new(&vault.journal_directory), span))
@@ -143,13 +147,44 @@ fn journal_fault(error: &JournalError) -> Fault {
 fn journal_check(vault: &Vault) -> Check {
     let entries = vault.journal.entries();
     match vault.journal.health() {
-        Ok(()) => check("journal", Verdict::Ok, format!("{entries} entries, written"), None),
+        Ok(()) => {
+            let signed = vault.journal.checkpoint().map_or(0, |signed| signed.size);
+            let detail = format!("{entries} entries, written; {signed} of them under a checkpoint");
+            check("journal", Verdict::Ok, detail, None)
+        }
         Err(error) => check(
             "journal",
             Verdict::Fail,
-            error.to_string(),
+            match vault.journal.last_words() {
+                0 => error.to_string(),
+                words => format!("{error}; {words} words about it in the reserve"),
+            },
             Some("look at the disk, then seal and unseal".to_owned()),
         ),
+    }
+}
+
+fn sink_check(sink: SinkHealth) -> Check {
+    let SinkHealth { name, need, fails, lost } = sink;
+    let name = format!("journal sink {name}");
+    let fix = || Some("mend it; if it was taken away, restart strongroom and unseal".to_owned());
+    match (fails, need, lost) {
+        (Some(why), Need::Required, _) => {
+            check(&name, Verdict::Fail, format!("{why}; no call is admitted"), fix())
+        }
+        (Some(why), Need::Optional, lost) => {
+            check(&name, Verdict::Warn, format!("{why}; it did not get {lost} entries"), fix())
+        }
+        (None, _, 0) => check(&name, Verdict::Ok, "takes entries".to_owned(), None),
+        (None, _, lost) => {
+            let detail = format!("takes entries; it did not get {lost} of them before");
+            check(
+                &name,
+                Verdict::Warn,
+                detail,
+                Some("copy them: strongroom audit export".to_owned()),
+            )
+        }
     }
 }
 
@@ -175,7 +210,7 @@ fn label_of(tables: &Tables, key: &str, by: UsageBy) -> Option<Label> {
     }
 }
 
-async fn on_thread<T: Send + 'static>(
+pub(super) async fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, Fault> {
     let next = "look at the journal's directory and the disk";

@@ -50,7 +50,7 @@ pub fn bundle(place: &Place, index: u64) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(Vec::new()))
 }
 
-fn read_whole(path: &std::path::Path) -> io::Result<Option<Vec<u8>>> {
+pub(super) fn read_whole(path: &std::path::Path) -> io::Result<Option<Vec<u8>>> {
     read_file(path, MAX_BUNDLE_BYTES).map_err(|error| io::Error::other(error.to_string()))
 }
 

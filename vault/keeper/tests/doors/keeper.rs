@@ -120,8 +120,8 @@ impl Keeper {
 
     /// How often an act was begun.
     pub(crate) fn acts(&self, act: &str) -> usize {
-        let text = fs::read_to_string(self.journal()).unwrap();
-        text.lines().filter(|line| line.contains(&format!("\"act\":\"{act}\""))).count()
+        let wanted = format!("\"act\":\"{act}\"");
+        self.told().lines().filter(|line| line.contains(&wanted)).count()
     }
 
     pub(crate) fn operator(&self) -> Door {

@@ -25,6 +25,7 @@ use strongroom_protocol::operator::{
 use strongroom_protocol::upload::{digest_destination, seal_upload};
 use strongroom_protocol::usage::Usage;
 
+mod audit;
 mod backup;
 mod disk;
 mod keeper;

@@ -4,6 +4,7 @@ use strongroom_policy::dialect::Dialect;
 use strongroom_policy::provider::Origin;
 use strongroom_policy::rules::{Home, Standing};
 use strongroom_protocol::ask::VaultState;
+use strongroom_protocol::operator::audit::AuditAnswer;
 use strongroom_protocol::operator::backup::BackupAnswer;
 use strongroom_protocol::operator::keys::{Cipher, Counted, Dependents, KeyState, Receipt, Sweep};
 use strongroom_protocol::operator::listing::{
@@ -48,6 +49,7 @@ pub(crate) fn answer_name(answer: &Answer) -> &'static str {
         Answer::Counted(_) => "operator.answer.counted",
         Answer::Deleted(_) => "operator.answer.deleted",
         Answer::Tpm(_) => "operator.answer.tpm",
+        Answer::Audit(_) => "operator.answer.audit",
     }
 }
 
@@ -121,6 +123,7 @@ pub(crate) fn answers() -> Vec<Answer> {
             commit: 17,
         })),
         Answer::Tpm(Box::new(tpm())),
+        Answer::Audit(AuditAnswer::Archived(256)),
     ];
     single.into_iter().chain(lists).collect()
 }

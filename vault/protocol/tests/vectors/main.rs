@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod answers;
+mod audits;
 mod backups;
 mod gateway;
 mod operator;
@@ -62,8 +63,15 @@ fn the_protocol_page_names_every_vector_and_every_refusal() {
 }
 
 fn all() -> Vec<Vector> {
-    [gateway::vectors(), operator::vectors(), backups::vectors(), sealed::vectors(), tpm::vectors()]
-        .concat()
+    [
+        gateway::vectors(),
+        operator::vectors(),
+        backups::vectors(),
+        audits::vectors(),
+        sealed::vectors(),
+        tpm::vectors(),
+    ]
+    .concat()
 }
 
 /// Vectors of one enum: each variant at least once, each wrapped into the message that carries it, which must read back.

@@ -5,6 +5,7 @@ use strongroom_policy::provider::{Origin, Probe, ProviderDefinition};
 use strongroom_policy::route::{BodyKind, Method, PathClass, PathPattern, PathRule};
 use strongroom_policy::target::Target;
 use strongroom_protocol::frame::MAX_OPERATOR_BYTES;
+use strongroom_protocol::operator::audit::AuditRequest;
 use strongroom_protocol::operator::backup::BackupRequest;
 use strongroom_protocol::operator::keys::Deletion;
 use strongroom_protocol::operator::tpm::TpmWish;
@@ -78,6 +79,7 @@ fn request_name(request: &Request) -> &'static str {
         Request::TpmStatus => "operator.tpm-status",
         Request::TpmSeal(_) => "operator.tpm-seal",
         Request::TpmRemove => "operator.tpm-remove",
+        Request::Audit(_) => "operator.audit",
     }
 }
 
@@ -109,6 +111,7 @@ fn requests_about_the_vault() -> Vec<Request> {
             parts: vec![UnsealWith::Share(secret("srs1-a")), UnsealWith::Share(secret("srs1-b"))],
         })),
         Request::TpmRemove,
+        Request::Audit(AuditRequest::Span),
     ]
 }
 
