@@ -14,7 +14,7 @@ use crate::failure::Outcome;
 use crate::out::{self, Form};
 use crate::{
     audit, backup, credential, doctor, environment, init, key, manual, provider, seal, status,
-    token, tpm, up, usage, user, workspace,
+    token, tpm, up, usage, user, witness, workspace,
 };
 
 /// Lets people use AI providers' keys without ever having them.
@@ -104,6 +104,9 @@ enum Command {
     /// Backups: make, verify, restore
     #[command(before_help = "Example: strongroom backup create --to /mnt/backup/today.backup")]
     Backup(backup::Arguments),
+    /// Memories of the journal on other disks: they notice what whoever has this one can hide
+    #[command(before_help = "Example: strongroom witness list")]
+    Witness(witness::Arguments),
     /// Sums over the journal
     #[command(before_help = "Example: strongroom usage --by model --since 24h")]
     Usage(usage::Arguments),
@@ -153,6 +156,7 @@ fn dispatch(command: Command, common: &Common, form: Form) -> Outcome<ExitCode> 
         Command::Key(arguments) => key::run(&arguments, &desk()?)?,
         Command::Tpm(arguments) => tpm::run(&arguments, &desk()?)?,
         Command::Backup(arguments) => backup::run(arguments, &desk()?)?,
+        Command::Witness(arguments) => witness::run(arguments, &desk()?)?,
         Command::Usage(arguments) => usage::run(&arguments, &desk()?)?,
         Command::Env => environment::run(&desk()?)?,
         Command::Completions(arguments) => manual::completions(&arguments),

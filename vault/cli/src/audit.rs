@@ -3,8 +3,8 @@
 //! Invariant: with `--json` a line is printed as it stands in the journal; without, no control character passes.
 
 mod copy;
-mod directory;
-mod examine;
+pub(crate) mod directory;
+pub(crate) mod examine;
 mod finding;
 pub(crate) mod pinned;
 mod proof;

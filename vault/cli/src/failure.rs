@@ -67,6 +67,16 @@ pub(crate) enum Code {
     Proof,
     /// The journal's files are not what its checkpoint covers, or there is no checkpoint.
     Journal,
+    /// A witness's directory is not one, or is in use.
+    WitnessState,
+    /// The vault shows fewer entries than it has shown before.
+    WitnessSmaller,
+    /// The vault shows another history than it has shown before.
+    WitnessForked,
+    /// The checkpoint is not by the key that the witness was made for.
+    WitnessUnsigned,
+    /// The other end of a relay wants more than a witness may.
+    WitnessRelay,
 }
 
 impl Code {
@@ -93,6 +103,11 @@ impl Code {
             Self::NoEntry => "SR-AUDIT-003",
             Self::Proof => "SR-AUDIT-004",
             Self::Journal => "SR-AUDIT-010",
+            Self::WitnessState => "SR-WITNESS-001",
+            Self::WitnessSmaller => "SR-WITNESS-013",
+            Self::WitnessForked => "SR-WITNESS-014",
+            Self::WitnessUnsigned => "SR-WITNESS-015",
+            Self::WitnessRelay => "SR-WITNESS-002",
         }
     }
 }
@@ -144,7 +159,7 @@ impl Failure {
 }
 
 /// The commands that next steps name.
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 17] = [
     "up",
     "init",
     "unseal",
@@ -158,6 +173,7 @@ const VERBS: [&str; 16] = [
     "workspace",
     "audit",
     "backup",
+    "witness",
     "usage",
     "env",
     "tpm",

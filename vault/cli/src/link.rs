@@ -30,6 +30,16 @@ impl Link {
         Ok(Self { stream, path: path.to_owned() })
     }
 
+    /// Takes a connection that is there already, as to another machine's relay.
+    pub(crate) fn over(stream: UnixStream, name: &Path) -> Self {
+        Self { stream, path: name.to_owned() }
+    }
+
+    /// Asks, and yields whatever is answered.
+    pub(crate) fn pass(&mut self, request: &Request) -> Outcome<Answer> {
+        self.exchange(request, PATIENCE).map_err(|error| self.broken(&error))
+    }
+
     /// Asks, and yields any answer but a failure.
     pub(crate) fn ask(&mut self, request: &Request) -> Outcome<Answer> {
         self.ask_within(request, PATIENCE)

@@ -38,6 +38,7 @@ mod tpm;
 mod up;
 mod usage;
 mod user;
+mod witness;
 mod workspace;
 
 use std::process::ExitCode;

@@ -74,6 +74,7 @@ mod tests {
             credentials: 0,
             fault: None,
             old_records: 0,
+            awaited: None,
         }
     }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use strongroom_protocol::ask::VaultState;
+use strongroom_protocol::operator::witness::Awaited;
 use strongroom_protocol::operator::{Answer, Progress, Request, SealKind, Status};
 
 use crate::backup;
@@ -71,6 +72,7 @@ fn sentences(status: &Status) -> Vec<String> {
     if let Some(progress) = &status.unsealing {
         lines.push(progress_line(progress));
     }
+    lines.extend(status.awaited.as_ref().map(awaited_line));
     if let Some(fault) = &status.fault {
         lines.push(Failure::from(fault.clone()).to_string());
     }
@@ -118,6 +120,19 @@ fn headline(status: &Status) -> String {
     }
 }
 
+/// `waiting for a witness: usb · calls go on without it in 90 s`.
+fn awaited_line(awaited: &Awaited) -> String {
+    let names = out::plain(&awaited.witnesses.join(", "));
+    match awaited.calls_in_secs {
+        0 => format!(
+            "no witness has answered ({names}): calls are made, but nobody gets new rights; next: strongroom witness run"
+        ),
+        left => format!(
+            "waiting for a witness: {names} · calls go on without it in {left} s; next: strongroom witness run"
+        ),
+    }
+}
+
 /// `2 of 3 shares accepted (1, 4) · attempt 7f3a · expires in 9:41`.
 pub(crate) fn progress_line(progress: &Progress) -> String {
     let accepted: Vec<_> = progress.accepted.iter().map(u8::to_string).collect();
@@ -145,6 +160,7 @@ fn status_json(status: &Status) -> Value {
         "credentials": status.credentials,
         "fault": status.fault,
         "old_records": status.old_records,
+        "awaited": status.awaited,
     })
 }
 
@@ -153,7 +169,8 @@ mod tests {
     use strongroom_protocol::ask::VaultState;
     use strongroom_protocol::operator::{Exit, Fault, Progress, Status};
 
-    use super::{exit_code, progress_line};
+    use super::{awaited_line, exit_code, progress_line};
+    use strongroom_protocol::operator::witness::Awaited;
 
     fn status(state: VaultState, fault: Option<Exit>) -> Status {
         let fault =
@@ -169,6 +186,7 @@ mod tests {
             credentials: 0,
             fault,
             old_records: 0,
+            awaited: None,
         }
     }
 
@@ -182,6 +200,16 @@ mod tests {
             [Exit::Provisional, Exit::Corrupt, Exit::RolledBack, Exit::Spliced, Exit::Foreign]
                 .map(|exit| exit_code(&status(Faulty, Some(exit))));
         assert_eq!(faults, [4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn who_is_waited_for_is_named() {
+        let line =
+            |calls_in_secs| awaited_line(&Awaited { witnesses: vec!["usb".into()], calls_in_secs });
+        assert!(
+            line(90).starts_with("waiting for a witness: usb · calls go on without it in 90 s")
+        );
+        assert!(line(0).contains("nobody gets new rights"));
     }
 
     #[test]

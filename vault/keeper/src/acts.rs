@@ -50,6 +50,9 @@ struct Act<'k> {
 /// Does what an operator asks.
 pub async fn perform(keeper: &Rc<Keeper>, operator: u32, request: Request) -> Answer {
     let act = Act { keeper, operator };
+    if let Err(fault) = act.refuse_growth(&request) {
+        return Answer::Failed(fault);
+    }
     if let Some(answer) = act.look(&request).await {
         return answer.unwrap_or_else(Answer::Failed);
     }
@@ -86,6 +89,10 @@ fn restricts(request: &Request) -> bool {
         | Request::Unseal(_)
         | Request::UnsealConfirming { .. }
         | Request::Seal
+        | Request::Witness(_)
+        | Request::WitnessAdd { .. }
+        | Request::WitnessList
+        | Request::WitnessRemove(_)
         | Request::UserCreate(_)
         | Request::UserList
         | Request::UserEnable(_)
@@ -130,6 +137,8 @@ impl Act<'_> {
             Request::Usage { since_ms, by } => self.usage(*since_ms, *by).await,
             Request::AuditKey => self.audit_key(),
             Request::KeyStatus => self.key_status(),
+            Request::Witness(say) => self.witness(say).await,
+            Request::WitnessList => self.witness_list(),
             // A provider that is slow must not hold up a revocation, and nothing may hold up the seal.
             Request::CredentialTest(pick) => self.credential_test(pick).await,
             Request::Seal => self.seal().await,
@@ -159,7 +168,9 @@ impl Act<'_> {
             | Request::WorkspaceDelete(..)
             | Request::UnsealConfirming { .. }
             | Request::TpmSeal(_)
-            | Request::TpmRemove => return None,
+            | Request::TpmRemove
+            | Request::WitnessAdd { .. }
+            | Request::WitnessRemove(_) => return None,
         })
     }
 
@@ -196,6 +207,8 @@ impl Act<'_> {
             Request::WorkspaceDelete(pick, deletion) => {
                 self.workspace_delete(&pick, deletion).await
             }
+            Request::WitnessAdd { key, required } => self.witness_add(key, required).await,
+            Request::WitnessRemove(name) => self.witness_remove(name).await,
             Request::Status
             | Request::Doctor
             | Request::Seal
@@ -212,7 +225,9 @@ impl Act<'_> {
             | Request::AuditTail { .. }
             | Request::Usage { .. }
             | Request::AuditKey
-            | Request::KeyStatus => {
+            | Request::KeyStatus
+            | Request::Witness(_)
+            | Request::WitnessList => {
                 Err(fault("SR-INTERNAL-004", "a look took a turn", "report this as a defect"))
             }
         }
@@ -251,7 +266,11 @@ impl Act<'_> {
             | Request::AuditTail { .. }
             | Request::Usage { .. }
             | Request::AuditKey
-            | Request::Audit(_) => true,
+            | Request::Audit(_)
+            | Request::Witness(_)
+            | Request::WitnessList
+            // One that remembers what was there before the restore would keep it shut.
+            | Request::WitnessRemove(_) => true,
             Request::UserCreate(_)
             | Request::UserEnable(_)
             | Request::WorkspaceCreate(_)
@@ -263,6 +282,7 @@ impl Act<'_> {
             | Request::CredentialUpload { .. }
             | Request::CredentialRules(..)
             | Request::TokenCreate(_)
+            | Request::WitnessAdd { .. }
             | Request::TpmSeal(_) => false,
         };
         let waits = self.keeper.with_vault(|vault| vault.tables.restored.is_some());

@@ -234,6 +234,9 @@ impl Keeper {
                 VaultState::Unsealing
             }
             State::Sealed(_) | State::Opening => VaultState::Sealed,
+            State::Ready(vault) if !vault.witnesses.let_calls(Instant::now()) => {
+                VaultState::Unsealing
+            }
             State::Ready(_) => VaultState::Ready,
             State::Faulty(_) => VaultState::Faulty,
         }
@@ -243,10 +246,14 @@ impl Keeper {
     pub fn snapshot(&self) -> Snapshot {
         let state = self.vault_state();
         let providers = match &*self.state.borrow() {
-            State::Ready(vault) => vault.tables.providers.values().map(route).collect(),
-            State::Uninitialised(_) | State::Sealed(_) | State::Opening | State::Faulty(_) => {
-                Vec::new()
+            State::Ready(vault) if state == VaultState::Ready => {
+                vault.tables.providers.values().map(route).collect()
             }
+            State::Uninitialised(_)
+            | State::Sealed(_)
+            | State::Opening
+            | State::Ready(_)
+            | State::Faulty(_) => Vec::new(),
         };
         Snapshot { version: self.version.get(), state, providers }
     }

@@ -41,3 +41,4 @@ pub mod tickets;
 pub mod tpm;
 pub mod uploads;
 pub mod vault;
+pub mod witnesses;

@@ -56,6 +56,9 @@ fn admit(keeper: &Keeper, ask: CallAsk, asker: Asker) -> Result<(), Refused> {
         return Err(Refused::plain(refusal));
     }
     let entered = keeper.with_vault(|vault| {
+        if !vault.witnesses.let_calls(Instant::now()) {
+            return Err(Refused::plain(Refusal::Sealed));
+        }
         let (permit, call) = judge(vault, ask, now)?;
         let entered = vault.journal.admit((permit, call), asker, now);
         entered.map_err(|error| refuse_unwritten(vault, call, &error))

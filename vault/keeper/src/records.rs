@@ -24,6 +24,7 @@ use strongroom_policy::id::{CredentialId, Id, Kind, TenantId, TokenId, UserId, W
 use strongroom_policy::moment::Moment;
 use strongroom_policy::name::{Label, ProviderName};
 use strongroom_policy::rules::{CredentialFacts, CredentialRules, Home, Standing, TokenScope};
+use strongroom_tlog::key::Name;
 
 use crate::keyring::ShredId;
 use crate::keys::{self, Format};
@@ -105,6 +106,8 @@ pub enum RecordName {
     Provider(ProviderName),
     /// That the vault was restored, until an operator has looked at it.
     Restored,
+    /// An enrolled witness.
+    Witness(Name),
 }
 
 impl RecordName {
@@ -119,6 +122,7 @@ impl RecordName {
             Self::Key(id) => (b'k', [id.bytes(), &[]]),
             Self::Provider(name) => (b'p', [name.as_ref().as_bytes(), &[]]),
             Self::Restored => (b'r', [&[], &[]]),
+            Self::Witness(name) => (b'v', [name.as_str().as_bytes(), &[]]),
         };
         [&[letter], ids.concat().as_slice()].concat()
     }
@@ -137,6 +141,7 @@ impl RecordName {
             b'k' => Self::Key(id_of(id)?),
             b'p' => Self::Provider(ProviderName::parse(std::str::from_utf8(id).ok()?).ok()?),
             b'r' if id.is_empty() => Self::Restored,
+            b'v' => Self::Witness(Name::parse(std::str::from_utf8(id).ok()?).ok()?),
             _ => return None,
         })
     }
@@ -152,13 +157,14 @@ impl RecordName {
                 | Self::LooseToken(_)
                 | Self::Credential(_)
                 | Self::Provider(_)
-                | Self::Restored => None,
+                | Self::Restored
+                | Self::Witness(_) => None,
             },
             Format::Two => match self {
                 Self::User(id) | Self::Token(id, _) => Some(ShredId::of(*id)),
                 Self::Workspace(id) => Some(ShredId::of(*id)),
                 Self::Credential(id) | Self::Key(id) => Some(ShredId::of(*id)),
-                Self::LooseToken(_) | Self::Provider(_) | Self::Restored => None,
+                Self::LooseToken(_) | Self::Provider(_) | Self::Restored | Self::Witness(_) => None,
             },
         }
     }
@@ -173,7 +179,8 @@ impl RecordName {
             | Self::Credential(_)
             | Self::Key(_)
             | Self::Provider(_)
-            | Self::Restored => None,
+            | Self::Restored
+            | Self::Witness(_) => None,
         }
     }
 
@@ -186,7 +193,7 @@ impl RecordName {
             Self::Credential(_) => keys::Kind::Rules,
             Self::Key(_) => keys::Kind::Credential,
             Self::Provider(_) => keys::Kind::Provider,
-            Self::Restored => keys::Kind::Settings,
+            Self::Restored | Self::Witness(_) => keys::Kind::Settings,
         }
     }
 }
@@ -213,6 +220,7 @@ impl CredentialRecord {
 mod tests {
     use strongroom_policy::id::{CredentialId, TokenId, UserId};
     use strongroom_policy::name::ProviderName;
+    use strongroom_tlog::key::Name;
 
     use super::RecordName;
 
@@ -225,6 +233,7 @@ mod tests {
             RecordName::LooseToken(TokenId::from_random([3; 16])),
             RecordName::Provider(ProviderName::parse("local-ai").unwrap()),
             RecordName::Restored,
+            RecordName::Witness(Name::parse("usb").unwrap()),
         ] {
             assert_eq!(RecordName::parse(&name.store_key()), Some(name));
         }
@@ -235,6 +244,8 @@ mod tests {
             b"u0123456789abcdefg",
             b"t0123456789abcdefg",
             b"pUpper",
+            b"v",
+            b"va b",
         ] {
             assert_eq!(RecordName::parse(bad), None);
         }

@@ -14,11 +14,13 @@ use strongroom_policy::rules::{CredentialFacts, Home, Standing, Subject};
 use strongroom_protocol::operator::Pick;
 use strongroom_protocol::operator::backup::Restored;
 use strongroom_sys::Secret;
+use strongroom_tlog::key::Name;
 
 use crate::keyring::ShredId;
 use crate::memory_seal::SealedKey;
 use crate::rates::Bucket;
 use crate::records::{CredentialRecord, RecordName, TokenRecord, UserRecord, WorkspaceRecord};
+use crate::witnesses::WitnessRecord;
 
 /// Most records of one kind.
 pub const MAX_RECORDS: usize = 20_000;
@@ -63,6 +65,8 @@ pub struct Tables {
     pub providers: BTreeMap<ProviderName, ProviderDefinition>,
     /// That the vault was restored, until an operator has looked at it: no power grows until then.
     pub restored: Option<Restored>,
+    /// Enrolled witnesses.
+    pub witnesses: BTreeMap<Name, WitnessRecord>,
 }
 
 /// Why a thing that was picked is not found.
@@ -111,6 +115,7 @@ impl Tables {
             memberships: HashMap::new(),
             credentials: BTreeMap::new(),
             at_home: HashMap::new(),
+            witnesses: BTreeMap::new(),
             providers: definitions.into_iter().map(|one| (one.name.clone(), one)).collect(),
             restored: None,
         };
@@ -129,6 +134,7 @@ impl Tables {
                     tables.insert_token(id, record);
                 }
                 RecordName::Provider(name) => drop(tables.providers.insert(name, decode(&plain)?)),
+                RecordName::Witness(name) => drop(tables.witnesses.insert(name, decode(&plain)?)),
                 RecordName::Credential(id) => drop(described.insert(id, decode(&plain)?)),
                 RecordName::Key(id) => drop(keys.insert(id, hold(id, &plain)?)),
                 RecordName::Restored => tables.restored = Some(decode(&plain)?),

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use strongroom_policy::id::TenantId;
 use strongroom_policy::moment::Moment;
@@ -14,7 +15,8 @@ use strongroom_protocol::upload::{VaultKey, derive_vault_key};
 use strongroom_store::Choice;
 use strongroom_store::check::CheckError;
 use strongroom_sys::{Secret, cpu};
-use strongroom_tlog::{Name, Signer};
+use strongroom_tlog::cosignature::WitnessKey;
+use strongroom_tlog::{Name, Signer, Verifier};
 
 use crate::acts::restore_fault;
 use crate::backup::restore::{self, RestoreError};
@@ -35,6 +37,7 @@ use crate::tpm::freshness;
 use crate::tpm::link::Link;
 use crate::tpm::standing::{Standing, judge_newest, not_newest, stand};
 use crate::uploads::Uploads;
+use crate::witnesses::{self, Seen, Witnesses};
 
 /// The journal's directory within the data directory; it outlives a vault that is made anew.
 pub const JOURNAL_DIRECTORY: &str = "journal";
@@ -73,6 +76,8 @@ pub struct Vault {
     pub journal_directory: PathBuf,
     /// Verifies the journal's checkpoints: a vkey of a signed note.
     pub audit_key: String,
+    /// Witnesses: what they saw, and whether it waits for one.
+    pub witnesses: Witnesses,
     /// Refusals of strangers since the last entry about them.
     pub strangers: u64,
     /// The rewriting of old records.
@@ -174,19 +179,18 @@ impl Vault {
             memory_seal.seal(id, plain, &mut getrandom::fill).map_err(|_| Malformed)
         })?;
         let signer = audit_signer(&unsealed, store)?;
-        let audit_key = signer.verifier().vkey();
         let mut books = opened.books;
         let journal_directory = data.join(JOURNAL_DIRECTORY);
         let verifier = signer.verifier();
         let found = Found::look(&journal_directory, journal_key, &verifier, opened.noted)?;
-        let named = found.state();
-        judge_state(named, opened.state)?;
+        let named = judge_state(found.state(), opened.state)?;
         // Nothing is destroyed before store, manifest and journal have vouched for each other.
         settle_keyring(&unsealed, &tables, (&opened.taken, books.commit()))?;
         learn_keys(&unsealed, &mut books)?;
         let (journal, unfinished) = Journal::start(found, signer, manner)?;
         let journal = Arc::new(journal);
         opened.journal.open(&journal);
+        let witnesses = witnesses_of(&tables, &journal_directory, &verifier)?;
         let vault_key = upload_secret
             .expose(|secret| secret.try_into().map(derive_vault_key))
             .map_err(|_| DeriveError)?;
@@ -208,7 +212,8 @@ impl Vault {
             random: Pool::new(),
             seal,
             journal_directory,
-            audit_key,
+            audit_key: verifier.vkey(),
+            witnesses,
             strangers: 0,
             sweep: Sweep::Idle,
             tpm,
@@ -274,6 +279,22 @@ impl Vault {
     }
 }
 
+/// The witnesses as they are when the vault is opened: it waits for the required ones.
+fn witnesses_of(tables: &Tables, journal: &Path, log: &Verifier) -> Result<Witnesses, OpenError> {
+    let mut nonce = [0; 32];
+    getrandom::fill(&mut nonce).map_err(|_| DeriveError)?;
+    let required = tables.witnesses.iter().filter(|(_, record)| record.required);
+    let required = required.map(|(name, _)| name.clone()).collect();
+    let mut witnesses = Witnesses::begin(required, nonce, Instant::now());
+    for (name, record) in &tables.witnesses {
+        let key = WitnessKey::parse(&record.key).map_err(|_| Malformed)?;
+        if let Some(shown) = witnesses::kept(journal, &key, log) {
+            witnesses.saw(name.clone(), Seen { size: shown.head.size, at: shown.at });
+        }
+    }
+    Ok(witnesses)
+}
+
 /// Who signs the journal's checkpoints: the key's name is the log's origin.
 fn audit_signer(unsealed: &Mutex<Unsealed>, store: StoreId) -> Result<Signer, OpenError> {
     let guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -287,8 +308,11 @@ fn audit_signer(unsealed: &Mutex<Unsealed>, store: StoreId) -> Result<Signer, Op
 }
 
 /// The newest state that the journal names against the one that lies there. A store one or more commits ahead is sound: the last
-/// entries of a machine that lost power may be missing, and how far the journal must be at least is in the manifest.
-fn judge_state(named: Option<StoreState>, found: StoreState) -> Result<(), JournalError> {
+/// entries of a machine that lost power may be missing, and how far the journal must be at least is in the manifest. Answers what was named.
+fn judge_state(
+    named: Option<StoreState>,
+    found: StoreState,
+) -> Result<Option<StoreState>, JournalError> {
     match named {
         Some(named) if named.commit > found.commit => {
             Err(JournalError::StoreRolledBack { found: found.commit, noted: named.commit })
@@ -296,7 +320,7 @@ fn judge_state(named: Option<StoreState>, found: StoreState) -> Result<(), Journ
         Some(named) if named.commit == found.commit && named.digest != found.digest => {
             Err(JournalError::Another { entry: 0 })
         }
-        Some(_) | None => Ok(()),
+        Some(_) | None => Ok(named),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod backup;
 pub mod keys;
 pub mod listing;
 pub mod tpm;
+pub mod witness;
 
 use serde::{Deserialize, Serialize};
 use strongroom_policy::destination::Destination;
@@ -26,6 +27,7 @@ use crate::operator::listing::{
     CredentialRow, JournalRow, ProviderRow, TokenRow, UsageRow, UserRow, WorkspaceRow,
 };
 use crate::operator::tpm::{TpmStatus, TpmWish};
+use crate::operator::witness::{Awaited, FromWitness, KeyText, ToWitness, WitnessRow};
 use crate::upload::{UploadBinding, VaultKey};
 
 /// What the operator may ask for.
@@ -135,6 +137,19 @@ pub enum Request {
     TpmRemove,
     /// Searches, copies or archives the journal.
     Audit(AuditRequest),
+    /// What a witness says: the one request that a relay passes on.
+    Witness(FromWitness),
+    /// Enrols a witness, or changes whether it is required.
+    WitnessAdd {
+        /// Its key, of type 0x04.
+        key: KeyText,
+        /// Whether the vault waits for it when it is unsealed.
+        required: bool,
+    },
+    /// Lists witnesses.
+    WitnessList,
+    /// Lets a witness go, by its name.
+    WitnessRemove(KeyText),
 }
 
 /// A thing named by its id or, where that is unique, its label.
@@ -297,6 +312,10 @@ pub enum Answer {
     Tpm(Box<TpmStatus>),
     /// About the journal.
     Audit(AuditAnswer),
+    /// What a witness asked for.
+    Witness(ToWitness),
+    /// Witnesses.
+    Witnesses(Vec<WitnessRow>),
 }
 
 /// The state of the vault for people and scripts.
@@ -322,6 +341,8 @@ pub struct Status {
     pub fault: Option<Fault>,
     /// Records that are still to be rewritten under the newest generation of keys.
     pub old_records: u64,
+    /// The witnesses that it waits for, when it does.
+    pub awaited: Option<Awaited>,
 }
 
 /// What seals a vault.

@@ -46,6 +46,9 @@ pub struct WitnessKey {
 pub struct BadAnswer;
 
 impl Timestamp {
+    /// The last that there is.
+    pub const LAST: Self = Self(u64::MAX >> 1);
+
     /// At most 2^63 - 1, as the specification has it.
     pub const fn new(seconds: u64) -> Option<Self> {
         if seconds <= u64::MAX >> 1 { Some(Self(seconds)) } else { None }

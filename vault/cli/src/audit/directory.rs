@@ -87,6 +87,12 @@ impl Directory {
         Ok(pieces)
     }
 
+    /// The bundle that is being filled.
+    pub(crate) fn tail(&self) -> Outcome<Option<Piece>> {
+        let bytes = read(&self.home.join("tail"), MAX_BUNDLE_BYTES)?;
+        Ok(bytes.map(|bytes| Piece { kind: Kind::Filling, name: "tail".to_owned(), bytes }))
+    }
+
     /// The hashes of a tile; an unreadable one is like one that is not there, for a tile proves nothing by itself.
     pub(crate) fn hashes(&self, tile: Tile) -> Outcome<Option<Vec<Hash>>> {
         let full = Tile::new(tile.level(), tile.index(), Width::FULL).map_err(Failure::argument)?;

@@ -75,7 +75,7 @@ pub(crate) fn read(path: &Path) -> Outcome<Option<Verifier>> {
 }
 
 /// Pins a key, unless another one is pinned.
-fn write(path: &Path, key: &Verifier) -> Outcome {
+pub(crate) fn write(path: &Path, key: &Verifier) -> Outcome {
     match read(path)? {
         Some(pinned) if pinned == *key => Ok(()),
         Some(pinned) => {

@@ -229,6 +229,13 @@ impl Act<'_> {
         match opened.await? {
             Ok(vault) => {
                 let (journal, keeper) = (Arc::clone(&vault.journal), Rc::clone(self.keeper));
+                if let Some(wait) = vault.witnesses.calls_wait(Instant::now()) {
+                    let keeper = Rc::clone(self.keeper);
+                    spawn_local(async move {
+                        tokio::time::sleep(wait).await;
+                        keeper.announce();
+                    });
+                }
                 spawn_local(journal.pump(move |written| pipeline::answer(&keeper, written)));
                 self.keeper.enter(State::Ready(Box::new(vault)));
                 self.resume_sweep();

@@ -39,6 +39,7 @@ impl Act<'_> {
             credentials: 0,
             fault: None,
             old_records: 0,
+            awaited: None,
         };
         match &mut *self.keeper.state.borrow_mut() {
             State::Uninitialised(_) | State::Opening => {}
@@ -56,6 +57,7 @@ impl Act<'_> {
                 status.credentials = u32::try_from(credentials).unwrap_or(u32::MAX);
                 let old = vault.books.generations().old;
                 status.old_records = u64::try_from(old).unwrap_or(u64::MAX);
+                status.awaited = vault.witnesses.awaited(Instant::now());
                 status.fault = vault.journal.health().err().map(|error| journal_fault(&error));
             }
             State::Faulty(fault) => status.fault = Some(fault.clone()),
@@ -79,6 +81,7 @@ impl Act<'_> {
         });
         if let State::Ready(vault) = &*self.keeper.state.borrow() {
             checks.extend(vault.journal.sinks().into_iter().map(sink_check));
+            checks.push(witnesses_check(vault));
         }
         let fix = "it is started again by 'strongroom up'; see its log".to_owned();
         for (name, there) in
@@ -142,6 +145,27 @@ impl Act<'_> {
 fn journal_fault(error: &JournalError) -> Fault {
     let next = "look at the disk, then 'strongroom seal' and 'strongroom unseal'";
     fault("SR-JOURNAL-001", error.to_string(), next)
+}
+
+fn witnesses_check(vault: &Vault) -> Check {
+    let run = "strongroom witness run --state DIR --once".to_owned();
+    if let Some(awaited) = vault.witnesses.awaited(Instant::now()) {
+        let detail = format!("{} did not answer since unsealing", awaited.witnesses.join(", "));
+        return check("witnesses", Verdict::Warn, detail, Some(run));
+    }
+    let known = vault.tables.witnesses.len();
+    let behind = vault.tables.witnesses.keys().filter(|name| vault.witnesses.seen(name).is_none());
+    let behind: Vec<_> = behind.map(ToString::to_string).collect();
+    if known == 0 {
+        let detail = "none: a disk that is rolled back as a whole goes unnoticed".to_owned();
+        let fix = "strongroom witness init, on a disk that is not this one".to_owned();
+        return check("witnesses", Verdict::Warn, detail, Some(fix));
+    }
+    if behind.is_empty() {
+        return check("witnesses", Verdict::Ok, format!("{known} enrolled"), None);
+    }
+    let detail = format!("{} has seen nothing yet", behind.join(", "));
+    check("witnesses", Verdict::Warn, detail, Some(run))
 }
 
 fn journal_check(vault: &Vault) -> Check {

@@ -65,7 +65,8 @@ impl Books {
                 | RecordName::Credential(_)
                 | RecordName::Key(_)
                 | RecordName::Provider(_)
-                | RecordName::Restored => name.clone(),
+                | RecordName::Restored
+                | RecordName::Witness(_) => name.clone(),
             };
             let old_shred = self.shred_of(&name, written.format)?;
             let new_shred = self.shred_of(&next, Format::NEWEST)?;

@@ -32,6 +32,7 @@ mod keeper;
 mod keys;
 mod postgres;
 mod stores;
+mod witnesses;
 use keeper::{Door, Keeper, PASSPHRASE};
 
 const KEY: &[u8] = b"sk-canary-0123456789abcdefghijklmnopqrstuvwxyz";

@@ -11,11 +11,12 @@ use strongroom_protocol::operator::listing::{
     CredentialRow, JournalRow, ProviderRow, TokenRow, UsageRow, UserRow, WorkspaceRow,
 };
 use strongroom_protocol::operator::tpm::{TpmSeal, TpmStatus};
+use strongroom_protocol::operator::witness::{Awaited, ToWitness, WitnessRow};
 use strongroom_protocol::operator::{Answer, Check, Progress, SealKind, Status, Tested, Verdict};
 use strongroom_protocol::tpm::PcrSet;
 use strongroom_protocol::upload::VaultKey;
 
-use crate::operator::definition;
+use crate::operator::{definition, key_text, note_text};
 use crate::sealed::{binding_of_new, destination_of_upload};
 use crate::things::{fault, id, label, moment, outcome, provider, rules, scope, secret};
 
@@ -50,6 +51,8 @@ pub(crate) fn answer_name(answer: &Answer) -> &'static str {
         Answer::Deleted(_) => "operator.answer.deleted",
         Answer::Tpm(_) => "operator.answer.tpm",
         Answer::Audit(_) => "operator.answer.audit",
+        Answer::Witness(_) => "operator.answer.witness",
+        Answer::Witnesses(_) => "operator.answer.list-of-witnesses",
     }
 }
 
@@ -110,6 +113,13 @@ pub(crate) fn answers() -> Vec<Answer> {
         },
         Answer::Provider(Box::new(definition())),
         Answer::Journal(vec![JournalRow { number: 8, line }]),
+        Answer::Witness(ToWitness::Checkpoint {
+            note: note_text(),
+            proof: vec![[1; 32], [2; 32]],
+            nonce: Some([3; 32]),
+        }),
+        Answer::Witness(ToWitness::Taken),
+        Answer::Witness(ToWitness::Entries(vec![0, 1, b'x'])),
         Answer::AuditKey("strongroom/00+0a1b2c3d+AQ==".to_owned()),
         Answer::Backup(BackupAnswer::Standing(None)),
         Answer::Keys(Box::new(keys())),
@@ -151,6 +161,7 @@ fn status() -> Status {
         credentials: 0,
         fault: Some(fault()),
         old_records: 40,
+        awaited: Some(Awaited { witnesses: vec!["usb".to_owned()], calls_in_secs: 90 }),
     }
 }
 
@@ -161,6 +172,13 @@ fn progress() -> Progress {
 fn lists() -> Vec<Answer> {
     let created = moment(1_700_000_000_000);
     vec![
+        Answer::Witnesses(vec![WitnessRow {
+            key: key_text("usb+0a1b2c3d+BA=="),
+            required: true,
+            created,
+            seen_size: Some(300),
+            seen_at: Some(moment(1_700_000_001_000)),
+        }]),
         Answer::Users(vec![UserRow {
             id: id(1),
             label: label("alice"),

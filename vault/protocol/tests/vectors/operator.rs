@@ -9,6 +9,7 @@ use strongroom_protocol::operator::audit::AuditRequest;
 use strongroom_protocol::operator::backup::BackupRequest;
 use strongroom_protocol::operator::keys::Deletion;
 use strongroom_protocol::operator::tpm::TpmWish;
+use strongroom_protocol::operator::witness::{FromWitness, KeyText, NoteText};
 use strongroom_protocol::operator::{
     CredentialWish, HomePick, Request, SealWish, TokenWish, UnsealWith, UsageBy,
 };
@@ -80,6 +81,10 @@ fn request_name(request: &Request) -> &'static str {
         Request::TpmSeal(_) => "operator.tpm-seal",
         Request::TpmRemove => "operator.tpm-remove",
         Request::Audit(_) => "operator.audit",
+        Request::Witness(_) => "operator.witness",
+        Request::WitnessAdd { .. } => "operator.witness-add",
+        Request::WitnessList => "operator.witness-list",
+        Request::WitnessRemove(_) => "operator.witness-remove",
     }
 }
 
@@ -112,6 +117,16 @@ fn requests_about_the_vault() -> Vec<Request> {
         })),
         Request::TpmRemove,
         Request::Audit(AuditRequest::Span),
+        Request::Witness(FromWitness::Ask { size: 300 }),
+        Request::Witness(FromWitness::Tell {
+            key: key_text("usb+0a1b2c3d+BA=="),
+            note: note_text(),
+            answer: Some(vec![0xaa; 64]),
+        }),
+        Request::Witness(FromWitness::Entries { bundle: 1, from: 44 }),
+        Request::WitnessAdd { key: key_text("usb+0a1b2c3d+BA=="), required: true },
+        Request::WitnessList,
+        Request::WitnessRemove(key_text("usb")),
     ]
 }
 
@@ -150,6 +165,14 @@ fn requests_about_records() -> Vec<Request> {
         Request::UserDelete(pick("alice"), Deletion::Perform(dependents())),
         Request::WorkspaceDelete(pick("research"), Deletion::Count),
     ]
+}
+
+pub(crate) fn key_text(text: &str) -> KeyText {
+    KeyText::new(text.to_owned()).unwrap()
+}
+
+pub(crate) fn note_text() -> NoteText {
+    NoteText::new("log\n300\nAA==\n\n\u{2014} log AA==\n".to_owned()).unwrap()
 }
 
 fn credential(home: HomePick) -> CredentialWish {
