@@ -13,8 +13,8 @@ use crate::desk::Desk;
 use crate::failure::Outcome;
 use crate::out::{self, Form};
 use crate::{
-    audit, backup, credential, doctor, environment, init, key, manual, provider, seal, status,
-    token, tpm, up, usage, user, witness, workspace,
+    audit, backup, credential, doctor, environment, init, key, manual, provider, seal, seal_ways,
+    share, status, token, tpm, up, usage, user, witness, workspace,
 };
 
 /// Lets people use AI providers' keys without ever having them.
@@ -61,14 +61,20 @@ enum Command {
     #[command(before_help = "Example: strongroom up --port 8443")]
     Up(up::Arguments),
     /// Make a vault in a running, empty appliance
-    #[command(before_help = "Example: strongroom init --seal shares --shares 5 --threshold 3")]
+    #[command(before_help = "Example: strongroom init --shares 5 --threshold 3 --plain-shares")]
     Init(init::Arguments),
     /// Open the vault with the passphrase or a share
     #[command(before_help = "Example: strongroom unseal")]
     Unseal(seal::UnsealArguments),
     /// Close the vault: keys leave memory and running calls are stopped
     #[command(before_help = "Example: strongroom seal")]
-    Seal,
+    Seal(seal::SealArguments),
+    /// Shares: entering them back, and replacing them under a new root key
+    #[command(before_help = "Example: strongroom share verify")]
+    Share(share::Arguments),
+    /// What leads into the vault: passphrases, shares, machines
+    #[command(before_help = "Example: strongroom seal-ways list")]
+    SealWays(seal_ways::Arguments),
     /// Say whether calls can be made
     #[command(before_help = "Example: strongroom status --json")]
     Status,
@@ -142,9 +148,11 @@ fn dispatch(command: Command, common: &Common, form: Form) -> Outcome<ExitCode> 
     let desk = || Desk::open(common, form);
     match command {
         Command::Up(arguments) => up::run(&arguments, common, form)?,
-        Command::Init(arguments) => init::run(&arguments, &desk()?)?,
+        Command::Init(arguments) => return init::run(&arguments, &desk()?),
         Command::Unseal(arguments) => return seal::unseal(&arguments, &desk()?),
-        Command::Seal => seal::seal(&desk()?)?,
+        Command::Seal(arguments) => seal::seal(&arguments, &desk()?)?,
+        Command::Share(arguments) => return share::run(&arguments, &desk()?),
+        Command::SealWays(arguments) => seal_ways::run(&arguments, &desk()?)?,
         Command::Status => return status::run(&desk()?),
         Command::Doctor => doctor::run(&desk()?)?,
         Command::Credential(arguments) => credential::run(arguments, &desk()?)?,

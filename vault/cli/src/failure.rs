@@ -159,7 +159,9 @@ impl Failure {
 }
 
 /// The commands that next steps name.
-const VERBS: [&str; 17] = [
+const VERBS: [&str; 19] = [
+    "share",
+    "seal-ways",
     "up",
     "init",
     "unseal",

@@ -62,6 +62,20 @@ impl Link {
         }
     }
 
+    /// Asks for the end of the other side, which answers by going away.
+    pub(crate) fn end(&mut self, request: &Request) -> Outcome {
+        match self.exchange(request, PATIENCE) {
+            Ok(Answer::Failed(fault)) => Err(fault.into()),
+            Ok(_) => Err(Failure::unexpected()),
+            Err(error) => match error.kind() {
+                ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+                    Ok(())
+                }
+                _ => Err(self.broken(&error)),
+            },
+        }
+    }
+
     fn exchange(&mut self, request: &Request, wait: Duration) -> io::Result<Answer> {
         let frame = encode(request, MAX_OPERATOR_BYTES).map_err(invalid)?;
         self.stream.set_write_timeout(Some(wait))?;

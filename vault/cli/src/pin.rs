@@ -75,6 +75,7 @@ mod tests {
             fault: None,
             old_records: 0,
             awaited: None,
+            incoming: false,
         }
     }
 

@@ -3,6 +3,9 @@
 //! Invariant: no secret comes from the command line or the environment.
 //! Invariant: the buffer never grows, so no copy is left behind; it is wiped on drop.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::os::fd::AsFd;
@@ -62,6 +65,36 @@ pub(crate) fn descriptor(number: u32) -> Outcome<Typed> {
             .next(format!("open it in the shell: {number}< FILE"))
     })?;
     line(&mut file)
+}
+
+/// Reads the next line of an inherited descriptor that several secrets come from.
+pub(crate) fn shared_descriptor(number: u32) -> Outcome<Typed> {
+    let refused = |error: String| {
+        Failure::new(Code::NoSecret, format!("descriptor {number} cannot be read: {error}"))
+            .next(format!("open it in the shell: {number}< FILE"))
+    };
+    let raw = i32::try_from(number).map_err(|error| refused(error.to_string()))?;
+    let shared = DESCRIPTORS.with_borrow_mut(|open| -> io::Result<File> {
+        match open.entry(raw) {
+            Entry::Occupied(known) => known.get().try_clone(),
+            Entry::Vacant(new) => {
+                new.insert(File::open(format!("/proc/self/fd/{raw}"))?).try_clone()
+            }
+        }
+    });
+    line(&mut shared.map_err(|error| refused(error.to_string()))?)
+}
+
+/// Reads one line that is no secret and is shown as it is typed.
+pub(crate) fn line_in_clear(question: &str) -> Outcome<String> {
+    out::ask(question);
+    let typed = standard_input()?;
+    Ok(typed.lend(|typed| String::from_utf8_lossy(typed).into_owned()))
+}
+
+thread_local! {
+    /// Opening a file by its descriptor's name begins at its start each time, so it is opened once.
+    static DESCRIPTORS: RefCell<BTreeMap<i32, File>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// Whether somebody can be asked.

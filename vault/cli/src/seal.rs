@@ -1,68 +1,88 @@
 //! `strongroom unseal` and `strongroom seal`.
 //!
-//! Invariant: a passphrase or share comes by hidden prompt, standard input or descriptor.
+//! Invariant: a passphrase or share comes by hidden prompt, standard input, descriptor or an age file.
 
 use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::json;
 use strongroom_protocol::ask::VaultState;
-use strongroom_protocol::operator::{
-    Answer, Exit, Progress, Request, SealKind, Status, UnsealWith,
-};
+use strongroom_protocol::operator::sealing::WayRow;
+use strongroom_protocol::operator::{Answer, Exit, Progress, Request};
 
-use crate::arguments::{Dash, OnlyDash};
 use crate::desk::Desk;
 use crate::failure::{Failure, Outcome};
 use crate::link::Link;
 use crate::out::{self, Form};
-use crate::prompt::{self, Typed};
+use crate::parts::{self, Source};
+use crate::prompt::Typed;
 use crate::status;
 use crate::tpm;
 
 /// Arguments of `unseal`.
 #[derive(Debug, Args)]
 pub(crate) struct UnsealArguments {
-    /// `-` reads the passphrase or share from standard input
-    #[arg(value_parser = OnlyDash)]
-    source: Option<Dash>,
-    /// Read the passphrase or share from this descriptor
-    #[arg(long, value_name = "N", conflicts_with = "source")]
-    share_fd: Option<u32>,
+    #[command(flatten)]
+    source: Source,
+    /// Bring the share to this attempt and to no other
+    #[arg(long, value_name = "ID")]
+    attempt: Option<String>,
+    /// Throw the attempt of --attempt away, if you brought something to it
+    #[arg(long, requires = "attempt", conflicts_with_all = ["source", "share_fd", "age_identity"])]
+    abandon: bool,
     /// Open it by the TPM
-    #[arg(long, conflicts_with_all = ["source", "share_fd", "confirm_checkpoint"])]
+    #[arg(long, conflicts_with_all = ["source", "share_fd", "age_identity", "attempt", "confirm_checkpoint"])]
     tpm: bool,
     /// Read the TPM's PIN from this descriptor
     #[arg(long, value_name = "N", requires = "tpm")]
     pin_fd: Option<u32>,
     /// Confirm that this copy of the vault is the newest there is, as a refusal showed it
-    #[arg(long, value_name = "CHECKPOINT")]
+    #[arg(long, value_name = "CHECKPOINT", conflicts_with = "attempt")]
     confirm_checkpoint: Option<String>,
+}
+
+/// Arguments of `seal`.
+#[derive(Debug, Args)]
+pub(crate) struct SealArguments {
+    /// Wipe the keys and end the keeper at once, without waiting for the journal or for calls
+    #[arg(long)]
+    panic: bool,
 }
 
 /// What came of an attempt.
 pub(crate) enum Unsealed {
     /// The vault is open.
     Open,
-    /// More shares are needed.
+    /// More parts are needed.
     Partly(Progress),
 }
 
-/// Opens the vault, or brings it one share nearer.
+/// Opens the vault, or brings it one part nearer.
 pub(crate) fn unseal(arguments: &UnsealArguments, desk: &Desk) -> Outcome<ExitCode> {
     let mut link = desk.link()?;
+    if let (true, Some(attempt)) = (arguments.abandon, &arguments.attempt) {
+        link.tell(&Request::AbandonUnseal { attempt: attempt.clone() })?;
+        match desk.form {
+            Form::Json => out::object(json!({"state": "sealed"})),
+            Form::Text => out::say("abandoned: what was brought to it is wiped"),
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let found = status::ask(&mut link)?;
     if found.state == VaultState::Ready {
         tell_open(desk.form);
         return Ok(ExitCode::SUCCESS);
     }
     if found.state == VaultState::Uninitialised {
-        return Err(Failure::argument("there is no vault yet").next("strongroom init"));
+        return Err(match found.fault {
+            Some(provisional) => provisional.into(),
+            None => Failure::argument("there is no vault yet").next("strongroom init"),
+        });
     }
     let came = if arguments.tpm {
         tpm::unseal(&mut link, arguments.pin_fd)?
     } else {
-        by_hand(arguments, &mut link, &found)?
+        by_hand(arguments, &mut link)?
     };
     match came {
         Unsealed::Open => {
@@ -80,39 +100,25 @@ pub(crate) fn unseal(arguments: &UnsealArguments, desk: &Desk) -> Outcome<ExitCo
 }
 
 /// What somebody types or pipes in.
-fn by_hand(arguments: &UnsealArguments, link: &mut Link, found: &Status) -> Outcome<Unsealed> {
-    let seal = found.seal.unwrap_or(SealKind::Passphrase);
-    let typed = match (arguments.source, arguments.share_fd) {
-        (Some(Dash), _) => prompt::standard_input()?,
-        (None, Some(number)) => prompt::descriptor(number)?,
-        (None, None) => prompt::secret(match seal {
-            SealKind::Passphrase => "Passphrase (hidden): ",
-            SealKind::Shares { .. } => "One share (hidden): ",
-        })?,
+fn by_hand(arguments: &UnsealArguments, link: &mut Link) -> Outcome<Unsealed> {
+    let ways = parts::ways(link)?;
+    let typed = arguments.source.read(parts::question(&ways))?;
+    let with = parts::part(&typed, &ways);
+    let request = match (&arguments.confirm_checkpoint, &arguments.attempt) {
+        (Some(checkpoint), _) => Request::UnsealConfirming { with, checkpoint: checkpoint.clone() },
+        (None, Some(attempt)) => Request::Join { attempt: attempt.clone(), with },
+        (None, None) => Request::Unseal(with),
     };
-    let checkpoint = arguments.confirm_checkpoint.as_deref();
-    open_confirming(link, (seal, &typed), checkpoint)
+    bring(link, &request)
 }
 
-/// Sends what opens the seal.
-pub(crate) fn open_with(link: &mut Link, seal: SealKind, typed: &Typed) -> Outcome<Unsealed> {
-    open_confirming(link, (seal, typed), None)
+/// Sends a part of what opens the seal.
+pub(crate) fn open_with(link: &mut Link, ways: &[WayRow], typed: &Typed) -> Outcome<Unsealed> {
+    bring(link, &Request::Unseal(parts::part(typed, ways)))
 }
 
-fn open_confirming(
-    link: &mut Link,
-    (seal, typed): (SealKind, &Typed),
-    checkpoint: Option<&str>,
-) -> Outcome<Unsealed> {
-    let with = match seal {
-        SealKind::Passphrase => UnsealWith::Passphrase(typed.message()),
-        SealKind::Shares { .. } => UnsealWith::Share(typed.message()),
-    };
-    let request = match checkpoint {
-        Some(checkpoint) => Request::UnsealConfirming { with, checkpoint: checkpoint.to_owned() },
-        None => Request::Unseal(with),
-    };
-    match link.ask(&request)? {
+fn bring(link: &mut Link, request: &Request) -> Outcome<Unsealed> {
+    match link.ask(request)? {
         Answer::Unsealed => Ok(Unsealed::Open),
         Answer::Unsealing(progress) => Ok(Unsealed::Partly(progress)),
         _ => Err(Failure::unexpected()),
@@ -120,11 +126,18 @@ fn open_confirming(
 }
 
 /// Closes the vault.
-pub(crate) fn seal(desk: &Desk) -> Outcome {
-    desk.link()?.tell(&Request::Seal)?;
+pub(crate) fn seal(arguments: &SealArguments, desk: &Desk) -> Outcome {
+    let mut link = desk.link()?;
+    let said = if arguments.panic {
+        link.end(&Request::Panic)?;
+        "panic: keys are wiped and the keeper has ended; it comes back sealed"
+    } else {
+        link.tell(&Request::Seal)?;
+        "sealed: keys are wiped and running calls are stopped"
+    };
     match desk.form {
         Form::Json => out::object(json!({"state": "sealed"})),
-        Form::Text => out::say("sealed: keys are wiped and running calls are stopped"),
+        Form::Text => out::say(said),
     }
     Ok(())
 }

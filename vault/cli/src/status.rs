@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use strongroom_protocol::ask::VaultState;
 use strongroom_protocol::operator::witness::Awaited;
-use strongroom_protocol::operator::{Answer, Progress, Request, SealKind, Status};
+use strongroom_protocol::operator::{Answer, Exit, Progress, Request, SealKind, Status};
 
 use crate::backup;
 use crate::desk::Desk;
@@ -73,7 +73,10 @@ fn sentences(status: &Status) -> Vec<String> {
         lines.push(progress_line(progress));
     }
     lines.extend(status.awaited.as_ref().map(awaited_line));
-    if let Some(fault) = &status.fault {
+    if status.incoming {
+        lines.push("new shares wait to be entered back; next: strongroom share verify".to_owned());
+    }
+    if let Some(fault) = status.fault.as_ref().filter(|_| !is_provisional(status)) {
         lines.push(Failure::from(fault.clone()).to_string());
     }
     if status.state == VaultState::Ready {
@@ -99,9 +102,18 @@ fn sentences(status: &Status) -> Vec<String> {
     lines
 }
 
+fn is_provisional(status: &Status) -> bool {
+    status.fault.as_ref().is_some_and(|fault| fault.exit == Exit::Provisional)
+}
+
 fn headline(status: &Status) -> String {
     match status.state {
         VaultState::Ready => "ready: the vault is open".to_owned(),
+        VaultState::Uninitialised if is_provisional(status) => {
+            "provisional: nothing can be stored until the shares were entered back; \
+             next: strongroom share verify"
+                .to_owned()
+        }
         VaultState::Uninitialised => {
             "empty: there is no vault yet; next: strongroom init".to_owned()
         }
@@ -133,14 +145,25 @@ fn awaited_line(awaited: &Awaited) -> String {
     }
 }
 
-/// `2 of 3 shares accepted (1, 4) · attempt 7f3a · expires in 9:41`.
+/// `2 of 3 shares accepted (alice, bob) · attempt 7f3a · expires in 9:41`.
 pub(crate) fn progress_line(progress: &Progress) -> String {
-    let accepted: Vec<_> = progress.accepted.iter().map(u8::to_string).collect();
+    let accepted: Vec<_> = if progress.holders.len() == progress.accepted.len() {
+        progress.holders.iter().map(|holder| out::plain(holder)).collect()
+    } else {
+        progress.accepted.iter().map(u8::to_string).collect()
+    };
+    let names =
+        if accepted.is_empty() { String::new() } else { format!(" ({})", accepted.join(", ")) };
+    let shut: Vec<_> = progress.shut.iter().map(|lock| lock.name()).collect();
+    let shut = if shut.is_empty() {
+        String::new()
+    } else {
+        format!(" · still needed: {}", shut.join(", "))
+    };
     format!(
-        "{} of {} shares accepted ({}) · attempt {} · expires in {}:{:02}",
+        "{} of {} shares accepted{names}{shut} · attempt {} · expires in {}:{:02}",
         accepted.len(),
         progress.needed,
-        accepted.join(", "),
         out::plain(&progress.attempt),
         progress.expires_in_secs / 60,
         progress.expires_in_secs % 60
@@ -161,12 +184,14 @@ fn status_json(status: &Status) -> Value {
         "fault": status.fault,
         "old_records": status.old_records,
         "awaited": status.awaited,
+        "incoming": status.incoming,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use strongroom_protocol::ask::VaultState;
+    use strongroom_protocol::operator::sealing::LockName;
     use strongroom_protocol::operator::{Exit, Fault, Progress, Status};
 
     use super::{awaited_line, exit_code, progress_line};
@@ -187,6 +212,7 @@ mod tests {
             fault,
             old_records: 0,
             awaited: None,
+            incoming: false,
         }
     }
 
@@ -214,13 +240,22 @@ mod tests {
 
     #[test]
     fn progress_ties_shares_to_one_attempt() {
-        let progress = Progress {
+        let mut progress = Progress {
             attempt: "7f3a".into(),
             accepted: vec![1, 4],
+            holders: vec!["alice".into(), "bob".into()],
             needed: 3,
+            shut: Vec::new(),
             expires_in_secs: 581,
         };
         let line = progress_line(&progress);
-        assert_eq!(line, "2 of 3 shares accepted (1, 4) · attempt 7f3a · expires in 9:41");
+        assert_eq!(line, "2 of 3 shares accepted (alice, bob) · attempt 7f3a · expires in 9:41");
+        progress.holders.clear();
+        progress.shut.push(LockName::Passphrase);
+        let line = progress_line(&progress);
+        assert_eq!(
+            line,
+            "2 of 3 shares accepted (1, 4) · still needed: passphrase · attempt 7f3a · expires in 9:41"
+        );
     }
 }

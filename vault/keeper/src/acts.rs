@@ -8,6 +8,7 @@ mod backups;
 mod credentials;
 mod deletion;
 mod keys;
+mod making;
 mod people;
 mod providers;
 pub mod sealing;
@@ -15,13 +16,14 @@ mod sweeping;
 mod tokens;
 pub mod tpm;
 mod watching;
+mod ways;
 mod witnesses;
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use strongroom_policy::refusal::Refusal;
-use strongroom_protocol::operator::{Answer, Exit, Fault, Request};
+use strongroom_protocol::operator::{Answer, Exit, Fault, Request, VaultWish};
 use strongroom_store::StoreError;
 use strongroom_sys::Secret;
 use tokio::time::timeout;
@@ -75,6 +77,9 @@ fn restricts(request: &Request) -> bool {
         | Request::UserDelete(..)
         | Request::WorkspaceDelete(..)
         | Request::KeyRotate
+        | Request::ChangeWays(_)
+        | Request::ShowCustody(_)
+        | Request::DropWays
         | Request::WorkspaceLeave(..)
         | Request::ProviderPut(_)
         | Request::ProviderRemove(_)
@@ -85,8 +90,12 @@ fn restricts(request: &Request) -> bool {
         Request::Status
         | Request::Doctor
         | Request::Init(_)
-        | Request::ProveCustody(_)
+        | Request::InitWays(_)
         | Request::Unseal(_)
+        | Request::Join { .. }
+        | Request::AbandonUnseal { .. }
+        | Request::Panic
+        | Request::Ways
         | Request::UnsealConfirming { .. }
         | Request::Seal
         | Request::Witness(_)
@@ -119,6 +128,67 @@ fn restricts(request: &Request) -> bool {
     }
 }
 
+/// Whether a request takes rights away, or changes nothing in an open vault.
+fn shrinks(request: &Request) -> bool {
+    match request {
+        Request::UserDisable(_)
+        | Request::WorkspaceLeave(..)
+        | Request::CredentialDelete(_)
+        | Request::TokenRevoke(_)
+        | Request::UserDelete(..)
+        | Request::WorkspaceDelete(..)
+        // Nobody may do more after it.
+        | Request::KeyRotate
+        | Request::KeyStatus
+        | Request::UnsealConfirming { .. }
+        | Request::TpmStatus
+        | Request::TpmRemove
+        // They change nothing in an open vault.
+        | Request::Init(_)
+        | Request::InitWays(_)
+        | Request::Unseal(_)
+        | Request::Join { .. }
+        | Request::AbandonUnseal { .. }
+        | Request::Panic
+        | Request::Ways
+        | Request::DropWays
+        | Request::Status
+        | Request::Doctor
+        | Request::Seal
+        | Request::CredentialTest(_)
+        | Request::Backup(_)
+        | Request::UserList
+        | Request::WorkspaceList
+        | Request::ProviderList
+        | Request::ProviderShow(_)
+        | Request::CredentialList
+        | Request::TokenList
+        | Request::AuditTail { .. }
+        | Request::Usage { .. }
+        | Request::AuditKey
+        | Request::Audit(_)
+        | Request::Witness(_)
+        | Request::WitnessList
+        // One that remembers what was there before the restore would keep it shut.
+        | Request::WitnessRemove(_) => true,
+        Request::UserCreate(_)
+        | Request::UserEnable(_)
+        | Request::WorkspaceCreate(_)
+        | Request::WorkspaceJoin(..)
+        | Request::ProviderPut(_)
+        | Request::ProviderRemove(_)
+        | Request::CredentialAdd(_)
+        | Request::CredentialRotate(_)
+        | Request::CredentialUpload { .. }
+        | Request::CredentialRules(..)
+        | Request::TokenCreate(_)
+        | Request::WitnessAdd { .. }
+        | Request::ChangeWays(_)
+        | Request::ShowCustody(_)
+        | Request::TpmSeal(_) => false,
+    }
+}
+
 impl Act<'_> {
     /// Requests that need no turn; most change nothing, and see a sealed vault too.
     async fn look(&self, request: &Request) -> Option<Result<Answer, Fault>> {
@@ -145,9 +215,16 @@ impl Act<'_> {
             Request::Backup(request) => self.backup(request).await,
             Request::TpmStatus => self.tpm_status().await,
             Request::Audit(request) => self.audit(request).await,
+            Request::Panic => self.keeper.panic(),
+            Request::Ways => self.ways().await,
             Request::Init(_)
-            | Request::ProveCustody(_)
+            | Request::InitWays(_)
+            | Request::ShowCustody(_)
             | Request::Unseal(_)
+            | Request::Join { .. }
+            | Request::AbandonUnseal { .. }
+            | Request::ChangeWays(_)
+            | Request::DropWays
             | Request::UserCreate(_)
             | Request::UserDisable(_)
             | Request::UserEnable(_)
@@ -174,14 +251,20 @@ impl Act<'_> {
         })
     }
 
+    #[expect(clippy::too_many_lines, reason = "the page of all requests that take a turn")]
     async fn change(&self, request: Request) -> Result<Answer, Fault> {
         self.is_confirmed_or_shrinks(&request)?;
         match request {
-            Request::Init(wish) => self.init(wish).await,
-            Request::ProveCustody(shares) => self.prove_custody(shares).await,
-            Request::Unseal(with) => self.unseal(with, None).await,
+            Request::Init(lock) => self.init(VaultWish::of(lock)).await,
+            Request::InitWays(wish) => self.init(*wish).await,
+            Request::ShowCustody(with) => self.show_custody(with).await,
+            Request::Unseal(with) => self.unseal(with, (None, None)).await,
+            Request::Join { attempt, with } => self.unseal(with, (None, Some(&attempt))).await,
+            Request::AbandonUnseal { attempt } => self.abandon_unseal(&attempt),
+            Request::ChangeWays(change) => self.change_ways(*change).await,
+            Request::DropWays => self.drop_ways().await,
             Request::UnsealConfirming { with, checkpoint } => {
-                self.unseal(with, Some(checkpoint)).await
+                self.unseal(with, (Some(checkpoint), None)).await
             }
             Request::TpmSeal(wish) => self.tpm_seal(*wish).await,
             Request::TpmRemove => self.tpm_remove().await,
@@ -213,6 +296,8 @@ impl Act<'_> {
             | Request::Doctor
             | Request::Seal
             | Request::TpmStatus
+            | Request::Panic
+            | Request::Ways
             | Request::CredentialTest(_)
             | Request::Backup(_)
             | Request::Audit(_)
@@ -235,56 +320,7 @@ impl Act<'_> {
 
     /// In a vault that was restored powers only shrink until an operator has looked at it.
     fn is_confirmed_or_shrinks(&self, request: &Request) -> Result<(), Fault> {
-        let shrinks = match request {
-            Request::UserDisable(_)
-            | Request::WorkspaceLeave(..)
-            | Request::CredentialDelete(_)
-            | Request::TokenRevoke(_)
-            | Request::UserDelete(..)
-            | Request::WorkspaceDelete(..)
-            // Nobody may do more after it.
-            | Request::KeyRotate
-            | Request::KeyStatus
-            | Request::UnsealConfirming { .. }
-            | Request::TpmStatus
-            | Request::TpmRemove
-            // They change nothing in an open vault.
-            | Request::Init(_)
-            | Request::ProveCustody(_)
-            | Request::Unseal(_)
-            | Request::Status
-            | Request::Doctor
-            | Request::Seal
-            | Request::CredentialTest(_)
-            | Request::Backup(_)
-            | Request::UserList
-            | Request::WorkspaceList
-            | Request::ProviderList
-            | Request::ProviderShow(_)
-            | Request::CredentialList
-            | Request::TokenList
-            | Request::AuditTail { .. }
-            | Request::Usage { .. }
-            | Request::AuditKey
-            | Request::Audit(_)
-            | Request::Witness(_)
-            | Request::WitnessList
-            // One that remembers what was there before the restore would keep it shut.
-            | Request::WitnessRemove(_) => true,
-            Request::UserCreate(_)
-            | Request::UserEnable(_)
-            | Request::WorkspaceCreate(_)
-            | Request::WorkspaceJoin(..)
-            | Request::ProviderPut(_)
-            | Request::ProviderRemove(_)
-            | Request::CredentialAdd(_)
-            | Request::CredentialRotate(_)
-            | Request::CredentialUpload { .. }
-            | Request::CredentialRules(..)
-            | Request::TokenCreate(_)
-            | Request::WitnessAdd { .. }
-            | Request::TpmSeal(_) => false,
-        };
+        let shrinks = shrinks(request);
         let waits = self.keeper.with_vault(|vault| vault.tables.restored.is_some());
         if shrinks || waits != Ok(true) {
             return Ok(());
@@ -311,14 +347,7 @@ impl Act<'_> {
                     "run 'strongroom init' or 'strongroom up'",
                 )
             },
-            State::Uninitialised(Some(_)) => Fault {
-                exit: Exit::Provisional,
-                ..fault(
-                    "SR-SEALED-004",
-                    "custody of the shares is not shown yet",
-                    "enter the shares back in 'strongroom init'",
-                )
-            },
+            State::Uninitialised(Some(_)) => provisional_fault(),
             State::Sealed(_) | State::Opening | State::Ready(_) => Fault {
                 exit: Exit::Sealed,
                 ..fault(refusal.code(), "the vault is sealed", "run 'strongroom unseal'")
@@ -403,6 +432,14 @@ impl Act<'_> {
     fn stop(&self, about: impl Fn(&Party) -> bool) -> usize {
         pipeline::stop(self.keeper, about)
     }
+}
+
+fn provisional_fault() -> Fault {
+    let (what, next) = (
+        "the vault is provisional: custody of its shares is not shown yet",
+        "enter a threshold of them back: 'strongroom share verify'",
+    );
+    Fault { exit: Exit::Provisional, ..fault("SR-SEALED-004", what, next) }
 }
 
 /// A fault with its next step.

@@ -247,6 +247,12 @@ impl Books {
         Ok(())
     }
 
+    /// Forgets every key, and answers what may still have to write.
+    pub fn into_writer(self) -> GroupCommit {
+        let Self { group, .. } = self;
+        group
+    }
+
     /// Seals under a new generation of keys from now on.
     pub fn turn_to(&mut self, keys: TenantKeys) {
         self.keys = Arc::new(keys);

@@ -1,7 +1,13 @@
-//! The making of a vault: built beside its place, opened once for rehearsal, then moved into its place.
+//! The making of a vault: built beside its place, provisional until custody is shown, then moved into its place.
 //!
-//! Invariant: a crash leaves either no vault or a whole one; what lies beside is never taken for a vault.
-//! Invariant: custody of the seal is shown before the vault counts.
+//! ```text
+//! DATA/vault.new           being built; never opened, removed by the next founding
+//! DATA/vault.provisional   whole, opened for rehearsal only: its shares were given out and not entered back yet
+//! DATA/vault               the vault
+//! ```
+//!
+//! Invariant: a crash leaves no vault, a provisional one, or a whole one.
+//! Invariant: nothing is stored in a vault before a threshold of its shares was entered back.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -10,14 +16,15 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use strongroom_protocol::SecretBytes;
+use strongroom_protocol::operator::{SealWish, UnsealWith, VaultWish};
 use strongroom_store::Choice;
 use strongroom_sys::Secret;
 
 use crate::books::{self, BooksError};
 use crate::keys::{RootKey, StoreId, WayId};
 use crate::seal::{
-    self, AttemptRefusal, Bringer, Ceremony, KdfCost, NewLock, Offer, Progress, SealError, Sealed,
-    Share, UnsealError, Unsealed, Way, WayError,
+    self, AttemptRefusal, Bringer, Ceremony, KdfCost, LockKind, NewLock, Offer, Progress,
+    SealError, Sealed, Share, Standing, UnsealError, Unsealed, Way, WayError,
 };
 use crate::vault::{algorithm, tenant_of};
 
@@ -26,10 +33,29 @@ pub const VAULT_DIRECTORY: &str = "vault";
 /// A vault that is being made, or restored; never opened as one.
 pub const FOUNDING_DIRECTORY: &str = "vault.new";
 
+const PROVISIONAL_DIRECTORY: &str = "vault.provisional";
+
 /// A vault that was built and whose custody is not shown yet.
 pub struct Founding {
     data: PathBuf,
-    store: Choice,
+    sealed: Sealed,
+    ceremony: Ceremony,
+}
+
+/// What a founding led to.
+pub enum Founded {
+    /// The vault is made and open.
+    Open(Box<Unsealed>),
+    /// Its shares must be entered back.
+    Provisional(Box<Founding>, Vec<SecretBytes>),
+}
+
+/// What a part that was entered back led to.
+pub enum Shown {
+    /// The vault is made and open.
+    Open(Box<Unsealed>),
+    /// More are needed.
+    Waiting(Standing),
 }
 
 /// Why no vault was made.
@@ -53,9 +79,15 @@ pub enum FoundingError {
     /// A share or a passphrase, while custody was being shown.
     #[error(transparent)]
     Part(#[from] AttemptRefusal),
-    /// Too few shares were entered back.
-    #[error("these shares do not open the vault: {0} more are needed")]
-    TooFew(u8),
+    /// One waits for its shares to be entered back.
+    #[error("a vault waits here until its shares are entered back")]
+    Provisional,
+    /// More than one set of shares, or no way at all.
+    #[error("a new vault has between one and eight ways, and one set of shares at most")]
+    Ways,
+    /// It opens the vault, and shows nothing about the shares.
+    #[error("this opens the vault, but it is the shares that must be entered back")]
+    NotTheShares,
     /// The rehearsal failed.
     #[error("the rehearsed unsealing failed: {0}")]
     Rehearsal(#[from] UnsealError),
@@ -65,116 +97,210 @@ pub enum FoundingError {
 }
 
 impl Founding {
-    /// Builds a vault that one passphrase opens, and shows that it does. Blocks for about a second.
+    /// Builds a vault. Without shares it is opened for rehearsal and made at once; with shares it waits for
+    /// [`Self::show`]. Blocks, for about a second where there is a passphrase.
     ///
     /// # Errors
-    /// When there is a vault, or this one cannot be built.
-    pub fn with_passphrase(
-        place: (&Path, &Choice),
-        passphrase: &SecretBytes,
-    ) -> Result<Unsealed, FoundingError> {
-        let founding = Self::begin(place)?;
-        let passphrase = passphrase.expose(Secret::copy_from);
-        let lock = NewLock::Passphrase(&passphrase, KdfCost::STANDARD);
-        founding.build(vec![lock])?;
-        founding.prove(|sealed| bring(sealed, [Offer::Passphrase(&passphrase)]))
-    }
-
-    /// Builds a vault that shares open; answers their texts, to be entered back into [`Self::with_shares`]. Blocks.
-    ///
-    /// # Errors
-    /// When there is a vault, or this one cannot be built.
-    pub fn split(
-        place: (&Path, &Choice),
-        (threshold, count): (u8, u8),
-    ) -> Result<(Self, Vec<SecretBytes>), FoundingError> {
-        let founding = Self::begin(place)?;
-        let lock = NewLock::Shares { numbers: (threshold, count), holders: Vec::new() };
-        let shares = founding.build(vec![lock])?;
-        let texts = shares.iter().map(|share| share.write().expose(SecretBytes::copy_from));
-        Ok((founding, texts.collect()))
-    }
-
-    /// Shows that the shares open the vault, and moves it into its place. Blocks.
-    ///
-    /// # Errors
-    /// Names the first share that does not hold; the vault stays unmade.
-    pub fn with_shares(&self, shares: &[SecretBytes]) -> Result<Unsealed, FoundingError> {
-        let texts: Vec<Secret> = shares.iter().map(|one| one.expose(Secret::copy_from)).collect();
-        self.prove(|sealed| bring(sealed, texts.iter().map(Offer::Share)))
-    }
-
-    fn begin((data, store): (&Path, &Choice)) -> Result<Self, FoundingError> {
-        if data.join(VAULT_DIRECTORY).try_exists()? {
-            return Err(FoundingError::Exists);
+    /// When there is a vault, one waits and `wish` does not say to start over, or this one cannot be built.
+    pub fn make(
+        (data, store): (&Path, &Choice),
+        wish: &VaultWish,
+    ) -> Result<Founded, FoundingError> {
+        let sets = wish.ways.iter().flatten();
+        let sets = sets.filter(|lock| matches!(lock, SealWish::Shares { .. })).count();
+        if wish.ways.is_empty() || wish.ways.len() > seal::MAX_WAYS || sets > 1 {
+            return Err(FoundingError::Ways);
         }
-        let directory = data.join(FOUNDING_DIRECTORY);
-        // The remains of a founding that was never finished: nothing was ever stored in it.
-        match fs::remove_dir_all(&directory) {
+        let built = begin(data, wish.start_over)?;
+        let shares = build((&built, store), &wish.ways)?;
+        let mut opened = None;
+        for locks in &wish.ways {
+            if let [SealWish::Passphrase(typed)] = locks.as_slice() {
+                let (root, way) = say(&built, &typed.expose(Secret::copy_from))?;
+                drop(rehearse(&built, (root.copy().map_err(SealError::from)?, way))?);
+                opened = Some((root, way));
+            }
+        }
+        if shares.is_empty() {
+            let opened = opened.ok_or(FoundingError::Ways)?;
+            return Ok(Founded::Open(Box::new(settle(data, &built, opened)?)));
+        }
+        let place = data.join(PROVISIONAL_DIRECTORY);
+        fs::rename(&built, &place)?;
+        File::open(data)?.sync_all()?;
+        let texts = shares.iter().map(|share| share.write().expose(SecretBytes::copy_from));
+        let texts = texts.collect();
+        let founding = Self::find(data)?.ok_or(FoundingError::Provisional)?;
+        Ok(Founded::Provisional(Box::new(founding), texts))
+    }
+
+    /// The vault that waits in a data directory, if one does.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn find(data: &Path) -> Result<Option<Self>, FoundingError> {
+        let place = data.join(PROVISIONAL_DIRECTORY);
+        if !place.try_exists()? {
+            return Ok(None);
+        }
+        let (sealed, ceremony) = (Sealed::load(&place)?, Ceremony::new(Ceremony::STANDARD_LIFE));
+        Ok(Some(Self { data: data.to_path_buf(), sealed, ceremony }))
+    }
+
+    /// Takes a part that is entered back; with the last one the vault is moved into its place. Blocks.
+    ///
+    /// # Errors
+    /// Names what is wrong with the part; the vault stays provisional.
+    pub fn show(&mut self, by: Bringer, with: &UnsealWith) -> Result<Shown, FoundingError> {
+        let (now, secret) = (Instant::now(), secret_of(with));
+        let offer = offer_of(with, &secret).ok_or(FoundingError::NotTheShares)?;
+        let who = (by, None);
+        match self.ceremony.offer(who, offer, now, &mut self.sealed, &mut getrandom::fill)? {
+            Progress::Waiting(standing) => Ok(Shown::Waiting(standing)),
+            Progress::Complete(root, way) => {
+                let shares = |kind| kind == LockKind::Shares;
+                let shown = self.sealed.ways().iter().find(|one| one.id == way);
+                if !shown.is_some_and(|way| way.kinds().any(shares)) {
+                    return Err(FoundingError::NotTheShares);
+                }
+                let built = self.data.join(PROVISIONAL_DIRECTORY);
+                drop(rehearse(&built, (root.copy().map_err(SealError::from)?, way))?);
+                Ok(Shown::Open(Box::new(settle(&self.data, &built, (root, way))?)))
+            }
+        }
+    }
+
+    /// The ways of the vault.
+    pub fn sealed(&self) -> &Sealed {
+        &self.sealed
+    }
+
+    /// How far the showing is.
+    pub fn standing(&mut self) -> Option<Standing> {
+        self.ceremony.standing(Instant::now(), &self.sealed)
+    }
+
+    /// Wipes what was entered back when its time is over.
+    pub fn expire(&mut self) -> bool {
+        self.ceremony.expire(Instant::now())
+    }
+}
+
+/// An empty directory to build in.
+fn begin(data: &Path, start_over: bool) -> Result<PathBuf, FoundingError> {
+    if data.join(VAULT_DIRECTORY).try_exists()? {
+        return Err(FoundingError::Exists);
+    }
+    if data.join(PROVISIONAL_DIRECTORY).try_exists()? && !start_over {
+        return Err(FoundingError::Provisional);
+    }
+    // Nothing was ever stored in either.
+    for remains in [PROVISIONAL_DIRECTORY, FOUNDING_DIRECTORY] {
+        match fs::remove_dir_all(data.join(remains)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             Ok(()) | Err(_) => {}
         }
-        DirBuilder::new().mode(0o700).create(&directory)?;
-        Ok(Self { data: data.to_path_buf(), store: store.clone() })
     }
+    let directory = data.join(FOUNDING_DIRECTORY);
+    DirBuilder::new().mode(0o700).create(&directory)?;
+    Ok(directory)
+}
 
-    fn build(&self, locks: Vec<NewLock<'_>>) -> Result<Vec<Share>, FoundingError> {
-        let directory = self.data.join(FOUNDING_DIRECTORY);
-        let store = make_store_id()?;
-        let root = RootKey::make(&mut getrandom::fill)?;
-        let first = (store, WayId(1));
-        let (way, shares) = Way::make(first, &root, locks, algorithm(), &mut getrandom::fill)?;
-        let mut unsealed =
-            seal::create(&directory, store, (root, vec![way]), algorithm(), &mut getrandom::fill)?;
-        unsealed
-            .keyring_mut()
-            .add_tenant(tenant_of(store), &mut getrandom::fill)
-            .map_err(SealError::from)?;
-        books::create(&directory, &unsealed, algorithm(), &self.store)?;
-        Ok(shares)
+fn build(
+    (directory, choice): (&Path, &Choice),
+    wish: &[Vec<SealWish>],
+) -> Result<Vec<Share>, FoundingError> {
+    let store = make_store_id()?;
+    let root = RootKey::make(&mut getrandom::fill)?;
+    let (mut ways, mut all_shares) = (Vec::new(), Vec::new());
+    for (id, locks) in (1..).zip(wish) {
+        let passphrases = passphrases_of(locks);
+        let locks = new_locks(locks, &passphrases);
+        let place = (store, WayId(id));
+        let (way, shares) = Way::make(place, &root, locks, algorithm(), &mut getrandom::fill)?;
+        ways.push(way);
+        all_shares.extend(shares);
     }
+    let mut unsealed =
+        seal::create(directory, store, (root, ways), algorithm(), &mut getrandom::fill)?;
+    unsealed
+        .keyring_mut()
+        .add_tenant(tenant_of(store), &mut getrandom::fill)
+        .map_err(SealError::from)?;
+    books::create(directory, &unsealed, algorithm(), choice)?;
+    Ok(all_shares)
+}
 
-    fn prove(
-        &self,
-        open: impl Fn(&mut Sealed) -> Result<(RootKey, WayId), FoundingError>,
-    ) -> Result<Unsealed, FoundingError> {
-        let built = self.data.join(FOUNDING_DIRECTORY);
-        drop(unseal(&built, &open)?);
-        let place = self.data.join(VAULT_DIRECTORY);
-        if place.try_exists()? {
-            return Err(FoundingError::Exists);
-        }
-        fs::rename(&built, &place)?;
-        File::open(&self.data)?.sync_all()?;
-        unseal(&place, &open)
+/// Opens R with a passphrase.
+fn say(directory: &Path, passphrase: &Secret) -> Result<(RootKey, WayId), FoundingError> {
+    let (mut sealed, mut ceremony) =
+        (Sealed::load(directory)?, Ceremony::new(Ceremony::STANDARD_LIFE));
+    let (now, founder) = (Instant::now(), (Bringer(0), None));
+    let offer = Offer::Passphrase(passphrase);
+    match ceremony.offer(founder, offer, now, &mut sealed, &mut getrandom::fill)? {
+        Progress::Complete(root, way) => Ok((root, way)),
+        Progress::Waiting(_) => Err(FoundingError::Ways),
     }
 }
 
-fn unseal(
-    directory: &Path,
-    open: &impl Fn(&mut Sealed) -> Result<(RootKey, WayId), FoundingError>,
-) -> Result<Unsealed, FoundingError> {
-    let mut sealed = Sealed::load(directory)?;
-    let root = open(&mut sealed)?;
+/// Moves a vault into its place, and opens it there.
+fn settle(data: &Path, built: &Path, opened: (RootKey, WayId)) -> Result<Unsealed, FoundingError> {
+    let place = data.join(VAULT_DIRECTORY);
+    if place.try_exists()? {
+        return Err(FoundingError::Exists);
+    }
+    fs::rename(built, &place)?;
+    File::open(data)?.sync_all()?;
+    rehearse(&place, opened)
+}
+
+fn rehearse(directory: &Path, opened: (RootKey, WayId)) -> Result<Unsealed, FoundingError> {
+    let sealed = Sealed::load(directory)?;
     sealed
-        .unseal(root, algorithm(), &mut getrandom::fill)
+        .unseal(opened, algorithm(), &mut getrandom::fill)
         .map_err(|still| FoundingError::Rehearsal(still.error))
 }
 
-fn bring<'a>(
-    sealed: &mut Sealed,
-    offers: impl IntoIterator<Item = Offer<'a>>,
-) -> Result<(RootKey, WayId), FoundingError> {
-    let mut ceremony = Ceremony::new(Ceremony::STANDARD_LIFE);
-    let (now, founder) = (Instant::now(), (Bringer(0), None));
-    let mut missing = 0;
-    for offer in offers {
-        match ceremony.offer(founder, offer, now, sealed, &mut getrandom::fill)? {
-            Progress::Complete(root, way) => return Ok((root, way)),
-            Progress::Waiting(standing) => missing = standing.missing.unwrap_or(0),
+/// The passphrases of the locks that have one, in their order.
+pub fn passphrases_of(locks: &[SealWish]) -> Vec<Secret> {
+    let each = locks.iter().filter_map(|lock| match lock {
+        SealWish::Passphrase(typed) => Some(typed.expose(Secret::copy_from)),
+        SealWish::Shares { .. } => None,
+    });
+    each.collect()
+}
+
+/// The locks that are wished for.
+pub fn new_locks<'a>(locks: &[SealWish], passphrases: &'a [Secret]) -> Vec<NewLock<'a>> {
+    let mut passphrases = passphrases.iter();
+    let each = locks.iter().filter_map(|lock| match lock {
+        SealWish::Passphrase(_) => {
+            passphrases.next().map(|one| NewLock::Passphrase(one, KdfCost::STANDARD))
         }
+        SealWish::Shares { threshold, count, holders } => Some(NewLock::Shares {
+            numbers: (*threshold, *count),
+            holders: holders.iter().map(|holder| holder.as_ref().to_owned()).collect(),
+        }),
+    });
+    each.collect()
+}
+
+/// What was typed, as a secret of this process; nothing for a TPM.
+pub fn secret_of(with: &UnsealWith) -> Secret {
+    match with {
+        UnsealWith::Passphrase(typed) => typed.expose(Secret::copy_from),
+        UnsealWith::Share(typed) => typed.expose(|typed| Secret::copy_from(typed.trim_ascii())),
+        UnsealWith::Tpm(_) => Secret::copy_from(&[]),
     }
-    Err(FoundingError::TooFew(missing))
+}
+
+/// What was typed, as a part for a ceremony; a TPM shows nobody's custody and proves nobody.
+pub fn offer_of<'a>(with: &UnsealWith, secret: &'a Secret) -> Option<Offer<'a>> {
+    match with {
+        UnsealWith::Passphrase(_) => Some(Offer::Passphrase(secret)),
+        UnsealWith::Share(_) => Some(Offer::Share(secret)),
+        UnsealWith::Tpm(_) => None,
+    }
 }
 
 fn make_store_id() -> Result<StoreId, getrandom::Error> {

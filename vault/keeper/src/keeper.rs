@@ -18,7 +18,7 @@ use strongroom_protocol::ask::{
 };
 use strongroom_protocol::errand::{MAX_RECALLED, Outcome, Recall, ToCourier};
 use strongroom_protocol::frame::{MAX_ASK_BYTES, encode};
-use strongroom_protocol::operator::{Check, Fault};
+use strongroom_protocol::operator::{Check, Fault, PANIC_EXIT};
 use strongroom_store::Choice;
 use tokio::sync::{Mutex, oneshot};
 use tokio::task::spawn_blocking;
@@ -205,7 +205,15 @@ impl Keeper {
     pub fn expire_attempt(&self) {
         let expired = match &mut *self.state.borrow_mut() {
             State::Sealed(waiting) => waiting.ceremony.expire(Instant::now()),
-            State::Uninitialised(_) | State::Opening | State::Ready(_) | State::Faulty(_) => false,
+            State::Uninitialised(Some(founding)) => founding.expire(),
+            State::Ready(vault) => {
+                // A thread that has it is using it just now.
+                if let Ok(mut custody) = vault.custody.try_lock() {
+                    custody.expire(Instant::now());
+                }
+                false
+            }
+            State::Uninitialised(None) | State::Opening | State::Faulty(_) => false,
         };
         if expired {
             self.announce();
@@ -217,6 +225,19 @@ impl Keeper {
         let next = self.sweeps.get().saturating_add(1);
         self.sweeps.set(next);
         next
+    }
+
+    /// Ends the process with the keys wiped that no other thread is using; what those use ends with the process's memory.
+    /// Waits for nothing: not for the journal, a courier or a lock.
+    pub fn panic(&self) -> ! {
+        if let Ok(mut state) = self.state.try_borrow_mut()
+            && let State::Ready(vault) = std::mem::replace(&mut *state, State::Opening)
+        {
+            let writers = vault.wipe();
+            // Its threads may be stuck in a disk that stalls; nobody joins this one either.
+            drop(std::thread::Builder::new().spawn(move || drop(writers)));
+        }
+        std::process::exit(PANIC_EXIT.into());
     }
 
     /// Stops calls under way.

@@ -15,6 +15,7 @@
 //! Distrusts: every byte of the file, every share and every passphrase.
 
 mod attempt;
+mod change;
 mod failures;
 mod field;
 mod file;
@@ -37,6 +38,7 @@ use crate::slots::{Capacity, SlotError, SlotFile};
 use file::{FirstPassphrase, Read, SealFile, Target};
 
 pub use attempt::{AttemptId, AttemptRefusal, Bringer, Ceremony, Offer, Progress, Standing};
+pub use change::{Change, ChangeError, Changed};
 pub use passphrase::{KdfCost, PassphraseError, PassphraseLock};
 pub use share_text::BadShareText;
 pub use shares::{SetId, Share, ShareRefusal, ShareSet, SplitError, split_root};
@@ -47,8 +49,8 @@ pub use way::{Lock, LockKind, MAX_HOLDER_BYTES, NewLock, Way, WayError};
 pub const SEAL_FILE: &str = "seal";
 const CAPACITY: Capacity = Capacity(32 * 1024);
 const SEAL_FORMAT: u8 = 2;
-/// One passphrase and one set of shares are usual.
-const MAX_WAYS: usize = 8;
+/// Most ways into a vault: one passphrase and one set of shares are usual.
+pub const MAX_WAYS: usize = 8;
 /// Share sets that are still named as stale; an older one's shares are of an unknown set.
 const MAX_RETIRED: usize = 256;
 
@@ -202,6 +204,12 @@ impl Sealed {
     /// The ways; any one of them opens the vault.
     pub fn ways(&self) -> &[Way] {
         &self.file.ways
+    }
+
+    /// Ways that are not in force yet, and whether they lead to another R.
+    pub fn incoming(&self) -> Option<(&[Way], bool)> {
+        let incoming = self.file.incoming.as_ref()?;
+        Some((&incoming.ways, incoming.to == Target::Another))
     }
 
     /// The passphrase of format 1: it opens R, and seals it as it is sealed today.

@@ -167,6 +167,11 @@ impl SlotFile {
         Generation(self.generation.0.saturating_add(1))
     }
 
+    /// Refuses every write from now on.
+    pub fn abandon(&mut self) {
+        self.state = State::Broken;
+    }
+
     /// Writes `payload` over the older slot; durable on return.
     ///
     /// # Errors
@@ -186,7 +191,11 @@ impl SlotFile {
         bytes.resize(written.max(*reach), 0);
         self.state = State::Broken;
         self.file.write_all_at(&bytes, offset)?;
+        #[cfg(test)]
+        steps::passed();
         self.file.sync_data()?;
+        #[cfg(test)]
+        steps::passed();
         self.state = State::Sound;
         *reach = written;
         self.newest = side;
@@ -264,6 +273,34 @@ fn decode(slot: &[u8]) -> Option<(Generation, &[u8])> {
 const MAGIC: &[u8; 8] = b"SRslots1";
 const HEADER_BYTES: usize = 20;
 const OVERHEAD_BYTES: usize = HEADER_BYTES + 32;
+
+/// Where tests look at the disk: after each system call of a write.
+#[cfg(test)]
+pub(crate) mod steps {
+    use std::cell::RefCell;
+
+    type Look = Box<dyn FnMut()>;
+
+    thread_local! {
+        static LOOK: RefCell<Option<Look>> = const { RefCell::new(None) };
+    }
+
+    pub(super) fn passed() {
+        LOOK.with_borrow_mut(|look| {
+            if let Some(look) = look {
+                look();
+            }
+        });
+    }
+
+    /// Looks after each system call on this thread while `act` runs.
+    pub(crate) fn watch<T>(look: impl FnMut() + 'static, act: impl FnOnce() -> T) -> T {
+        LOOK.set(Some(Box::new(look)));
+        let done = act();
+        LOOK.set(None);
+        done
+    }
+}
 
 #[cfg(test)]
 mod tests {

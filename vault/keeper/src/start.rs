@@ -33,7 +33,7 @@ use crate::arguments::{Arguments, Keeping, Records};
 use crate::backup::{restore, transfer};
 use crate::books::STORE_DIRECTORY;
 use crate::doors::{self, Guard};
-use crate::founding::VAULT_DIRECTORY;
+use crate::founding::{Founding, VAULT_DIRECTORY};
 use crate::journal::Manner;
 use crate::keeper::{Keeper, Settings, State, Waiting};
 use crate::pipeline::{self, STRANGERS_EVERY};
@@ -163,6 +163,7 @@ pub async fn run(opened: Opened, report: &Report) -> anyhow::Result<()> {
     spawn_local(sweep(Rc::clone(&keeper)));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut panic = signal(SignalKind::user_defined1())?;
     if let Some(mut ready) = opened.ready {
         ready.write_all(b"ready\n")?;
     }
@@ -170,6 +171,7 @@ pub async fn run(opened: Opened, report: &Report) -> anyhow::Result<()> {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        _ = panic.recv() => keeper.panic(),
     }
     keeper.close("the keeper was stopped", shut).await;
     drop(opened.lock);
@@ -178,7 +180,14 @@ pub async fn run(opened: Opened, report: &Report) -> anyhow::Result<()> {
 
 fn first_state(data: &Path) -> State {
     match restore::place(data) {
-        Ok(None) => State::Uninitialised(None),
+        Ok(None) => match Founding::find(data) {
+            Ok(founding) => State::Uninitialised(founding.map(Box::new)),
+            Err(error) => State::Faulty(fault(
+                "SR-STORE-009",
+                format!("the vault that waits for its shares cannot be read: {error}"),
+                "nothing was ever stored in it: move vault.provisional away and make another",
+            )),
+        },
         Ok(Some(place)) => match Sealed::load(&place) {
             Ok(sealed) => State::Sealed(Box::new(Waiting::new(sealed))),
             Err(error) => {

@@ -13,6 +13,7 @@ use strongroom_protocol::operator::keys::Sweep;
 use strongroom_protocol::operator::{Exit, Fault, SealKind};
 use strongroom_protocol::upload::{VaultKey, derive_vault_key};
 use strongroom_store::Choice;
+use strongroom_store::GroupCommit;
 use strongroom_store::check::CheckError;
 use strongroom_sys::{Secret, cpu};
 use strongroom_tlog::cosignature::WitnessKey;
@@ -29,7 +30,7 @@ use crate::keys::{self, Algorithm, DeriveError, FillRandom, MacKey, StoreId, pur
 use crate::manifest::{Manifest, NotNewest};
 use crate::memory_seal::MemorySeal;
 use crate::random::Pool;
-use crate::seal::{Lock, SealError, Sealed, Unsealed};
+use crate::seal::{Ceremony, Lock, SealError, Sealed, Unsealed};
 use crate::store_fault::told;
 use crate::tables::{Malformed, Tables};
 use crate::tickets::Tickets;
@@ -72,6 +73,10 @@ pub struct Vault {
     pub random: Pool,
     /// What seals it.
     pub seal: SealKind,
+    /// Whether a change of the ways waits for its shares.
+    pub incoming: bool,
+    /// What was brought to show custody of shares, or to prove that a change of the ways may be made.
+    pub custody: Arc<Mutex<Custody>>,
     /// Where the journal lies.
     pub journal_directory: PathBuf,
     /// Verifies the journal's checkpoints: a vkey of a signed note.
@@ -103,15 +108,38 @@ pub enum OpenError {
     /// A defect of ours.
     #[error(transparent)]
     Derive(#[from] DeriveError),
-    /// A record that no version of this program wrote.
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
     /// The seal file.
     #[error(transparent)]
     Seal(#[from] SealError),
     /// A backup that was to become this vault.
     #[error("the backup is not restored: {0}")]
     Restore(#[from] RestoreError),
+    /// A record that no version of this program wrote.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+}
+
+/// Two ceremonies of an open vault.
+pub struct Custody {
+    /// Shares of a change that waits.
+    pub incoming: Ceremony,
+    /// What opens the vault, for a change that is asked for.
+    pub proofs: Ceremony,
+}
+
+impl Default for Custody {
+    fn default() -> Self {
+        let ceremony = || Ceremony::new(Ceremony::STANDARD_LIFE);
+        Self { incoming: ceremony(), proofs: ceremony() }
+    }
+}
+
+impl Custody {
+    /// Wipes what was brought to attempts whose time is over.
+    pub fn expire(&mut self, now: Instant) {
+        self.incoming.expire(now);
+        self.proofs.expire(now);
+    }
 }
 
 /// Who opened the vault, and what happened while it was sealed.
@@ -164,8 +192,7 @@ impl Vault {
         let unsealed = restore::complete(unsealed, (data, choice), opening.now)?;
         let directory = unsealed.directory().to_path_buf();
         let keyring = unsealed.keyring().keyring();
-        let store = keyring.store();
-        let (system, tenant) = (keyring.system(), tenant_of(store));
+        let (store, system) = (keyring.store(), keyring.system());
         let token_hash = MacKey::new(&keys::derive_token_hash_key(system, store)?)?;
         let subject_tag = MacKey::new(&keys::derive_subject_tag_key(system, store)?)?;
         let journal_key = MacKey::new(&keys::derive_journal_key(system, store)?)?;
@@ -175,13 +202,12 @@ impl Vault {
         let (opened, counted) = open_newest((&directory, choice), &unsealed, opening)?;
         let memory_seal =
             MemorySeal::draw(algorithm(), &mut getrandom::fill).map_err(|_| DeriveError)?;
-        let tables = Tables::read(tenant, opened.records, |id, plain| {
+        let tables = Tables::read(tenant_of(store), opened.records, |id, plain| {
             memory_seal.seal(id, plain, &mut getrandom::fill).map_err(|_| Malformed)
         })?;
         let signer = audit_signer(&unsealed, store)?;
-        let mut books = opened.books;
-        let journal_directory = data.join(JOURNAL_DIRECTORY);
         let verifier = signer.verifier();
+        let (mut books, journal_directory) = (opened.books, data.join(JOURNAL_DIRECTORY));
         let found = Found::look(&journal_directory, journal_key, &verifier, opened.noted)?;
         let named = judge_state(found.state(), opened.state)?;
         // Nothing is destroyed before store, manifest and journal have vouched for each other.
@@ -211,6 +237,8 @@ impl Vault {
             uploads: Uploads::default(),
             random: Pool::new(),
             seal,
+            incoming: Sealed::load(&directory)?.incoming().is_some(),
+            custody: Arc::default(),
             journal_directory,
             audit_key: verifier.vkey(),
             witnesses,
@@ -262,6 +290,17 @@ impl Vault {
     pub fn into_writers(self) -> (Arc<Journal>, Books, Standing) {
         let Self { journal, books, tpm, .. } = self;
         (journal, books, tpm)
+    }
+
+    /// Wipes every key that no other thread is using at this moment. Waits for nothing.
+    pub fn wipe(self) -> (Arc<Journal>, GroupCommit) {
+        if let Ok(mut unsealed) = self.unsealed.try_lock()
+            && let Err(error) = unsealed.keyring_mut().wipe()
+        {
+            tracing::error!(%error, "a key was not wiped");
+        }
+        let Self { journal, books, .. } = self;
+        (journal, books.into_writer())
     }
 
     /// Changes the keyring; durable when this answers. The change also notes how far the store is: a store and a manifest

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod backup;
 pub mod keys;
 pub mod listing;
+pub mod sealing;
 pub mod tpm;
 pub mod witness;
 
@@ -26,9 +27,12 @@ use crate::operator::keys::{Counted, Deletion, KeyState, Receipt};
 use crate::operator::listing::{
     CredentialRow, JournalRow, ProviderRow, TokenRow, UsageRow, UserRow, WorkspaceRow,
 };
+use crate::operator::sealing::{LockName, WayRow, WaysChange};
 use crate::operator::tpm::{TpmStatus, TpmWish};
 use crate::operator::witness::{Awaited, FromWitness, KeyText, ToWitness, WitnessRow};
 use crate::upload::{UploadBinding, VaultKey};
+
+pub use crate::operator::sealing::{SealWish, VaultWish};
 
 /// What the operator may ask for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -37,10 +41,10 @@ pub enum Request {
     Status,
     /// What the keeper can say about its own health.
     Doctor,
-    /// Makes a vault: keys, seal, first tenant. With shares nothing is kept until [`Request::ProveCustody`].
+    /// Makes a vault that one lock opens: [`Request::InitWays`] in short.
     Init(SealWish),
-    /// The shares of [`Answer::Shares`], entered back.
-    ProveCustody(Vec<SecretBytes>),
+    /// One part of what must be entered back after [`Answer::Shares`]: of a new vault, or of a change of its ways.
+    ShowCustody(UnsealWith),
     /// Opens the seal, or a part of it.
     Unseal(UnsealWith),
     /// Wipes the keys from memory and stops all calls.
@@ -150,25 +154,33 @@ pub enum Request {
     WitnessList,
     /// Lets a witness go, by its name.
     WitnessRemove(KeyText),
+    /// Makes a vault. With shares nothing can be stored in it before [`Request::ShowCustody`].
+    InitWays(Box<VaultWish>),
+    /// A part for the attempt that somebody began, named by the first digits of its id.
+    Join {
+        /// At least four hex digits.
+        attempt: String,
+        /// The part.
+        with: UnsealWith,
+    },
+    /// Throws an attempt to unseal away, by who brought a part of it.
+    AbandonUnseal {
+        /// At least four hex digits of its id.
+        attempt: String,
+    },
+    /// Ends the keeper's process at once: keys leave memory, nothing is waited for, nothing is answered.
+    Panic,
+    /// Lists the ways into the vault.
+    Ways,
+    /// Changes the ways into an open vault.
+    ChangeWays(Box<WaysChange>),
+    /// Gives up a change whose shares were not entered back.
+    DropWays,
 }
 
 /// A thing named by its id or, where that is unique, its label.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pick(pub Label);
-
-/// How a new vault is to be sealed.
-#[derive(Debug, Serialize, Deserialize)]
-pub enum SealWish {
-    /// By one passphrase: installs of one person.
-    Passphrase(SecretBytes),
-    /// By shares, `threshold` of `count`.
-    Shares {
-        /// How many are needed, 2 to `count`.
-        threshold: u8,
-        /// How many are made, at most 16.
-        count: u8,
-    },
-}
 
 /// Shortest passphrase, bytes.
 pub const MIN_PASSPHRASE_BYTES: usize = 12;
@@ -176,6 +188,9 @@ pub const MIN_PASSPHRASE_BYTES: usize = 12;
 pub const MAX_PASSPHRASE_BYTES: usize = 1024;
 /// Most shares.
 pub const MAX_SHARES: u8 = 16;
+
+/// The keeper's exit code after [`Request::Panic`]: whoever starts it again leaves it sealed.
+pub const PANIC_EXIT: u8 = 87;
 
 /// What opens the seal.
 #[derive(Debug, Serialize, Deserialize)]
@@ -316,6 +331,8 @@ pub enum Answer {
     Witness(ToWitness),
     /// Witnesses.
     Witnesses(Vec<WitnessRow>),
+    /// The ways into the vault.
+    Ways(Vec<WayRow>),
 }
 
 /// The state of the vault for people and scripts.
@@ -323,7 +340,7 @@ pub enum Answer {
 pub struct Status {
     /// The state.
     pub state: VaultState,
-    /// How far the unsealing is, while it is.
+    /// How far the unsealing is, or the showing of custody, while one of them is.
     pub unsealing: Option<Progress>,
     /// What seals it, when there is a vault.
     pub seal: Option<SealKind>,
@@ -343,6 +360,8 @@ pub struct Status {
     pub old_records: u64,
     /// The witnesses that it waits for, when it does.
     pub awaited: Option<Awaited>,
+    /// Whether a change of the ways waits for its shares to be entered back.
+    pub incoming: bool,
 }
 
 /// What seals a vault.
@@ -367,8 +386,12 @@ pub struct Progress {
     pub attempt: String,
     /// Shares accepted so far, by index.
     pub accepted: Vec<u8>,
+    /// Whose these are, where it is written down.
+    pub holders: Vec<String>,
     /// Shares needed.
     pub needed: u8,
+    /// Other locks of the same way that are still shut.
+    pub shut: Vec<LockName>,
     /// When the attempt ends and the shares are wiped, seconds from now.
     pub expires_in_secs: u32,
 }

@@ -3,14 +3,12 @@
 //! Invariant: fewer shares than the threshold open nothing, and each bad one is named.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use strongroom_emulator::Api;
 use strongroom_tests::appliance::Vault;
 use strongroom_tests::speak::models;
-use strongroom_tests::{Appliance, Options, Part, until};
+use strongroom_tests::{Appliance, Options, Part};
 
 #[test]
 fn card_05_a_threshold_of_shares_opens_the_vault_and_fewer_do_not() {
@@ -69,28 +67,25 @@ fn card_05_a_threshold_of_shares_opens_the_vault_and_fewer_do_not() {
 
 /// Makes a vault of five shares, three of which are entered back; yields all of them.
 fn make(appliance: &Appliance, directory: &Path) -> Vec<String> {
-    let (data, out) = (appliance.data().display().to_string(), directory.display().to_string());
-    let arguments =
-        ["init", "--seal", "shares", "--shares", "5", "--threshold", "3", "--out", &out];
-    let mut child = Command::new(appliance.program())
-        .args(arguments)
-        .args(["--dir", &data])
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it starts");
+    let out = directory.display().to_string();
+    let five = ["init", "--shares", "5", "--threshold", "3", "--plain-shares", "--out", &out];
+    assert_ne!(
+        appliance.cli(&five, b"yes\n").code,
+        0,
+        "plain shares need their typed confirmation"
+    );
+    assert!(!directory.join("share-1.txt").exists());
+    appliance.cli(&five, b"plain shares\n").ok();
     let read = |number: usize| {
-        let text = fs::read_to_string(directory.join(format!("share-{number}.txt"))).ok()?;
-        text.ends_with('\n').then(|| text.trim_end().to_owned())
+        let text =
+            fs::read_to_string(directory.join(format!("share-{number}.txt"))).expect("a share");
+        text.trim_end().to_owned()
     };
-    let all = || (1..=5).map(read).collect::<Option<Vec<_>>>();
-    let shares = until("five shares are written", all);
-    let mut input = child.stdin.take().expect("it is ours");
-    for number in [0, 2, 4] {
-        writeln!(input, "{}", shares[number]).expect("it reads");
+    let shares: Vec<String> = (1..=5).map(read).collect();
+    assert_eq!(appliance.cli(&["status"], b"").code, 4);
+    for (number, code) in [(0, 4), (2, 4), (4, 0)] {
+        let ran = appliance.cli(&["share", "verify", "-"], shares[number].as_bytes());
+        assert_eq!(ran.code, code, "{}", ran.stderr);
     }
-    drop(input);
-    let ran = child.wait_with_output().expect("it ends");
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     shares
 }

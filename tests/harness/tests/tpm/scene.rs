@@ -77,12 +77,15 @@ impl Scene {
         };
         scene.start_helper();
         scene.start_keeper();
-        let wish = SealWish::Shares { threshold: 2, count: 3 };
+        let wish = SealWish::Shares { threshold: 2, count: 3, holders: Vec::new() };
         let Answer::Shares(shares) = scene.ask(&Request::Init(wish)) else { panic!("no shares") };
         scene.shares = shares.iter().map(|share| share.expose(<[u8]>::to_vec)).collect();
-        let brought = scene.shares[..2].iter().map(|share| SecretBytes::copy_from(share)).collect();
-        let made = scene.ask(&Request::ProveCustody(brought));
-        assert!(matches!(made, Answer::Initialised(_)), "{made:?}");
+        let show = |share: &Vec<u8>| {
+            Request::ShowCustody(UnsealWith::Share(SecretBytes::copy_from(share)))
+        };
+        let asked: Vec<_> = scene.shares[..2].iter().map(show).collect();
+        let made: Vec<_> = asked.iter().map(|request| scene.ask(request)).collect();
+        assert!(matches!(made.last(), Some(Answer::Initialised(_))), "{made:?}");
         scene
     }
 

@@ -78,7 +78,8 @@ fn no_option_is_named_like_a_secret_unless_it_names_a_descriptor() {
             let suspicious = ["passphrase", "key", "secret", "share", "password"]
                 .iter()
                 .any(|word| argument.contains(word));
-            let harmless = argument.ends_with("-fd") || argument == "shares";
+            let harmless = ["-fd", "-file"].iter().any(|end| argument.ends_with(end))
+                || ["shares", "plain-shares"].contains(&argument);
             assert!(!suspicious || harmless, "{path} --{argument}");
         }
     });

@@ -6,6 +6,7 @@
 use strongroom_policy::name::Label;
 use strongroom_policy::rules::{Choice, TokenScope};
 use strongroom_protocol::ask::VaultState;
+use strongroom_protocol::operator::sealing::WayRow;
 use strongroom_protocol::operator::{SealKind, Status, TokenWish};
 
 use crate::audit::pinned;
@@ -13,6 +14,7 @@ use crate::failure::{Code, Failure, Outcome};
 use crate::init;
 use crate::link::Link;
 use crate::out;
+use crate::parts;
 use crate::pick;
 use crate::pin;
 use crate::prompt::{self, Typed};
@@ -34,6 +36,8 @@ pub(crate) enum Vault {
     Sealed,
     /// Somebody has to make it.
     Empty,
+    /// Its shares have to be entered back.
+    Provisional,
 }
 
 /// A typing error or two at the prompt.
@@ -46,6 +50,7 @@ pub(crate) fn open(link: &mut Link, ground: &Ground, arguments: &Arguments) -> O
     match found.state {
         VaultState::Ready => Ok(Vault::Open),
         VaultState::Unsealing => Ok(Vault::Sealed),
+        VaultState::Uninitialised if found.fault.is_some() => Ok(Vault::Provisional),
         VaultState::Uninitialised if arguments.no_init => Ok(Vault::Empty),
         VaultState::Uninitialised => make(link, ground, descriptor),
         VaultState::Sealed => unseal(link, ground, descriptor, &found),
@@ -90,18 +95,18 @@ fn unseal(
     descriptor: Option<u32>,
     found: &Status,
 ) -> Outcome<Vault> {
-    let seal = found.seal.unwrap_or(SealKind::Passphrase);
+    let ways = parts::ways(link)?;
     if ground.is_demo() {
-        return attempt(link, seal, &demo::passphrase(ground)?);
+        return attempt(link, &ways, &demo::passphrase(ground)?);
     }
     if let Some(number) = descriptor {
-        return attempt(link, seal, &prompt::descriptor(number)?);
+        return attempt(link, &ways, &prompt::descriptor(number)?);
     }
-    if seal != SealKind::Passphrase || !prompt::is_attended() {
+    if found.seal != Some(SealKind::Passphrase) || !prompt::is_attended() {
         return Ok(Vault::Sealed);
     }
     for _ in 0..TRIES {
-        match prompt::secret("Passphrase (hidden): ").and_then(|typed| attempt(link, seal, &typed))
+        match prompt::secret("Passphrase (hidden): ").and_then(|typed| attempt(link, &ways, &typed))
         {
             Ok(vault) => return Ok(vault),
             Err(failure) => out::warn(&failure.to_string()),
@@ -110,8 +115,8 @@ fn unseal(
     Ok(Vault::Sealed)
 }
 
-fn attempt(link: &mut Link, seal: SealKind, typed: &Typed) -> Outcome<Vault> {
-    match seal::open_with(link, seal, typed)? {
+fn attempt(link: &mut Link, ways: &[WayRow], typed: &Typed) -> Outcome<Vault> {
+    match seal::open_with(link, ways, typed)? {
         Unsealed::Open => Ok(Vault::Open),
         Unsealed::Partly(progress) => {
             out::say(&status::progress_line(&progress));

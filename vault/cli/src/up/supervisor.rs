@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use strongroom_protocol::ask::VaultState;
+use strongroom_protocol::operator::PANIC_EXIT;
 
 use crate::backup::schedule::Clock;
 use crate::failure::{Code, Outcome};
@@ -196,6 +197,9 @@ impl Post {
         let wait = self.retreat(now);
         let how =
             status.map_or_else(|| "unseen".to_owned(), |status: ExitStatus| status.to_string());
+        if status.is_some_and(|status| status.code() == Some(PANIC_EXIT.into())) {
+            out::warn("the vault was sealed by the panic seal: look why before you unseal it");
+        }
         let wait = render::span(wait);
         out::warn(&format!("the {} ended ({how}); starting it again in {wait}", self.role.name()));
     }

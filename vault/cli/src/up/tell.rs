@@ -33,6 +33,11 @@ pub(crate) fn next_steps(ground: &Ground, vault: Vault, form: Form) {
             out::warn(&format!("there is no vault yet; run: {} init", program(ground)));
             return;
         }
+        Vault::Provisional => {
+            let program = program(ground);
+            out::warn(&format!("the vault waits for its shares; run: {program} share verify"));
+            return;
+        }
     }
     let example = |name: &str| quote(&places.examples().join(name).to_string_lossy());
     let program = program(ground);

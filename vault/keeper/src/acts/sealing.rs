@@ -1,4 +1,4 @@
-//! Making, opening and closing the vault.
+//! Opening and closing the vault.
 //!
 //! Invariant: passphrases and shares are wiped when the attempt is over; Argon2 and the disk run on another thread.
 //! Invariant: a failed attempt leaves the vault as it was, and is counted.
@@ -9,12 +9,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use strongroom_protocol::SecretBytes;
+use strongroom_protocol::operator::sealing::LockName;
 use strongroom_protocol::operator::tpm::MAX_CHECKPOINT_BYTES;
-use strongroom_protocol::operator::{
-    Answer, Exit, Fault, MAX_PASSPHRASE_BYTES, MAX_SHARES, MIN_PASSPHRASE_BYTES, Progress,
-    SealKind, SealWish, UnsealWith,
-};
-use strongroom_sys::Secret;
+use strongroom_protocol::operator::{Answer, Exit, Fault, Progress, SealKind, UnsealWith};
 use strongroom_sys::allocator::return_freed_memory;
 use tokio::task::{spawn_blocking, spawn_local};
 
@@ -22,101 +19,24 @@ use super::tpm::{lock_fault, no_helper};
 use super::{Act, fault};
 use crate::backup::restore;
 use crate::clock;
-use crate::founding::{Founding, FoundingError, VAULT_DIRECTORY};
+use crate::founding::{VAULT_DIRECTORY, secret_of};
 use crate::keeper::{State, Waiting};
 use crate::keyring::KeyringError;
 use crate::keys::{RootKey, TpmLockKey, WayId};
 use crate::pipeline;
-use crate::seal::{self, AttemptRefusal, Bringer, Offer, Sealed, UnsealError, Unsealed};
+use crate::seal::{
+    self, AttemptId, AttemptRefusal, Bringer, LockKind, Offer, Sealed, UnsealError, Unsealed,
+};
 use crate::tpm::link::Link;
 use crate::tpm::lock;
 use crate::vault::{Opening, Vault, algorithm, seal_kind};
 
 impl Act<'_> {
-    pub(super) async fn init(&self, wish: SealWish) -> Result<Answer, Fault> {
-        match &*self.keeper.state.borrow() {
-            State::Uninitialised(_) => {}
-            State::Sealed(_) | State::Opening | State::Ready(_) | State::Faulty(_) => {
-                let next = "unseal it ('strongroom unseal'), or choose another --dir";
-                return Err(fault(
-                    "SR-INIT-001",
-                    "there is a vault in this directory already",
-                    next,
-                ));
-            }
-        }
-        let data = self.keeper.settings.data.clone();
-        let store = self.keeper.settings.store.clone();
-        match wish {
-            SealWish::Passphrase(passphrase) => {
-                check_passphrase(&passphrase)?;
-                let made =
-                    on_thread(move || Founding::with_passphrase((&data, &store), &passphrase))
-                        .await?;
-                self.open_founded(made.map_err(|error| founding_fault(&error))?).await
-            }
-            SealWish::Shares { threshold, count } => {
-                if count > MAX_SHARES || threshold < 2 || threshold > count {
-                    let rule = format!("2 <= threshold <= shares <= {MAX_SHARES}");
-                    return Err(fault("SR-INIT-002", rule, "choose other numbers"));
-                }
-                let split =
-                    on_thread(move || Founding::split((&data, &store), (threshold, count))).await?;
-                let (founding, texts) = split.map_err(|error| founding_fault(&error))?;
-                self.keeper.enter(State::Uninitialised(Some(Box::new(founding))));
-                Ok(Answer::Shares(texts))
-            }
-        }
-    }
-
-    pub(super) async fn prove_custody(&self, shares: Vec<SecretBytes>) -> Result<Answer, Fault> {
-        let founding = match self.keeper.enter(State::Opening) {
-            State::Uninitialised(Some(founding)) => founding,
-            other @ (State::Uninitialised(None)
-            | State::Sealed(_)
-            | State::Opening
-            | State::Ready(_)
-            | State::Faulty(_)) => {
-                self.keeper.enter(other);
-                return Err(fault(
-                    "SR-INIT-003",
-                    "no vault is being made",
-                    "run 'strongroom init'",
-                ));
-            }
-        };
-        let (founding, proved) = on_thread(move || {
-            let proved = founding.with_shares(&shares);
-            (founding, proved)
-        })
-        .await?;
-        match proved {
-            Ok(unsealed) => self.open_founded(unsealed).await,
-            Err(error) => {
-                self.keeper.enter(State::Uninitialised(Some(founding)));
-                Err(Fault { exit: Exit::Provisional, ..founding_fault(&error) })
-            }
-        }
-    }
-
-    async fn open_founded(&self, unsealed: Unsealed) -> Result<Answer, Fault> {
-        let place = self.keeper.settings.data.join(VAULT_DIRECTORY);
-        let kind = Sealed::load(&place).map(|sealed| seal_kind(&sealed));
-        let kind = kind.map_err(|error| {
-            let why = founding_fault(&error.into());
-            self.keeper.enter(State::Faulty(why.clone()));
-            why
-        })?;
-        self.open(unsealed, kind, (0, None)).await?;
-        let vault_key = self.vault(|vault| Ok(vault.vault_key.clone()))?;
-        Ok(Answer::Initialised(vault_key))
-    }
-
     /// Takes a part of what opens the vault, from somebody who may confirm a checkpoint with it.
     pub(super) async fn unseal(
         &self,
         with: UnsealWith,
-        checkpoint: Option<String>,
+        (checkpoint, attempt): (Option<String>, Option<&str>),
     ) -> Result<Answer, Fault> {
         check_checkpoint(&with, checkpoint.as_deref())?;
         let mut waiting = match self.keeper.enter(State::Opening) {
@@ -128,6 +48,7 @@ impl Act<'_> {
         };
         let (by, tpm) = (Bringer(self.operator), self.keeper.settings.tpm.clone());
         let place = self.keeper.settings.data.join(VAULT_DIRECTORY);
+        let tied = attempt.map(|digits| waiting.ceremony.find(digits, Instant::now())).transpose();
         let (waiting, tried) = on_thread(move || {
             if !waiting.ceremony.is_under_way(Instant::now()) {
                 waiting.confirmations.clear();
@@ -136,7 +57,9 @@ impl Act<'_> {
                     waiting.sealed = fresh;
                 }
             }
-            let tried = try_part(&mut waiting, (by, tpm.as_deref()), &with);
+            let tried = tied
+                .map_err(|refusal| part_fault(&refusal))
+                .and_then(|tied| try_part(&mut waiting, ((by, tied), tpm.as_deref()), &with));
             if tried.is_ok() {
                 waiting.confirmations.push(checkpoint);
             }
@@ -155,6 +78,23 @@ impl Act<'_> {
                 Err(fault)
             }
         }
+    }
+
+    pub(super) fn abandon_unseal(&self, attempt: &str) -> Result<Answer, Fault> {
+        let now = Instant::now();
+        let abandoned = match &mut *self.keeper.state.borrow_mut() {
+            State::Sealed(waiting) => {
+                let ceremony = &mut waiting.ceremony;
+                let found = ceremony.find(attempt, now);
+                found.and_then(|id| ceremony.abandon(Bringer(self.operator), id, now))
+            }
+            State::Uninitialised(_) | State::Opening | State::Ready(_) | State::Faulty(_) => {
+                Err(AttemptRefusal::NoSuchAttempt)
+            }
+        };
+        abandoned.map_err(|refusal| part_fault(&refusal))?;
+        self.keeper.announce();
+        Ok(Answer::Done)
     }
 
     /// After a fault was mended: nothing of the vault is in memory, so it is as good as sealed.
@@ -208,7 +148,7 @@ impl Act<'_> {
     }
 
     /// Opens store and journal on another thread; a refusal leaves the vault shut and says why.
-    async fn open(
+    pub(super) async fn open(
         &self,
         unsealed: Unsealed,
         kind: SealKind,
@@ -259,24 +199,20 @@ impl Act<'_> {
 /// Takes a passphrase, a share, or what the TPM unseals. Blocks.
 fn try_part(
     waiting: &mut Waiting,
-    (by, tpm): (Bringer, Option<&Link>),
+    (who, tpm): ((Bringer, Option<AttemptId>), Option<&Link>),
     with: &UnsealWith,
 ) -> Result<seal::Progress, Fault> {
     let (now, Waiting { sealed, ceremony, .. }) = (Instant::now(), waiting);
-    let secret = match with {
-        UnsealWith::Passphrase(typed) => typed.expose(Secret::copy_from),
-        UnsealWith::Share(typed) => typed.expose(|typed| Secret::copy_from(typed.trim_ascii())),
-        UnsealWith::Tpm(_) => Secret::copy_from(&[]),
-    };
+    let secret = secret_of(with);
     let offer = match with {
-        UnsealWith::Passphrase(_) => Offer::Passphrase(&secret),
-        UnsealWith::Share(_) => Offer::Share(&secret),
         UnsealWith::Tpm(pin) => {
             let (way, key) = ask_tpm(sealed, tpm, pin.as_ref())?;
             Offer::Tpm(way, key)
         }
+        UnsealWith::Passphrase(_) => Offer::Passphrase(&secret),
+        UnsealWith::Share(_) => Offer::Share(&secret),
     };
-    let taken = ceremony.offer((by, None), offer, now, sealed, &mut getrandom::fill);
+    let taken = ceremony.offer(who, offer, now, sealed, &mut getrandom::fill);
     taken.map_err(|refusal| part_fault(&refusal))
 }
 
@@ -369,8 +305,18 @@ pub(super) fn progress_of(standing: &seal::Standing) -> Progress {
     Progress {
         attempt: hex::encode([first, second]),
         accepted: standing.accepted.clone(),
+        holders: standing.holders.clone(),
+        shut: standing.shut.iter().map(|kind| lock_name(*kind)).collect(),
         needed: standing.missing.map_or(accepted, |missing| accepted.saturating_add(missing)),
         expires_in_secs: u32::try_from(left).unwrap_or(u32::MAX),
+    }
+}
+
+const fn lock_name(kind: LockKind) -> LockName {
+    match kind {
+        LockKind::Passphrase => LockName::Passphrase,
+        LockKind::Shares => LockName::Shares,
+        LockKind::Tpm => LockName::Tpm,
     }
 }
 
@@ -386,28 +332,6 @@ pub fn shut(vault: &Vault) -> State {
             "look at the disk, then restart",
         )),
     }
-}
-
-fn check_passphrase(passphrase: &SecretBytes) -> Result<(), Fault> {
-    if (MIN_PASSPHRASE_BYTES..=MAX_PASSPHRASE_BYTES).contains(&passphrase.len()) {
-        return Ok(());
-    }
-    let rule = format!("a passphrase has {MIN_PASSPHRASE_BYTES} to {MAX_PASSPHRASE_BYTES} bytes");
-    Err(fault("SR-INIT-004", rule, "choose a longer one, such as five random words"))
-}
-
-fn founding_fault(error: &FoundingError) -> Fault {
-    let next = match error {
-        FoundingError::Part(_) | FoundingError::TooFew(_) => "enter the shares that were printed",
-        FoundingError::Exists => "unseal it ('strongroom unseal'), or choose another --dir",
-        FoundingError::Files(_)
-        | FoundingError::Random(_)
-        | FoundingError::Way(_)
-        | FoundingError::Seal(_)
-        | FoundingError::Rehearsal(_)
-        | FoundingError::Books(_) => "look at the disk's free space and the directory's owner",
-    };
-    fault("SR-INIT-005", error.to_string(), next)
 }
 
 pub(super) async fn on_thread<T: Send + 'static>(

@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::sealing::progress_of;
-use super::{Act, fault};
+use super::{Act, fault, provisional_fault};
 use crate::journal::sinks::{Need, SinkHealth};
 use crate::journal::{JournalError, Place, read};
 use crate::keeper::State;
@@ -40,9 +40,15 @@ impl Act<'_> {
             fault: None,
             old_records: 0,
             awaited: None,
+            incoming: false,
         };
         match &mut *self.keeper.state.borrow_mut() {
-            State::Uninitialised(_) | State::Opening => {}
+            State::Uninitialised(None) | State::Opening => {}
+            State::Uninitialised(Some(founding)) => {
+                status.seal = Some(seal_kind(founding.sealed()));
+                status.unsealing = founding.standing().as_ref().map(progress_of);
+                status.fault = Some(provisional_fault());
+            }
             State::Sealed(waiting) => {
                 status.seal = Some(seal_kind(&waiting.sealed));
                 let now = Instant::now();
@@ -51,6 +57,7 @@ impl Act<'_> {
             }
             State::Ready(vault) => {
                 status.seal = Some(vault.seal);
+                status.incoming = vault.incoming;
                 status.vault_key = Some(vault.vault_key.clone());
                 status.journal_entries = vault.journal.entries();
                 let credentials = vault.tables.credentials.len();

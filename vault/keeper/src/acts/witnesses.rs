@@ -302,15 +302,22 @@ const fn grows(request: &Request) -> bool {
         | Request::CredentialUpload { .. }
         | Request::CredentialRules(..)
         | Request::TokenCreate(_)
+        | Request::ChangeWays(_)
+        | Request::ShowCustody(_)
         | Request::WitnessAdd { .. }
         | Request::Backup(BackupRequest::Confirm(_))
         | Request::WitnessRemove(_) => true,
         Request::Status
         | Request::Doctor
         | Request::Init(_)
-        | Request::ProveCustody(_)
+        | Request::InitWays(_)
         | Request::Unseal(_)
+        | Request::Join { .. }
+        | Request::AbandonUnseal { .. }
         | Request::Seal
+        | Request::Panic
+        | Request::Ways
+        | Request::DropWays
         | Request::UserList
         | Request::UserDisable(_)
         | Request::WorkspaceList

@@ -3,9 +3,10 @@
 //! Invariant: a change that is refused changes nothing; after a failed write the vault must seal itself.
 
 use strongroom_policy::id::TenantId;
+use strongroom_sys::Secret;
 
-use super::{KeyringError, KeyringFile, MAX_EPOCHS, ShredId};
-use crate::keys::{Epoch, FillRandom, Format, Key};
+use super::{Keyring, KeyringError, KeyringFile, MAX_EPOCHS, ShredId};
+use crate::keys::{DeriveError, Epoch, FillRandom, Format, KEY_BYTES, Key, KeyringKey};
 
 impl KeyringFile {
     /// Draws the root of a new tenant.
@@ -128,13 +129,23 @@ impl KeyringFile {
     /// # Errors
     /// `Epochs`, `Full`, or the write failed.
     pub fn start_epoch(&mut self, random: FillRandom<'_>) -> Result<Epoch, KeyringError> {
-        self.keyring.has_room(1)?;
-        if self.keyring.epochs.len() >= MAX_EPOCHS {
-            return Err(KeyringError::Epochs);
-        }
-        let epoch = Epoch(self.keyring.epoch.0.checked_add(1).ok_or(KeyringError::Full)?);
-        self.keyring.epochs.insert(epoch, Key::make(random)?);
-        self.keyring.epoch = epoch;
+        let epoch = self.keyring.add_epoch(random)?;
+        self.write_both(random)?;
+        Ok(epoch)
+    }
+
+    /// Seals the keyring under another key from now on, and begins a new generation of tenant keys with it: between the
+    /// writes of its two slots the newer one counts, so that one of the two keys opens at any time.
+    ///
+    /// # Errors
+    /// `Epochs`, `Full` (nothing is changed then), or the write failed.
+    pub fn move_under(
+        &mut self,
+        key: KeyringKey,
+        random: FillRandom<'_>,
+    ) -> Result<Epoch, KeyringError> {
+        let epoch = self.keyring.add_epoch(random)?;
+        self.key = key;
         self.write_both(random)?;
         Ok(epoch)
     }
@@ -148,6 +159,22 @@ impl KeyringFile {
         self.keyring.epochs.retain(|epoch, _| *epoch == newest);
         self.keyring.lowest_format = Format::NEWEST;
         self.write_both(random)
+    }
+
+    /// Wipes every key, and refuses every write from now on.
+    ///
+    /// # Errors
+    /// Only through a defect of ours.
+    pub fn wipe(&mut self) -> Result<(), KeyringError> {
+        self.slots.abandon();
+        self.keyring.epochs.clear();
+        self.keyring.tenants.clear();
+        self.keyring.shreds.clear();
+        self.keyring.successors.clear();
+        let nothing = || Secret::zeroed(KEY_BYTES);
+        self.keyring.system = Key::from_secret(nothing()).map_err(|_| DeriveError)?;
+        self.key = Key::from_secret(nothing()).map_err(|_| DeriveError)?;
+        Ok(())
     }
 
     /// Notes that `commit` was reached, with the next change: an older manifest is refused from then on.
@@ -166,6 +193,19 @@ impl KeyringFile {
     ) -> Result<(), KeyringError> {
         self.keyring.commit_floor = self.keyring.commit_floor.max(commit);
         self.write_both(random)
+    }
+}
+
+impl Keyring {
+    fn add_epoch(&mut self, random: FillRandom<'_>) -> Result<Epoch, KeyringError> {
+        self.has_room(1)?;
+        if self.epochs.len() >= MAX_EPOCHS {
+            return Err(KeyringError::Epochs);
+        }
+        let epoch = Epoch(self.epoch.0.checked_add(1).ok_or(KeyringError::Full)?);
+        self.epochs.insert(epoch, Key::make(random)?);
+        self.epoch = epoch;
+        Ok(epoch)
     }
 }
 

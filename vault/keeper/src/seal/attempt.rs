@@ -198,6 +198,19 @@ impl Ceremony {
         Ok(())
     }
 
+    /// Wipes what was brought, where only one operator brings and all at once; failures stay counted.
+    pub fn clear(&mut self) {
+        self.attempt = None;
+    }
+
+    /// The id of the living attempt that begins with these hex digits.
+    pub fn find(&mut self, digits: &str, now: Instant) -> Result<AttemptId, AttemptRefusal> {
+        self.expire(now);
+        let id = self.attempt.as_ref().map(|attempt| attempt.id);
+        let named = |id: &AttemptId| digits.len() >= 4 && hex::encode(id.0).starts_with(digits);
+        id.filter(named).ok_or(AttemptRefusal::NoSuchAttempt)
+    }
+
     /// The living attempt.
     pub fn standing(&mut self, now: Instant, sealed: &Sealed) -> Option<Standing> {
         self.expire(now);

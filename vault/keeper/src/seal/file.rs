@@ -169,6 +169,13 @@ impl SealFile {
         self.all_ways().filter_map(|way| way.shares().map(|(set, _)| set))
     }
 
+    /// The id of the next way.
+    pub(super) fn take_id(&mut self) -> Result<WayId, SealError> {
+        let id = WayId(self.next_way);
+        self.next_way = self.next_way.checked_add(1).ok_or(SealError::WayCount)?;
+        Ok(id)
+    }
+
     /// Puts the incoming ways in force.
     pub(super) fn promote(&mut self) {
         let Some(Incoming { to, ways }) = self.incoming.take() else { return };

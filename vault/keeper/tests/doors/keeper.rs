@@ -79,6 +79,23 @@ impl Keeper {
         self.ended.set(true);
     }
 
+    pub(crate) fn pid(&self) -> String {
+        self.child.id().to_string()
+    }
+
+    /// Whether its first thread has ended; another may be stuck in the kernel.
+    pub(crate) fn is_gone(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        stat.is_ok_and(|stat| stat.rsplit(')').next().unwrap().trim_start().starts_with('Z'))
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
+        let status = self.child.wait().unwrap();
+        self.ended.set(true);
+        status
+    }
+
     pub(crate) fn start_again(&mut self) {
         self.child = spawn(self.place.path(), &self.store);
         self.ended.set(false);

@@ -10,6 +10,7 @@ use strongroom_protocol::operator::keys::{Cipher, Counted, Dependents, KeyState,
 use strongroom_protocol::operator::listing::{
     CredentialRow, JournalRow, ProviderRow, TokenRow, UsageRow, UserRow, WorkspaceRow,
 };
+use strongroom_protocol::operator::sealing::{LockName, LockRow, WayRow, WayStanding};
 use strongroom_protocol::operator::tpm::{TpmSeal, TpmStatus};
 use strongroom_protocol::operator::witness::{Awaited, ToWitness, WitnessRow};
 use strongroom_protocol::operator::{Answer, Check, Progress, SealKind, Status, Tested, Verdict};
@@ -53,6 +54,7 @@ pub(crate) fn answer_name(answer: &Answer) -> &'static str {
         Answer::Audit(_) => "operator.answer.audit",
         Answer::Witness(_) => "operator.answer.witness",
         Answer::Witnesses(_) => "operator.answer.list-of-witnesses",
+        Answer::Ways(_) => "operator.answer.ways",
     }
 }
 
@@ -134,6 +136,7 @@ pub(crate) fn answers() -> Vec<Answer> {
         })),
         Answer::Tpm(Box::new(tpm())),
         Answer::Audit(AuditAnswer::Archived(256)),
+        Answer::Ways(ways()),
     ];
     single.into_iter().chain(lists).collect()
 }
@@ -162,11 +165,29 @@ fn status() -> Status {
         fault: Some(fault()),
         old_records: 40,
         awaited: Some(Awaited { witnesses: vec!["usb".to_owned()], calls_in_secs: 90 }),
+        incoming: true,
     }
 }
 
+fn ways() -> Vec<WayRow> {
+    let holders = vec!["alice".to_owned(), "bob".to_owned()];
+    let shares = LockRow::Shares { threshold: 2, count: 2, holders };
+    let all = vec![LockRow::Passphrase, LockRow::Tpm { pin: true }];
+    vec![
+        WayRow { id: 1, locks: vec![shares], standing: WayStanding::InForce },
+        WayRow { id: 2, locks: all, standing: WayStanding::Rotation },
+    ]
+}
+
 fn progress() -> Progress {
-    Progress { attempt: "7f3a".to_owned(), accepted: vec![1, 3], needed: 3, expires_in_secs: 581 }
+    Progress {
+        attempt: "7f3a".to_owned(),
+        accepted: vec![1, 3],
+        holders: vec!["alice".to_owned(), "carol".to_owned()],
+        needed: 3,
+        shut: vec![LockName::Passphrase],
+        expires_in_secs: 581,
+    }
 }
 
 fn lists() -> Vec<Answer> {

@@ -8,6 +8,7 @@ use strongroom_protocol::frame::MAX_OPERATOR_BYTES;
 use strongroom_protocol::operator::audit::AuditRequest;
 use strongroom_protocol::operator::backup::BackupRequest;
 use strongroom_protocol::operator::keys::Deletion;
+use strongroom_protocol::operator::sealing::{VaultWish, WaysAct, WaysChange};
 use strongroom_protocol::operator::tpm::TpmWish;
 use strongroom_protocol::operator::witness::{FromWitness, KeyText, NoteText};
 use strongroom_protocol::operator::{
@@ -20,7 +21,8 @@ use crate::things::{destination, id, label, pick, provider, rules, scope, secret
 use crate::{Vector, of_enum};
 
 pub(crate) fn vectors() -> Vec<Vector> {
-    let requests = [requests_about_the_vault(), requests_about_records()].concat_all();
+    let requests =
+        [requests_about_the_vault(), requests_about_records(), requests_about_ways()].concat_all();
     [
         of_enum(requests, request_name, |request| request, MAX_OPERATOR_BYTES),
         of_enum(answers(), answer_name, |answer| answer, MAX_OPERATOR_BYTES),
@@ -43,7 +45,7 @@ fn request_name(request: &Request) -> &'static str {
         Request::Status => "operator.status",
         Request::Doctor => "operator.doctor",
         Request::Init(_) => "operator.init",
-        Request::ProveCustody(_) => "operator.prove-custody",
+        Request::ShowCustody(_) => "operator.show-custody",
         Request::Unseal(_) => "operator.unseal",
         Request::Seal => "operator.seal",
         Request::UserCreate(_) => "operator.user-create",
@@ -85,7 +87,39 @@ fn request_name(request: &Request) -> &'static str {
         Request::WitnessAdd { .. } => "operator.witness-add",
         Request::WitnessList => "operator.witness-list",
         Request::WitnessRemove(_) => "operator.witness-remove",
+        Request::InitWays(_) => "operator.init-ways",
+        Request::Join { .. } => "operator.join",
+        Request::AbandonUnseal { .. } => "operator.abandon-unseal",
+        Request::Panic => "operator.panic",
+        Request::Ways => "operator.ways",
+        Request::ChangeWays(_) => "operator.change-ways",
+        Request::DropWays => "operator.drop-ways",
     }
+}
+
+fn requests_about_ways() -> Vec<Request> {
+    let passphrase = || SealWish::Passphrase(secret("five random words of mine"));
+    let shares =
+        || SealWish::Shares { threshold: 2, count: 2, holders: vec![label("alice"), label("bob")] };
+    let change = |act| {
+        let proof = vec![UnsealWith::Share(secret("srs1-a"))];
+        Request::ChangeWays(Box::new(WaysChange { proof, act }))
+    };
+    vec![
+        Request::InitWays(Box::new(VaultWish {
+            ways: vec![vec![passphrase(), shares()]],
+            start_over: true,
+        })),
+        Request::Join { attempt: "7f3a".to_owned(), with: UnsealWith::Share(secret("srs1-a")) },
+        Request::AbandonUnseal { attempt: "7f3a".to_owned() },
+        Request::Panic,
+        Request::Ways,
+        change(WaysAct::Add(vec![shares()])),
+        change(WaysAct::Replace(3, vec![passphrase()])),
+        change(WaysAct::Remove(3)),
+        change(WaysAct::Rotate(vec![vec![shares()], vec![passphrase()]])),
+        Request::DropWays,
+    ]
 }
 
 fn requests_about_the_vault() -> Vec<Request> {
@@ -93,8 +127,8 @@ fn requests_about_the_vault() -> Vec<Request> {
         Request::Status,
         Request::Doctor,
         Request::Init(SealWish::Passphrase(secret("five random words of mine"))),
-        Request::Init(SealWish::Shares { threshold: 2, count: 3 }),
-        Request::ProveCustody(vec![secret("srs1-a"), secret("srs1-b")]),
+        Request::Init(SealWish::Shares { threshold: 2, count: 3, holders: Vec::new() }),
+        Request::ShowCustody(UnsealWith::Share(secret("srs1-a"))),
         Request::Unseal(UnsealWith::Passphrase(secret("five random words of mine"))),
         Request::Unseal(UnsealWith::Share(secret("srs1-a"))),
         Request::Seal,
