@@ -303,7 +303,6 @@ const fn grows(request: &Request) -> bool {
         | Request::CredentialRules(..)
         | Request::TokenCreate(_)
         | Request::ChangeWays(_)
-        | Request::ShowCustody(_)
         | Request::WitnessAdd { .. }
         | Request::Backup(BackupRequest::Confirm(_))
         | Request::WitnessRemove(_) => true,
@@ -311,6 +310,8 @@ const fn grows(request: &Request) -> bool {
         | Request::Doctor
         | Request::Init(_)
         | Request::InitWays(_)
+        // What was asked for before, or a vault that is being made.
+        | Request::ShowCustody(_)
         | Request::Unseal(_)
         | Request::Join { .. }
         | Request::AbandonUnseal { .. }
