@@ -266,17 +266,18 @@ pub(crate) fn lines(restored: &Restored) -> Vec<String> {
     }
     let done = restored.done_again;
     let mut again = String::new();
-    for (number, what) in [
-        (done.credentials, "credentials deleted"),
-        (done.tokens, "tokens revoked"),
-        (done.disabled, "people disabled"),
-        (done.users, "people deleted"),
-        (done.memberships, "memberships ended"),
-        (done.workspaces, "workspaces deleted"),
+    for (number, one, many, how) in [
+        (done.credentials, "credential", "credentials", "deleted"),
+        (done.tokens, "token", "tokens", "revoked"),
+        (done.disabled, "person", "people", "disabled"),
+        (done.users, "person", "people", "deleted"),
+        (done.memberships, "membership", "memberships", "ended"),
+        (done.workspaces, "workspace", "workspaces", "deleted"),
     ] {
         if number > 0 {
+            let what = if number == 1 { one } else { many };
             // Writing to a string does not fail.
-            let _infallible = write!(again, " {number} {what};");
+            let _infallible = write!(again, " {number} {what} {how};");
         }
     }
     if !again.is_empty() {

@@ -21,6 +21,7 @@ use clap::Args;
 use strongroom_policy::name::Label;
 
 use crate::arguments::Common;
+use crate::backup;
 use crate::failure::Outcome;
 use crate::link::Link;
 use crate::out::Form;
@@ -73,10 +74,18 @@ fn begin(supervisor: &mut Supervisor, arguments: &Arguments, form: Form) -> Outc
     tpm::unseal_unattended(&mut link, &supervisor.ground().settings);
     let vault = first::open(&mut link, supervisor.ground(), arguments)?;
     if vault == Vault::Open {
-        first::settle(&mut link, supervisor.ground(), arguments.user.as_ref())?;
+        // A restored vault takes no new token before somebody has looked at it.
+        let waits = backup::standing(&mut link)?.is_some();
+        if waits {
+            tell::restored(supervisor.ground());
+        } else {
+            first::settle(&mut link, supervisor.ground(), arguments.user.as_ref())?;
+        }
         if supervisor.ground().is_demo() {
             supervisor.start(Role::Emulator)?;
-            demo::define(&mut link, supervisor.ground())?;
+            if !waits {
+                demo::define(&mut link, supervisor.ground())?;
+            }
         }
     }
     drop(link);

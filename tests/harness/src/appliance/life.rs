@@ -87,6 +87,11 @@ impl Appliance {
         self.supervisor = Some(command::start(&self.program(), &arguments, input, out, log));
     }
 
+    /// What the next start does about a vault.
+    pub const fn start_as(&mut self, vault: Vault) {
+        self.vault = vault;
+    }
+
     /// Runs a second `up` on the same directory, or one that is expected to fail, to its end.
     pub fn up_again(&self) -> Ran {
         let programs = self.programs.display().to_string();

@@ -7,4 +7,5 @@
 mod disks;
 mod endings;
 mod operators;
+mod restores;
 mod streams;

@@ -3,7 +3,7 @@
 //! Invariant: one part of a file is in memory, whatever its length.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use strongroom_protocol::operator::Request;
@@ -19,6 +19,9 @@ use crate::link::Link;
 /// Most files of one journal's directory.
 const MAX_JOURNAL_FILES: usize = 100_000;
 
+/// How every file of age begins.
+const AGE_BEGINS: &[u8] = b"age-encryption.org/";
+
 /// A file of a journal, and how the keeper calls it.
 pub(crate) struct JournalFile {
     place: PathBuf,
@@ -29,7 +32,12 @@ pub(crate) struct JournalFile {
 pub(crate) fn backup(link: &mut Link, file: &Path, identity: Option<&Path>) -> Outcome<TransferId> {
     let source = File::open(file).map_err(|error| Failure::file(file, error))?;
     let whole = source.metadata().map_or(0, |found| found.len());
-    let source = BufReader::new(source);
+    let mut source = BufReader::new(source);
+    let begins = source.fill_buf().map_err(|error| Failure::file(file, error))?;
+    if identity.is_none() && begins.starts_with(AGE_BEGINS) {
+        let what = format!("{} is encrypted with age", file.display());
+        return Err(Failure::argument(what).next("say --age-identity FILE"));
+    }
     let mut source: Box<dyn Read> = match identity {
         Some(identity) => Box::new(recipients::open(source, identity)?),
         None => Box::new(source),

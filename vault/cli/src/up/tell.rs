@@ -59,6 +59,14 @@ pub(crate) fn next_steps(ground: &Ground, vault: Vault, form: Form) {
     out::say("\nControl-C stops it.");
 }
 
+/// Says that a restored vault takes no changes yet.
+pub(crate) fn restored(ground: &Ground) {
+    let program = program(ground);
+    out::warn(&format!(
+        "the vault was RESTORED and is read-only; look at it: {program} status; then run: {program} backup confirm"
+    ));
+}
+
 /// Says that no call can be made.
 pub(crate) fn sealed(ground: &Ground) {
     out::warn(&format!("the vault is SEALED; run: {} unseal", program(ground)));

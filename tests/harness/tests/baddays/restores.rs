@@ -1,0 +1,73 @@
+//! A backup that becomes a vault on another machine: what was revoked since stays dead, and what is not known sleeps.
+//!
+//! Invariant: no token acts in a restored vault that a surviving journal, or else the operator, does not vouch for.
+
+use std::path::Path;
+
+use strongroom_emulator::Api;
+use strongroom_tests::appliance::{PASSPHRASE, Vault};
+use strongroom_tests::speak::models;
+use strongroom_tests::{Appliance, Options};
+
+#[test]
+fn a_restored_vault_is_read_only_and_trusts_no_token_that_nobody_vouches_for() {
+    let (mut old, kept) = Appliance::stocked();
+    let doomed = old.token("doomed", &[]);
+    let backup = old.scratch().join("today.backup");
+    old.cli(&["backup", "create", "--to", text(&backup)], b"").ok();
+    old.cli(&["token", "revoke", "doomed", "--yes"], b"").ok();
+    old.cli(&["credential", "delete", "anthropic", "--yes"], b"").ok();
+    old.stop();
+    let journal = old.data().join("vault/journal");
+    let aged = old.scratch().join("today.age");
+    std::fs::write(&aged, "age-encryption.org/v1\n").expect("a file");
+
+    let new = restored(&[text(&backup), "--journal", text(&journal)]);
+    let told = new.status();
+    let again = &told["restored"]["done_again"];
+    assert!(again["tokens"] == 1 && again["credentials"] == 1, "{told}");
+    let both = |new: &Appliance| [&kept, &doomed].map(|token| asked(new, token));
+    assert_eq!(both(&new), [200, 401], "what was revoked stays dead");
+    let listed = new.json(&["credential", "list"], b"").to_string();
+    assert!(listed.contains("openai") && !listed.contains("anthropic"), "{listed}");
+    refused(&new, &["token", "create", "early"], "SR-BACKUP-011");
+    refused(&new, &["backup", "verify", text(&aged)], "--age-identity");
+    new.cli(&["backup", "confirm", "--yes"], b"").ok();
+    assert_eq!(both(&new), [200, 401]);
+    new.token("late", &[]);
+    drop(new);
+
+    let mut new = restored(&[text(&backup)]);
+    assert_eq!(both(&new), [401, 401], "without a journal all tokens sleep");
+    // A start in between: nothing is made in a vault that waits.
+    new.stop();
+    new.start_as(Vault::Passphrase);
+    new.up();
+    new.wait_ready();
+    assert_eq!(asked(&new, &kept), 401, "{}", new.log());
+    refused(&new, &["backup", "confirm", "--yes"], "SR-BACKUP-013");
+    new.cli(&["backup", "confirm", "--token", "test", "--yes"], b"").ok();
+    assert_eq!(both(&new), [200, 401]);
+}
+
+/// Another appliance, with the backup as its open vault.
+fn restored(what: &[&str]) -> Appliance {
+    let new = Appliance::start(&Options { vault: Vault::None, ..Options::default() });
+    new.cli(&[&["backup", "restore"], what].concat(), b"").ok();
+    new.cli(&["unseal", "-"], PASSPHRASE.as_bytes()).ok();
+    new.wait_ready();
+    new
+}
+
+fn asked(appliance: &Appliance, token: &str) -> u16 {
+    appliance.gate().call(&models(Api::OpenAi, token)).status
+}
+
+fn refused(appliance: &Appliance, command: &[&str], code: &str) {
+    let ran = appliance.cli(command, b"");
+    assert!(ran.code != 0 && ran.stderr.contains(code), "{}{}", ran.stdout, ran.stderr);
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a plain path")
+}
