@@ -3,13 +3,14 @@
 //! Invariant: what is copied is judged against the hash tiles, and those against the checkpoint's root, before it counts.
 //! Invariant: nothing is taken out of the journal before its copy is on the disk.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use nix::unistd::geteuid;
 use serde_json::{Value, json};
 use strongroom_protocol::operator::audit::{AuditAnswer, AuditPart, AuditRequest};
 use strongroom_protocol::operator::{Answer, Request};
@@ -70,7 +71,7 @@ pub(super) fn export(arguments: &ExportArguments, desk: &Desk) -> Outcome {
     let mut link = desk.link()?;
     let span = span(&mut link)?;
     let home = &arguments.dir;
-    fs::create_dir(home).map_err(|error| Failure::file(home, error))?;
+    DirBuilder::new().mode(0o700).create(home).map_err(|error| Failure::file(home, error))?;
     let mut edge = Edge::empty();
     let mut progress = Progress::new("entries", span.head.size.0);
     for index in 0..span.head.size.0.div_ceil(FULL) {
@@ -125,7 +126,7 @@ pub(super) fn archive(arguments: &ArchiveArguments, desk: &Desk) -> Outcome {
     let span = span(&mut link)?;
     let most = span.head.size.0.saturating_sub(1) / FULL;
     let home = &arguments.to;
-    fs::create_dir_all(home).map_err(|error| Failure::file(home, error))?;
+    make_our_own(home)?;
     let mut progress = Progress::new("entries", most.saturating_mul(FULL));
     let mut index = span.first_bundle;
     while index < most {
@@ -237,6 +238,24 @@ fn differs() -> Failure {
         "what was copied is not what the checkpoint covers; nothing was removed",
     )
     .next("strongroom audit verify")
+}
+
+/// Makes the archive's directory, or takes one that nobody else may write in: another's could hold links to other files, and
+/// what is archived is nowhere else.
+fn make_our_own(home: &Path) -> Outcome {
+    match DirBuilder::new().mode(0o700).create(home) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(Failure::file(home, error));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let found = fs::symlink_metadata(home).map_err(|error| Failure::file(home, error))?;
+    let ours = found.is_dir() && found.uid() == geteuid().as_raw() && found.mode() & 0o022 == 0;
+    if ours {
+        return Ok(());
+    }
+    Err(Failure::file(home, "not a directory of yours alone")
+        .next("choose one that you own and only you write in"))
 }
 
 /// Writes a file that is on the disk when this returns.

@@ -24,7 +24,8 @@ impl Recipient {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         x25519::Recipient::from_str(text)
             .map(Self)
-            .map_err(|error| format!("`{text}` is no age1… key: {error}"))
+            // What was given is not repeated: it may be an identity, pasted by mistake.
+            .map_err(|error| format!("a recipient is an age1… key: {error}"))
     }
 }
 

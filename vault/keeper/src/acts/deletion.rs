@@ -119,7 +119,8 @@ impl Act<'_> {
             vault.tables.workspaces.get(&id).cloned().ok_or_else(|| gone("workspace"))
         })?;
         let members = record.members.iter().copied().filter(|one| *one != user).collect();
-        self.put_workspace("workspace.leave", id, WorkspaceRecord { members, ..record }).await
+        self.put_membership("workspace.leave", (id, user), WorkspaceRecord { members, ..record })
+            .await
     }
 
     /// Destroys the shred keys, and says what was done.

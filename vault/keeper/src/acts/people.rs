@@ -158,7 +158,7 @@ impl Act<'_> {
     }
 
     /// The journal names both, so that a restore can end a membership again.
-    async fn put_membership(
+    pub(super) async fn put_membership(
         &self,
         act: &'static str,
         (id, user): (WorkspaceId, UserId),

@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 use serde::Deserialize;
-use strongroom_tlog::Entries;
+use strongroom_tlog::{Checkpoint, Entries, Note};
 
 use super::content::JournalPoint;
 use crate::journal::line::{chain_of, check_chain};
@@ -15,6 +15,15 @@ use crate::journal::{BUNDLE_ENTRIES, Place, read};
 use crate::keys::purpose::Journal;
 use crate::keys::{MacKey, TAG_BYTES};
 
+/// Acts that take something away, as a journal names them.
+const TAKES_AWAY: [&str; 6] = [
+    "credential.delete",
+    "token.revoke",
+    "user.disable",
+    "user.delete",
+    "workspace.leave",
+    "workspace.delete",
+];
 /// Most acts that are followed: operators do not do more between two backups.
 const MAX_ACTS: usize = 100_000;
 
@@ -25,7 +34,7 @@ pub struct Surviving {
     pub entries: u64,
     /// When the last one was written, RFC 3339.
     pub until: String,
-    /// Acts behind the backup's point, in their order, without those that failed.
+    /// Acts behind the backup's point, in their order, without those that failed to give something.
     pub acts: Vec<SeenAct>,
 }
 
@@ -53,6 +62,16 @@ pub enum JournalRefusal {
     /// It ends before the backup.
     #[error("the journal ends at entry {0}, before the backup was made")]
     Older(u64),
+    /// Its last entries are not there.
+    #[error(
+        "the journal's end is missing: {entries} entries are here, and its checkpoint covers {signed}; bring the whole directory"
+    )]
+    Cut {
+        /// How many there are.
+        entries: u64,
+        /// How many there were.
+        signed: u64,
+    },
     /// More acts than are followed.
     #[error("the journal has too many acts since the backup")]
     TooMany,
@@ -104,7 +123,9 @@ pub fn gather(
     // What lies before the backup's own point is vouched for by it.
     let mut index = from.entries.saturating_sub(1).checked_div(BUNDLE_ENTRIES).unwrap_or(0);
     loop {
-        let bundle = read::bundle(&place, index)?.ok_or(JournalRefusal::Older(at.entries))?;
+        // It reaches behind the backup, so what it lacks lay in between: a hole would hide what was taken away there.
+        let missing = index.saturating_mul(BUNDLE_ENTRIES).saturating_add(1);
+        let bundle = read::bundle(&place, index)?.ok_or(JournalRefusal::Damaged(missing))?;
         let before = at.entries;
         for entry in Entries::of(&bundle).map_while(Result::ok) {
             at = step(entry, at, (key, from))?;
@@ -121,6 +142,10 @@ pub fn gather(
     }
     if at.entries < from.entries {
         return Err(JournalRefusal::Older(at.entries));
+    }
+    let signed = signed_entries(&place)?;
+    if signed > at.entries {
+        return Err(JournalRefusal::Cut { entries: at.entries, signed });
     }
     found.entries = at.entries;
     Ok(found)
@@ -147,6 +172,14 @@ fn step(
     Ok(JournalPoint { entries, chain })
 }
 
+/// How many entries the directory's own checkpoint covers. It can only refuse, so its signature does not matter here.
+fn signed_entries(place: &Place) -> io::Result<u64> {
+    let text = read::checkpoint(place)?;
+    let read = text.and_then(|text| Note::parse(&text).ok());
+    let read = read.and_then(|note| Checkpoint::parse(note.text()).ok());
+    Ok(read.map_or(0, |checkpoint| checkpoint.size.0))
+}
+
 fn note(acts: &mut Vec<SeenAct>, seen: &Line<'_>) -> Result<(), JournalRefusal> {
     let (Some(act), Some(target)) = (seen.act, seen.target) else { return Ok(()) };
     if seen.what != "act" {
@@ -154,7 +187,10 @@ fn note(acts: &mut Vec<SeenAct>, seen: &Line<'_>) -> Result<(), JournalRefusal> 
     }
     let seen_act = SeenAct { act: act.to_owned(), target: target.to_owned() };
     if seen.result == Some("failed") {
-        // It was announced and not done.
+        // A disk that answered too late may have done it all the same: what was to be taken away stays away.
+        if TAKES_AWAY.contains(&act) {
+            return Ok(());
+        }
         if let Some(at) = acts.iter().rposition(|one| *one == seen_act) {
             acts.remove(at);
         }

@@ -50,6 +50,14 @@ pub fn bundle(place: &Place, index: u64) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(Vec::new()))
 }
 
+/// The checkpoint's text, if there is one.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn checkpoint(place: &Place) -> io::Result<Option<Vec<u8>>> {
+    read_whole(&place.checkpoint())
+}
+
 pub(super) fn read_whole(path: &std::path::Path) -> io::Result<Option<Vec<u8>>> {
     read_file(path, MAX_BUNDLE_BYTES).map_err(|error| io::Error::other(error.to_string()))
 }

@@ -111,8 +111,8 @@ fn taken() -> Vec<(&'static str, String, ActResult)> {
         begun("user.disable", OTHER_USER),
         begun("workspace.leave", format!("{WORKSPACE}/{OTHER_USER}")),
         begun("credential.rotate", SHARED),
-        begun("token.revoke", OTHER_TOKEN),
-        ("token.revoke", OTHER_TOKEN.to_string(), ActResult::Failed),
+        begun("user.enable", OTHER_USER),
+        ("user.enable", OTHER_USER.to_string(), ActResult::Failed),
     ]
 }
 
@@ -208,6 +208,39 @@ fn a_journal_that_does_not_hold_or_went_another_way_stops_the_restore() {
     let brought = bring(&data, &backup, &[]);
     stage(&data, &brought).unwrap();
     close(open(&small, &data).unwrap());
+}
+
+/// Red when `note` drops every act that is said to have failed.
+#[test]
+fn a_revocation_that_is_said_to_have_failed_is_done_again_all_the_same() {
+    let small = Small::make();
+    let log = small.scratch.path("log");
+    let point = journal(&small, &log, &[begun("token.create", TOKEN)]);
+    let (backup, _) = small.backup_at("one", point);
+    let failed = ("token.revoke", TOKEN.to_string(), ActResult::Failed);
+    journal(&small, &log, &[begun("token.revoke", TOKEN), failed]);
+    let vault = restore(&small, "data", &backup, &[&log]).unwrap();
+    assert!(!vault.tables.tokens.contains_key(&TOKEN));
+    close(vault);
+}
+
+/// Red when `gather` does not look at the checkpoint.
+#[test]
+fn a_journal_whose_end_was_cut_off_stops_the_restore_where_its_checkpoint_tells() {
+    let small = Small::make();
+    let log = small.scratch.path("log");
+    let point = journal(&small, &log, &[begun("token.create", TOKEN)]);
+    let (backup, _) = small.backup_at("one", point);
+    journal(&small, &log, &[begun("token.revoke", TOKEN)]);
+    let tail = fs::read(log.join("tail")).unwrap();
+    let first = 2 + usize::from(u16::from_be_bytes([tail[0], tail[1]]));
+    fs::write(log.join("tail"), &tail[..first]).unwrap();
+    let Err(OpenError::Restore(RestoreError::Journal { refusal, .. })) =
+        restore(&small, "data", &backup, &[&log])
+    else {
+        panic!("it was restored")
+    };
+    assert!(matches!(refusal, JournalRefusal::Cut { entries: 1, signed: 2 }));
 }
 
 #[test]
