@@ -147,7 +147,10 @@ impl Act<'_> {
             vault.incoming = sealed.incoming().is_some();
             vault.books.turn_to(keys);
             Ok(())
-        })
+        })?;
+        // A rotation began a new generation: what is of the old one is rewritten.
+        self.resume_sweep();
+        Ok(())
     }
 
     async fn refused(&self, (act, target): (&'static str, String), refused: &Refused) -> Fault {

@@ -191,6 +191,11 @@ fn a_rotation_survives_kills_and_retires_the_old_shares() {
     assert!(matches!(door.request(&Request::ShowCustody(share(&new[0]))), Told::Unsealing(_)));
     assert!(matches!(door.request(&Request::ShowCustody(share(&new[1]))), Told::Done));
     assert!(!status(&mut door).incoming);
+    // The record of the generation before is rewritten, and its keys are destroyed.
+    until(|| match door.request(&Request::KeyStatus) {
+        Told::Keys(keys) => keys.epochs == [(2, keys.records)],
+        other => panic!("{other:?}"),
+    });
     assert!(matches!(door.request(&Request::UserCreate(label("bea"))), Told::User(_)));
 
     keeper.kill_and_start();
