@@ -216,8 +216,13 @@ fn judge(found: &TpmStatus, unattended: bool) -> Vec<Check> {
 }
 
 fn maker(health: &strongroom_protocol::tpm::Health) -> String {
+    let lock = if health.locked_out { "it takes no PIN now; " } else { "" };
+    let forgets = match health.wrong_pins {
+        0 => String::new(),
+        _ => format!("; {lock}one is forgotten every {} s", health.forgets_after_secs),
+    };
     format!(
-        "made by {}; {} of {} wrong PINs counted",
+        "made by {}; {} of {} wrong PINs counted{forgets}",
         health.manufacturer, health.wrong_pins, health.most_wrong_pins
     )
 }
@@ -287,7 +292,7 @@ mod tests {
     use strongroom_protocol::operator::tpm::{TpmSeal, TpmStatus};
     use strongroom_protocol::tpm::{Health, Kind, Name, PcrSet};
 
-    use super::{judge, sentences};
+    use super::{judge, maker, sentences};
 
     fn status(pin: Option<bool>) -> TpmStatus {
         let health = Health {
@@ -308,6 +313,15 @@ mod tests {
             behind_secs: None,
             window_secs: 60,
         }
+    }
+
+    #[test]
+    fn a_tpm_that_counts_wrong_pins_says_when_it_forgets_them() {
+        let mut health = status(None).health.unwrap();
+        assert_eq!(maker(&health), "made by IFX; 0 of 32 wrong PINs counted");
+        (health.wrong_pins, health.locked_out) = (32, true);
+        let told = maker(&health);
+        assert!(told.ends_with("; it takes no PIN now; one is forgotten every 600 s"), "{told}");
     }
 
     #[test]
