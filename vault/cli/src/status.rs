@@ -127,6 +127,9 @@ fn headline(status: &Status) -> String {
             };
             format!("sealed{by}: keys are not in memory; next: strongroom unseal")
         }
+        VaultState::Unsealing if status.awaited.is_some() => {
+            "unsealing: the keys are in memory, and no call is made yet".to_owned()
+        }
         VaultState::Unsealing => "unsealing: some shares are in".to_owned(),
         VaultState::Faulty => "faulty: the disk is not as it was left".to_owned(),
     }
@@ -194,7 +197,7 @@ mod tests {
     use strongroom_protocol::operator::sealing::LockName;
     use strongroom_protocol::operator::{Exit, Fault, Progress, Status};
 
-    use super::{awaited_line, exit_code, progress_line};
+    use super::{awaited_line, exit_code, headline, progress_line};
     use strongroom_protocol::operator::witness::Awaited;
 
     fn status(state: VaultState, fault: Option<Exit>) -> Status {
@@ -236,6 +239,10 @@ mod tests {
             line(90).starts_with("waiting for a witness: usb · calls go on without it in 90 s")
         );
         assert!(line(0).contains("nobody gets new rights"));
+        let mut waiting = status(VaultState::Unsealing, None);
+        assert_eq!(headline(&waiting), "unsealing: some shares are in");
+        waiting.awaited = Some(Awaited { witnesses: vec!["usb".into()], calls_in_secs: 90 });
+        assert!(headline(&waiting).contains("the keys are in memory"));
     }
 
     #[test]

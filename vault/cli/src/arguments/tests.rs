@@ -14,6 +14,19 @@ fn the_tree_is_sound() {
     Cli::command().debug_assert();
 }
 
+// Red when `audit export DIR` names its argument `dir`: it is then taken for `--dir` as well, and the vault is sought in DIR.
+#[test]
+fn no_argument_of_a_command_is_taken_for_one_of_all_commands() {
+    let all = Cli::command();
+    let globals: Vec<_> = all.get_arguments().filter(|arg| arg.is_global_set()).collect();
+    assert!(globals.iter().any(|arg| arg.get_id() == "dir"));
+    walk(&all, "strongroom", &mut |path, tree| {
+        for own in tree.get_arguments().filter(|arg| !arg.is_global_set()) {
+            assert!(globals.iter().all(|arg| arg.get_id() != own.get_id()), "{path} {own}");
+        }
+    });
+}
+
 #[test]
 fn the_first_line_of_every_help_is_an_example_that_parses() {
     walk(&Cli::command(), "strongroom", &mut |path, tree| {

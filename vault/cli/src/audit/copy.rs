@@ -30,7 +30,8 @@ use crate::{pick, render};
 #[derive(Debug, Args)]
 pub(crate) struct ExportArguments {
     /// A directory that does not exist yet
-    dir: PathBuf,
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
 }
 
 /// Arguments of `audit archive`.
@@ -70,7 +71,7 @@ struct Span {
 pub(super) fn export(arguments: &ExportArguments, desk: &Desk) -> Outcome {
     let mut link = desk.link()?;
     let span = span(&mut link)?;
-    let home = &arguments.dir;
+    let home = &arguments.directory;
     DirBuilder::new().mode(0o700).create(home).map_err(|error| Failure::file(home, error))?;
     let mut edge = Edge::empty();
     let mut progress = Progress::new("entries", span.head.size.0);
