@@ -463,6 +463,11 @@ impl Journal {
         self.writer.shared().sink_changes()
     }
 
+    /// How many entries were refused and why, since the last one that was written.
+    pub fn refused(&self) -> Option<(u64, &'static str)> {
+        self.writer.shared().gap().map(|gap| (gap.refused, gap.reason))
+    }
+
     /// Whether entries can be written, as far as is known.
     ///
     /// # Errors

@@ -178,6 +178,7 @@ fn witnesses_check(vault: &Vault) -> Check {
 fn journal_check(vault: &Vault) -> Check {
     let entries = vault.journal.entries();
     match vault.journal.health() {
+        Ok(()) if let Some(refused) = vault.journal.refused() => refused_check(refused),
         Ok(()) => {
             let signed = vault.journal.checkpoint().map_or(0, |signed| signed.size);
             let detail = format!("{entries} entries, written; {signed} of them under a checkpoint");
@@ -193,6 +194,13 @@ fn journal_check(vault: &Vault) -> Check {
             Some("look at the disk, then seal and unseal".to_owned()),
         ),
     }
+}
+
+/// The last entry was refused; the next one that can be written tells of the gap and ends it.
+fn refused_check((refused, why): (u64, &str)) -> Check {
+    let detail = format!("{why}: {refused} entries were refused, and none was written since");
+    let fix = "make room; calls then go on by themselves".to_owned();
+    check("journal", Verdict::Fail, detail, Some(fix))
 }
 
 fn sink_check(sink: SinkHealth) -> Check {

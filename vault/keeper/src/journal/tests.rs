@@ -165,6 +165,25 @@ fn a_group_that_fails_refuses_all_of_its_calls_and_none_of_the_next() {
     });
 }
 
+// Red when a full disk looks well to the operator between two calls that it refuses.
+#[test]
+fn what_was_refused_is_known_until_the_gap_is_told() {
+    run(async {
+        let (journal, disk, _told) = played();
+        assert_eq!(journal.refused(), None);
+        admit(&journal, 1).unwrap();
+        let failing = group(&disk).await;
+        let no_room = JournalError::Write("No space left on device".to_owned());
+        let shared = journal.writer.shared();
+        shared.refused(&no_room, &failing.lines);
+        shared.refused(&no_room, &failing.lines);
+        assert_eq!(journal.refused(), Some((2, "the disk is full")));
+        shared.gap_is_told();
+        assert_eq!(journal.refused(), None);
+        answer(failing, Err(no_room));
+    });
+}
+
 #[test]
 fn the_loss_of_an_entry_that_nobody_waits_for_ends_admitting() {
     run(async {
