@@ -7,6 +7,7 @@ mod audit;
 mod backups;
 mod credentials;
 mod deletion;
+mod effect;
 mod keys;
 mod making;
 mod people;
@@ -39,6 +40,7 @@ use crate::tables::PickError;
 use crate::tickets::Party;
 use crate::vault::Vault;
 pub use backups::restore_fault;
+use effect::effect;
 
 /// How long an act waits for the store.
 const STORE_PATIENCE: Duration = Duration::from_secs(20);
@@ -59,7 +61,7 @@ pub async fn perform(keeper: &Rc<Keeper>, operator: u32, request: Request) -> An
         return answer.unwrap_or_else(Answer::Failed);
     }
     let turn = keeper.acts.lock().await;
-    let restricts = restricts(&request);
+    let restricts = effect(&request).restricts;
     let mut answer = act.change(request).await;
     if answer.is_ok()
         && let Err(behind) = act.follow(restricts).await
@@ -68,125 +70,6 @@ pub async fn perform(keeper: &Rc<Keeper>, operator: u32, request: Request) -> An
     }
     drop(turn);
     answer.unwrap_or_else(Answer::Failed)
-}
-
-/// Whether a request takes something away from somebody: an older copy of the disk would give it back.
-fn restricts(request: &Request) -> bool {
-    match request {
-        Request::UserDisable(_)
-        | Request::UserDelete(..)
-        | Request::WorkspaceDelete(..)
-        | Request::KeyRotate
-        | Request::ChangeWays(_)
-        | Request::ShowCustody(_)
-        | Request::DropWays
-        | Request::WorkspaceLeave(..)
-        | Request::ProviderPut(_)
-        | Request::ProviderRemove(_)
-        | Request::CredentialUpload { .. }
-        | Request::CredentialDelete(_)
-        | Request::CredentialRules(..)
-        | Request::TokenRevoke(_) => true,
-        Request::Status
-        | Request::Doctor
-        | Request::Init(_)
-        | Request::InitWays(_)
-        | Request::Unseal(_)
-        | Request::Join { .. }
-        | Request::AbandonUnseal { .. }
-        | Request::Panic
-        | Request::Ways
-        | Request::UnsealConfirming { .. }
-        | Request::Seal
-        | Request::Witness(_)
-        | Request::WitnessAdd { .. }
-        | Request::WitnessList
-        | Request::WitnessRemove(_)
-        | Request::UserCreate(_)
-        | Request::UserList
-        | Request::UserEnable(_)
-        | Request::WorkspaceCreate(_)
-        | Request::WorkspaceList
-        | Request::WorkspaceJoin(..)
-        | Request::ProviderList
-        | Request::ProviderShow(_)
-        | Request::CredentialAdd(_)
-        | Request::CredentialRotate(_)
-        | Request::CredentialList
-        | Request::CredentialTest(_)
-        | Request::TokenCreate(_)
-        | Request::TokenList
-        | Request::AuditTail { .. }
-        | Request::Usage { .. }
-        | Request::AuditKey
-        | Request::KeyStatus
-        | Request::Backup(_)
-        | Request::TpmStatus
-        | Request::TpmSeal(_)
-        | Request::TpmRemove
-        | Request::Audit(_) => false,
-    }
-}
-
-/// Whether a request takes rights away, or changes nothing in an open vault.
-fn shrinks(request: &Request) -> bool {
-    match request {
-        Request::UserDisable(_)
-        | Request::WorkspaceLeave(..)
-        | Request::CredentialDelete(_)
-        | Request::TokenRevoke(_)
-        | Request::UserDelete(..)
-        | Request::WorkspaceDelete(..)
-        // Nobody may do more after it.
-        | Request::KeyRotate
-        | Request::KeyStatus
-        | Request::UnsealConfirming { .. }
-        | Request::TpmStatus
-        | Request::TpmRemove
-        // They change nothing in an open vault.
-        | Request::Init(_)
-        | Request::InitWays(_)
-        | Request::Unseal(_)
-        | Request::Join { .. }
-        | Request::AbandonUnseal { .. }
-        | Request::Panic
-        | Request::Ways
-        | Request::DropWays
-        | Request::Status
-        | Request::Doctor
-        | Request::Seal
-        | Request::CredentialTest(_)
-        | Request::Backup(_)
-        | Request::UserList
-        | Request::WorkspaceList
-        | Request::ProviderList
-        | Request::ProviderShow(_)
-        | Request::CredentialList
-        | Request::TokenList
-        | Request::AuditTail { .. }
-        | Request::Usage { .. }
-        | Request::AuditKey
-        | Request::Audit(_)
-        | Request::Witness(_)
-        | Request::WitnessList
-        // One that remembers what was there before the restore would keep it shut.
-        | Request::WitnessRemove(_) => true,
-        Request::UserCreate(_)
-        | Request::UserEnable(_)
-        | Request::WorkspaceCreate(_)
-        | Request::WorkspaceJoin(..)
-        | Request::ProviderPut(_)
-        | Request::ProviderRemove(_)
-        | Request::CredentialAdd(_)
-        | Request::CredentialRotate(_)
-        | Request::CredentialUpload { .. }
-        | Request::CredentialRules(..)
-        | Request::TokenCreate(_)
-        | Request::WitnessAdd { .. }
-        | Request::ChangeWays(_)
-        | Request::ShowCustody(_)
-        | Request::TpmSeal(_) => false,
-    }
 }
 
 impl Act<'_> {
@@ -253,7 +136,7 @@ impl Act<'_> {
 
     #[expect(clippy::too_many_lines, reason = "the page of all requests that take a turn")]
     async fn change(&self, request: Request) -> Result<Answer, Fault> {
-        self.is_confirmed_or_shrinks(&request)?;
+        self.refuse_unconfirmed(&request)?;
         match request {
             Request::Init(lock) => self.init(VaultWish::of(lock)).await,
             Request::InitWays(wish) => self.init(*wish).await,
@@ -319,10 +202,9 @@ impl Act<'_> {
     }
 
     /// In a vault that was restored powers only shrink until an operator has looked at it.
-    fn is_confirmed_or_shrinks(&self, request: &Request) -> Result<(), Fault> {
-        let shrinks = shrinks(request);
-        let waits = self.keeper.with_vault(|vault| vault.tables.restored.is_some());
-        if shrinks || waits != Ok(true) {
+    fn refuse_unconfirmed(&self, request: &Request) -> Result<(), Fault> {
+        let restored = self.keeper.with_vault(|vault| vault.tables.restored.is_some());
+        if !effect(request).waits_for_confirmation || restored != Ok(true) {
             return Ok(());
         }
         let what =

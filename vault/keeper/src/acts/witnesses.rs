@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use strongroom_policy::moment::Moment;
-use strongroom_protocol::operator::backup::BackupRequest;
 use strongroom_protocol::operator::witness::{
     FromWitness, KeyText, MAX_ENTRIES_BYTES, MAX_PROOF_HASHES, NoteText, ToWitness, WitnessRow,
 };
@@ -19,6 +18,7 @@ use strongroom_tlog::cosignature::WitnessKey;
 use strongroom_tlog::{Entries, Size, Verifier, root};
 use tokio::task::spawn_blocking;
 
+use super::effect::effect;
 use super::{Act, fault, full_fault, write};
 use crate::clock;
 use crate::journal::entry::{ActResult, Entry};
@@ -266,7 +266,7 @@ impl Act<'_> {
     pub(super) fn refuse_growth(&self, request: &Request) -> Result<(), Fault> {
         let is_call = matches!(request, Request::CredentialTest(_));
         let is_farewell = matches!(request, Request::WitnessRemove(_));
-        if !grows(request) && !is_call {
+        if !effect(request).waits_for_witness && !is_call {
             return Ok(());
         }
         let now = Instant::now();
@@ -286,66 +286,6 @@ impl Act<'_> {
                 })
             }
         })
-    }
-}
-
-/// Whether a request gives somebody a right, or brings in something that may be used.
-const fn grows(request: &Request) -> bool {
-    match request {
-        Request::UserCreate(_)
-        | Request::UserEnable(_)
-        | Request::WorkspaceCreate(_)
-        | Request::WorkspaceJoin(..)
-        | Request::ProviderPut(_)
-        | Request::CredentialAdd(_)
-        | Request::CredentialRotate(_)
-        | Request::CredentialUpload { .. }
-        | Request::CredentialRules(..)
-        | Request::TokenCreate(_)
-        | Request::ChangeWays(_)
-        | Request::WitnessAdd { .. }
-        | Request::Backup(BackupRequest::Confirm(_))
-        | Request::WitnessRemove(_) => true,
-        Request::Status
-        | Request::Doctor
-        | Request::Init(_)
-        | Request::InitWays(_)
-        // What was asked for before, or a vault that is being made.
-        | Request::ShowCustody(_)
-        | Request::Unseal(_)
-        | Request::Join { .. }
-        | Request::AbandonUnseal { .. }
-        | Request::Seal
-        | Request::Panic
-        | Request::Ways
-        | Request::DropWays
-        | Request::UserList
-        | Request::UserDisable(_)
-        | Request::WorkspaceList
-        | Request::WorkspaceLeave(..)
-        | Request::ProviderList
-        | Request::ProviderShow(_)
-        | Request::ProviderRemove(_)
-        | Request::CredentialList
-        | Request::CredentialTest(_)
-        | Request::CredentialDelete(_)
-        | Request::TokenList
-        | Request::TokenRevoke(_)
-        | Request::AuditTail { .. }
-        | Request::Usage { .. }
-        | Request::AuditKey
-        | Request::Audit(_)
-        | Request::KeyRotate
-        | Request::KeyStatus
-        | Request::UserDelete(..)
-        | Request::WorkspaceDelete(..)
-        | Request::UnsealConfirming { .. }
-        | Request::TpmStatus
-        | Request::TpmSeal(_)
-        | Request::TpmRemove
-        | Request::Backup(_)
-        | Request::Witness(_)
-        | Request::WitnessList => false,
     }
 }
 

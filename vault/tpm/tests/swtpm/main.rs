@@ -5,13 +5,13 @@
 #![expect(dead_code, reason = "the emulator serves the appliance's tests as well")]
 
 mod emulator;
-mod helper;
+mod helper_process;
 
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::tpm::{Answer, Ask, Kind, Name, PcrSet, Policy, Refusal};
 
 use emulator::Emulator;
-use helper::{Counted, Helper, SECRET};
+use helper_process::{Counted, Helper, SECRET};
 
 const KEY: [u8; 32] = *b"half of a key which wraps a key ";
 const PIN: [u8; 32] = [0x11; 32];

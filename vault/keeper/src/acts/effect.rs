@@ -1,0 +1,96 @@
+//! What each request does to rights: one row for each, that every gate asks.
+//!
+//! Invariant: a new request does not compile before it has its row here.
+
+use strongroom_protocol::operator::Request;
+use strongroom_protocol::operator::backup::BackupRequest;
+
+/// What a request does to rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Effect {
+    /// It takes something away that an older copy of the disk would give back: the TPM's counter moves before it is answered.
+    pub(super) restricts: bool,
+    /// It is refused in a restored vault until an operator has looked at it.
+    pub(super) waits_for_confirmation: bool,
+    /// It is refused while a required witness has not answered.
+    pub(super) waits_for_witness: bool,
+}
+
+/// The effect of a request.
+pub(super) const fn effect(request: &Request) -> Effect {
+    match request {
+        Request::ChangeWays(_)
+        | Request::ProviderPut(_)
+        | Request::CredentialUpload { .. }
+        | Request::CredentialRules(..) => REPLACES,
+        Request::ShowCustody(_) | Request::ProviderRemove(_) => ENTERS_OR_CLEARS,
+        Request::UserDisable(_)
+        | Request::UserDelete(..)
+        | Request::WorkspaceDelete(..)
+        | Request::KeyRotate
+        | Request::DropWays
+        | Request::WorkspaceLeave(..)
+        | Request::CredentialDelete(_)
+        | Request::TokenRevoke(_) => TAKES_AWAY,
+        Request::WitnessAdd { .. }
+        | Request::UserCreate(_)
+        | Request::UserEnable(_)
+        | Request::WorkspaceCreate(_)
+        | Request::WorkspaceJoin(..)
+        | Request::CredentialAdd(_)
+        | Request::CredentialRotate(_)
+        | Request::TokenCreate(_) => GIVES,
+        Request::TpmSeal(_) => ADDS_A_WAY,
+        Request::WitnessRemove(_) | Request::Backup(BackupRequest::Confirm(_)) => ENDS_A_WAIT,
+        Request::Status
+        | Request::Doctor
+        | Request::Init(_)
+        | Request::InitWays(_)
+        | Request::Unseal(_)
+        | Request::Join { .. }
+        | Request::AbandonUnseal { .. }
+        | Request::Panic
+        | Request::Ways
+        | Request::UnsealConfirming { .. }
+        | Request::Seal
+        | Request::Witness(_)
+        | Request::WitnessList
+        | Request::UserList
+        | Request::WorkspaceList
+        | Request::ProviderList
+        | Request::ProviderShow(_)
+        | Request::CredentialList
+        | Request::CredentialTest(_)
+        | Request::TokenList
+        | Request::AuditTail { .. }
+        | Request::Usage { .. }
+        | Request::AuditKey
+        | Request::KeyStatus
+        | Request::Backup(_)
+        | Request::TpmStatus
+        | Request::TpmRemove
+        | Request::Audit(_) => LEAVES_RIGHTS,
+    }
+}
+
+/// Gives to some and takes from others.
+const REPLACES: Effect =
+    Effect { restricts: true, waits_for_confirmation: true, waits_for_witness: true };
+/// Puts in force what was asked for before, or clears away what nobody uses.
+const ENTERS_OR_CLEARS: Effect =
+    Effect { restricts: true, waits_for_confirmation: true, waits_for_witness: false };
+/// Takes away; after a rotation nobody may do more than before.
+const TAKES_AWAY: Effect =
+    Effect { restricts: true, waits_for_confirmation: false, waits_for_witness: false };
+/// Gives somebody a right, or brings in what may be used.
+const GIVES: Effect =
+    Effect { restricts: false, waits_for_confirmation: true, waits_for_witness: true };
+/// Adds a way into the vault that stands beside the others.
+const ADDS_A_WAY: Effect =
+    Effect { restricts: false, waits_for_confirmation: true, waits_for_witness: false };
+/// Ends a wait: a witness that remembers the time before a restore would keep the vault shut.
+const ENDS_A_WAIT: Effect =
+    Effect { restricts: false, waits_for_confirmation: false, waits_for_witness: true };
+/// Leaves rights as they are in an open vault.
+const LEAVES_RIGHTS: Effect =
+    Effect { restricts: false, waits_for_confirmation: false, waits_for_witness: false };
