@@ -18,13 +18,14 @@ use std::fs::File;
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::batch::Batch;
 use crate::contract::{MAX_SCAN_RECORDS, Store, StoreError};
 use crate::place::{self, Hold};
+use crate::poison::Poison;
 use crate::record::{Key, Value};
 use files::DB_FILE;
 pub(crate) use files::holds_store;
@@ -33,7 +34,7 @@ pub(crate) use files::holds_store;
 pub struct SledStore {
     db: sled::Db,
     writer: Mutex<Barrier>,
-    poisoned: AtomicBool,
+    poison: Poison,
     commits: AtomicU64,
     fsyncs: AtomicU64,
     // Declared last, so that the directory stays held until sled has closed its files.
@@ -96,7 +97,7 @@ impl SledStore {
         let store = Self {
             db,
             writer: Mutex::new(barrier),
-            poisoned: AtomicBool::new(false),
+            poison: Poison::default(),
             commits: AtomicU64::new(0),
             fsyncs: AtomicU64::new(0),
             hold,
@@ -131,10 +132,6 @@ impl SledStore {
         self.persist(barrier)
     }
 
-    fn sound(&self) -> Result<(), StoreError> {
-        if self.poisoned.load(Ordering::Acquire) { Err(StoreError::Poisoned) } else { Ok(()) }
-    }
-
     /// A read that failed says that the files or the disk are bad: nothing after it is believed.
     fn broken(&self, error: StoreError) -> StoreError {
         self.poison();
@@ -150,7 +147,7 @@ impl fmt::Debug for SledStore {
 
 impl Store for SledStore {
     fn get(&self, key: &Key) -> Result<Option<Value>, StoreError> {
-        self.sound()?;
+        self.poison.absent()?;
         let found = self.db.get(key.as_bytes()).map_err(|error| self.broken(refusal(error)))?;
         found.map(|bytes| stored_value(&bytes).map_err(|error| self.broken(error))).transpose()
     }
@@ -161,7 +158,7 @@ impl Store for SledStore {
         after: Option<&Key>,
         limit: usize,
     ) -> Result<Vec<(Key, Value)>, StoreError> {
-        self.sound()?;
+        self.poison.absent()?;
         let start = match after {
             Some(after) if after.as_bytes() >= prefix => Bound::Excluded(after.as_bytes()),
             _ => Bound::Included(prefix),
@@ -182,7 +179,7 @@ impl Store for SledStore {
         batch.within_limits()?;
         // A panic of the previous writer left an unknown state, as an error does.
         let barrier = self.writer.lock().map_err(|_| self.broken(StoreError::Poisoned))?;
-        self.sound()?;
+        self.poison.absent()?;
         for (key, expected) in batch.expectations() {
             if self.get(key)?.as_ref() != expected {
                 return Err(StoreError::Conflict);
@@ -196,7 +193,7 @@ impl Store for SledStore {
     }
 
     fn poison(&self) {
-        self.poisoned.store(true, Ordering::Release);
+        self.poison.set();
     }
 }
 

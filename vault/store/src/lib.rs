@@ -13,6 +13,7 @@ mod embedded;
 mod group;
 mod memory;
 mod place;
+mod poison;
 mod postgres;
 mod record;
 mod redb_store;

@@ -4,18 +4,18 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use crate::batch::Batch;
 use crate::contract::{MAX_SCAN_RECORDS, Store, StoreError};
+use crate::poison::Poison;
 use crate::record::{Key, Value};
 
 /// An ordered map in memory.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     records: RwLock<BTreeMap<Key, Value>>,
-    poisoned: AtomicBool,
+    poison: Poison,
 }
 
 impl MemoryStore {
@@ -24,15 +24,11 @@ impl MemoryStore {
     pub fn new() -> Self {
         Self::default()
     }
-
-    fn sound(&self) -> Result<(), StoreError> {
-        if self.poisoned.load(Ordering::Acquire) { Err(StoreError::Poisoned) } else { Ok(()) }
-    }
 }
 
 impl Store for MemoryStore {
     fn get(&self, key: &Key) -> Result<Option<Value>, StoreError> {
-        self.sound()?;
+        self.poison.absent()?;
         let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
         Ok(records.get(key).cloned())
     }
@@ -43,7 +39,7 @@ impl Store for MemoryStore {
         after: Option<&Key>,
         limit: usize,
     ) -> Result<Vec<(Key, Value)>, StoreError> {
-        self.sound()?;
+        self.poison.absent()?;
         let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let page = records
@@ -60,7 +56,7 @@ impl Store for MemoryStore {
         batch.within_limits()?;
         // A panic cannot leave the map half written: nothing below the checks can fail.
         let mut records = self.records.write().unwrap_or_else(PoisonError::into_inner);
-        self.sound()?;
+        self.poison.absent()?;
         if batch.expectations().any(|(key, expected)| records.get(key) != expected) {
             return Err(StoreError::Conflict);
         }
@@ -74,6 +70,6 @@ impl Store for MemoryStore {
     }
 
     fn poison(&self) {
-        self.poisoned.store(true, Ordering::Release);
+        self.poison.set();
     }
 }

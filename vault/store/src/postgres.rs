@@ -15,7 +15,6 @@ mod statements;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_postgres::Client;
@@ -23,6 +22,7 @@ use tokio_postgres::Client;
 use crate::batch::Batch;
 use crate::contract::{Store, StoreError};
 use crate::place::{self, Hold};
+use crate::poison::Poison;
 use crate::record::{Key, Value};
 use line::{Fault, Line};
 use server::Schema;
@@ -73,7 +73,7 @@ pub struct PostgresStore {
     database: Arc<Database>,
     statements: Statements,
     turn: Turn,
-    poisoned: AtomicBool,
+    poison: Poison,
     hold: Hold,
 }
 
@@ -114,12 +114,8 @@ impl PostgresStore {
             let turn = statements.take_turn(client).await?;
             Ok((statements, turn))
         })?;
-        let (database, poisoned) = (Arc::clone(database), AtomicBool::new(false));
-        Ok(Self { database, statements, turn, poisoned, hold })
-    }
-
-    fn sound(&self) -> Result<(), StoreError> {
-        if self.poisoned.load(Ordering::Acquire) { Err(StoreError::Poisoned) } else { Ok(()) }
+        let database = Arc::clone(database);
+        Ok(Self { database, statements, turn, poison: Poison::default(), hold })
     }
 
     /// After a failure nothing is believed; a failed expectation is none.
@@ -140,7 +136,7 @@ impl fmt::Debug for PostgresStore {
 
 impl Store for PostgresStore {
     fn get(&self, key: &Key) -> Result<Option<Value>, StoreError> {
-        self.sound()?;
+        self.poison.absent()?;
         let found = self
             .database
             .run("read a record", async |client| self.statements.get(client, key).await);
@@ -153,7 +149,7 @@ impl Store for PostgresStore {
         after: Option<&Key>,
         limit: usize,
     ) -> Result<Vec<(Key, Value)>, StoreError> {
-        self.sound()?;
+        self.poison.absent()?;
         let page = self.database.run("read records", async |client| {
             self.statements.page(client, (prefix, after), limit).await
         });
@@ -164,7 +160,7 @@ impl Store for PostgresStore {
         batch.within_limits()?;
         let mut line = self.database.line();
         // Under the connection's lock, so that no writer passes who waited while another one failed.
-        self.sound()?;
+        self.poison.absent()?;
         self.judged(
             line.run("commit", async |client| {
                 self.statements.commit(client, self.turn, &batch).await
@@ -173,6 +169,6 @@ impl Store for PostgresStore {
     }
 
     fn poison(&self) {
-        self.poisoned.store(true, Ordering::Release);
+        self.poison.set();
     }
 }

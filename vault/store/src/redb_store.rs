@@ -14,7 +14,7 @@ mod disk;
 use std::fmt;
 use std::ops::Bound;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::{
@@ -24,6 +24,7 @@ use redb::{
 use crate::batch::Batch;
 use crate::contract::{MAX_SCAN_RECORDS, Store, StoreError};
 use crate::place::{self, Hold};
+use crate::poison::Poison;
 use crate::record::{Key, Value};
 use disk::Disk;
 
@@ -31,7 +32,7 @@ use disk::Disk;
 pub struct RedbStore {
     db: Database,
     writer: Mutex<()>,
-    poisoned: AtomicBool,
+    poison: Poison,
     commits: AtomicU64,
     syncs: Arc<AtomicU64>,
     // Declared last, so that the directory stays held until redb has closed its file.
@@ -99,7 +100,7 @@ impl RedbStore {
         Ok(Self {
             db,
             writer: Mutex::new(()),
-            poisoned: AtomicBool::new(false),
+            poison: Poison::default(),
             commits: AtomicU64::new(0),
             syncs,
             hold,
@@ -174,10 +175,6 @@ impl RedbStore {
         write.commit().map_err(refusal)
     }
 
-    fn sound(&self) -> Result<(), StoreError> {
-        if self.poisoned.load(Ordering::Acquire) { Err(StoreError::Poisoned) } else { Ok(()) }
-    }
-
     /// After a failure nothing is believed; a failed expectation is none.
     fn judged<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
         outcome.inspect_err(|error| {
@@ -196,7 +193,7 @@ impl fmt::Debug for RedbStore {
 
 impl Store for RedbStore {
     fn get(&self, key: &Key) -> Result<Option<Value>, StoreError> {
-        self.sound()?;
+        self.poison.absent()?;
         self.judged(self.read(key))
     }
 
@@ -206,7 +203,7 @@ impl Store for RedbStore {
         after: Option<&Key>,
         limit: usize,
     ) -> Result<Vec<(Key, Value)>, StoreError> {
-        self.sound()?;
+        self.poison.absent()?;
         self.judged(self.page(prefix, after, limit))
     }
 
@@ -217,14 +214,14 @@ impl Store for RedbStore {
             self.poison();
             StoreError::Poisoned
         })?;
-        self.sound()?;
+        self.poison.absent()?;
         self.judged(self.write(&batch))?;
         self.commits.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
     fn poison(&self) {
-        self.poisoned.store(true, Ordering::Release);
+        self.poison.set();
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing here changes anything; reading files happens on another thread.
 
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use strongroom_policy::id::{CredentialId, TokenId, UserId};
@@ -249,8 +250,9 @@ fn label_of(tables: &Tables, key: &str, by: UsageBy) -> Option<Label> {
     }
 }
 
-pub(super) async fn on_thread<T: Send + 'static>(
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+/// Reads the journal where a disk may be waited for.
+pub(super) async fn on_thread<T: Send + 'static, E: Display + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, Fault> {
     let next = "look at the journal's directory and the disk";
     match spawn_blocking(work).await {

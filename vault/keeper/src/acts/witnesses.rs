@@ -16,9 +16,9 @@ use strongroom_protocol::operator::{Answer, Exit, Fault, Request};
 use strongroom_tlog::bundle::push_entry;
 use strongroom_tlog::cosignature::WitnessKey;
 use strongroom_tlog::{Entries, Size, Verifier, root};
-use tokio::task::spawn_blocking;
 
 use super::effect::effect;
+use super::watching::on_thread;
 use super::{Act, fault, full_fault, write};
 use crate::clock;
 use crate::journal::entry::{ActResult, Entry};
@@ -59,8 +59,7 @@ impl Act<'_> {
         let proof = if old > new {
             Vec::new()
         } else {
-            on_thread(move || proofs::consistency(&place, old, new).map_err(|e| e.to_string()))
-                .await?
+            on_thread(move || proofs::consistency(&place, old, new)).await?
         };
         let note = NoteText::new(signed.note.clone()).map_err(|_| defect())?;
         let proof: Vec<_> = proof.into_iter().take(MAX_PROOF_HASHES).map(|hash| hash.0).collect();
@@ -86,7 +85,7 @@ impl Act<'_> {
         let seen = Seen { size: shown.head.size, at: shown.at };
         let known = self.vault(|vault| Ok(vault.witnesses.seen(key.name())))?;
         if known.is_none_or(|known| known.size < seen.size || known.at < seen.at) {
-            on_thread(move || witnesses::keep(&place, &shown).map_err(|e| e.to_string())).await?;
+            on_thread(move || witnesses::keep(&place, &shown)).await?;
             self.vault(|vault| {
                 vault.witnesses.saw(key.name().clone(), seen);
                 Ok(())
@@ -102,9 +101,7 @@ impl Act<'_> {
         let what = if size.0 > entries {
             format!("witness {} saw {size} entries, the journal has {entries}", shown.name)
         } else {
-            let ours = on_thread(move || {
-                root(size, &Kept(&Place::new(&place))).map_err(|e| e.to_string())
-            });
+            let ours = on_thread(move || root(size, &Kept(&Place::new(&place))));
             if ours.await? == seen {
                 return Ok(());
             }
@@ -172,8 +169,7 @@ impl Act<'_> {
         })?;
         let first = bundle.saturating_mul(256).saturating_add(u64::from(from));
         let most = usize::try_from(covered.saturating_sub(first)).unwrap_or(usize::MAX);
-        let found =
-            on_thread(move || read::bundle(&place, bundle).map_err(|e| e.to_string())).await?;
+        let found = on_thread(move || read::bundle(&place, bundle)).await?;
         let bytes = found.ok_or_else(|| {
             let next =
                 "fill the mirror from the archive: copy its bundles into the mirror's directory";
@@ -258,7 +254,7 @@ impl Act<'_> {
         )
         .await?;
         let place = self.vault(|vault| Ok(vault.journal_directory.clone()))?;
-        on_thread(move || witnesses::forget(&place, &found).map_err(|e| e.to_string())).await?;
+        on_thread(move || witnesses::forget(&place, &found)).await?;
         Ok(Answer::Done)
     }
 
@@ -309,17 +305,4 @@ fn defect() -> Fault {
         "what the vault keeps of its journal cannot be read",
         "report this as a defect",
     )
-}
-
-async fn on_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
-) -> Result<T, Fault> {
-    let next = "look at the journal's directory and the disk";
-    match spawn_blocking(work).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => {
-            Err(fault("SR-JOURNAL-004", format!("the journal cannot be read: {error}"), next))
-        }
-        Err(_) => Err(fault("SR-JOURNAL-004", "the reading thread ended", next)),
-    }
 }

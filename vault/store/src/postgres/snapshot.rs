@@ -4,7 +4,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Database;
 use super::server::Schema;
@@ -12,13 +11,14 @@ use super::statements::Statements;
 use crate::batch::Batch;
 use crate::contract::{Store, StoreError};
 use crate::place::Hold;
+use crate::poison::Poison;
 use crate::record::{Key, Value};
 
 /// The snapshot, until dropped.
 pub(crate) struct Snapshot {
     database: Arc<Database>,
     statements: Statements,
-    poisoned: AtomicBool,
+    poison: Poison,
     _hold: Hold,
 }
 
@@ -32,12 +32,8 @@ impl Snapshot {
             client.batch_execute(BEGIN).await?;
             Ok(statements)
         })?;
-        let (database, poisoned) = (Arc::clone(database), AtomicBool::new(false));
-        Ok(Self { database, statements, poisoned, _hold: hold })
-    }
-
-    fn sound(&self) -> Result<(), StoreError> {
-        if self.poisoned.load(Ordering::Acquire) { Err(StoreError::Poisoned) } else { Ok(()) }
+        let database = Arc::clone(database);
+        Ok(Self { database, statements, poison: Poison::default(), _hold: hold })
     }
 }
 
@@ -53,7 +49,7 @@ impl Drop for Snapshot {
 
 impl Store for Snapshot {
     fn get(&self, key: &Key) -> Result<Option<Value>, StoreError> {
-        self.sound()?;
+        self.poison.absent()?;
         self.database.run("read a record", async |client| self.statements.get(client, key).await)
     }
 
@@ -63,19 +59,19 @@ impl Store for Snapshot {
         after: Option<&Key>,
         limit: usize,
     ) -> Result<Vec<(Key, Value)>, StoreError> {
-        self.sound()?;
+        self.poison.absent()?;
         self.database.run("read records", async |client| {
             self.statements.page(client, (prefix, after), limit).await
         })
     }
 
     fn commit(&self, _batch: Batch) -> Result<(), StoreError> {
-        self.sound()?;
+        self.poison.absent()?;
         Err(StoreError::ReadOnly)
     }
 
     fn poison(&self) {
-        self.poisoned.store(true, Ordering::Release);
+        self.poison.set();
     }
 }
 
