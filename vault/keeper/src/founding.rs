@@ -21,6 +21,7 @@ use strongroom_store::Choice;
 use strongroom_sys::Secret;
 
 use crate::books::{self, BooksError};
+use crate::erase::erase;
 use crate::keys::{RootKey, StoreId, WayId};
 use crate::seal::{
     self, AttemptRefusal, Bringer, Ceremony, KdfCost, LockKind, NewLock, Offer, Progress,
@@ -194,12 +195,9 @@ fn begin(data: &Path, start_over: bool) -> Result<PathBuf, FoundingError> {
     if data.join(PROVISIONAL_DIRECTORY).try_exists()? && !start_over {
         return Err(FoundingError::Provisional);
     }
-    // Nothing was ever stored in either.
     for remains in [PROVISIONAL_DIRECTORY, FOUNDING_DIRECTORY] {
-        match fs::remove_dir_all(data.join(remains)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            Ok(()) | Err(_) => {}
-        }
+        // A restore builds in the same place, and has a keyring that was used.
+        erase(&data.join(remains))?;
     }
     let directory = data.join(FOUNDING_DIRECTORY);
     DirBuilder::new().mode(0o700).create(&directory)?;

@@ -20,6 +20,7 @@ pub mod books;
 pub mod clock;
 pub mod doors;
 pub mod envelope;
+pub mod erase;
 pub mod founding;
 pub mod journal;
 pub mod keeper;

@@ -41,7 +41,7 @@ impl Act<'_> {
             // It takes a turn for as long as the store is read, and none while it is proved.
             BackupRequest::Create(care) => self.backup_create(*care).await,
             BackupRequest::Next(id) => self.backup_next(*id).await,
-            BackupRequest::Bring => self.backup_bring(),
+            BackupRequest::Bring => self.backup_bring().await,
             BackupRequest::Put { transfer, file, bytes } => {
                 self.backup_put(*transfer, file, bytes).await
             }
@@ -57,7 +57,7 @@ impl Act<'_> {
 
     async fn backup_create(&self, care: Care) -> Result<Answer, Fault> {
         self.vault(|_| Ok(()))?;
-        let working = transfer::begin(self.keeper).map_err(|error| transfer_fault(&error))?;
+        let working = transfer::begin(self.keeper).await.map_err(|error| transfer_fault(&error))?;
         let path = working.directory().join(BACKUP_FILE);
         // No act is half done while the store is read: behind its last journal entry nothing is missing in it.
         let turn = self.keeper.acts.lock().await;
@@ -132,14 +132,16 @@ impl Act<'_> {
         let (part, file) = read.await?;
         let part = part.map_err(|error| transfer_fault(&error.into()))?;
         // Behind the last part the transfer ends.
-        if !part.is_empty() {
+        if part.is_empty() {
+            working.end().await.map_err(|error| transfer_fault(&error))?;
+        } else {
             working.wait(Way::Out(file));
         }
         Ok(Answer::Backup(BackupAnswer::Part(part)))
     }
 
-    fn backup_bring(&self) -> Result<Answer, Fault> {
-        let working = transfer::begin(self.keeper).map_err(|error| transfer_fault(&error))?;
+    async fn backup_bring(&self) -> Result<Answer, Fault> {
+        let working = transfer::begin(self.keeper).await.map_err(|error| transfer_fault(&error))?;
         let id = working.id();
         working.wait(Way::In);
         Ok(Answer::Backup(BackupAnswer::Bring(id)))
@@ -162,7 +164,9 @@ impl Act<'_> {
 
     async fn backup_verify(&self, id: TransferId) -> Result<Answer, Fault> {
         let working = self.take_brought(id)?;
-        Ok(Answer::Backup(BackupAnswer::Verified(self.prove(&working).await?)))
+        let proved = self.prove(&working).await;
+        working.end().await.map_err(|error| transfer_fault(&error))?;
+        Ok(Answer::Backup(BackupAnswer::Verified(proved?)))
     }
 
     async fn backup_restore(&self, id: TransferId) -> Result<Answer, Fault> {

@@ -25,8 +25,9 @@ use super::again::{self, Taken};
 use super::content::JournalPoint;
 use super::journals::{self, JournalRefusal, Surviving};
 use super::rebuild::{self, RebuildError, Rebuilt};
-use super::transfer::{BACKUP_FILE, journal_directory, remove};
+use super::transfer::{BACKUP_FILE, journal_directory};
 use crate::books::BooksError;
+use crate::erase::erase;
 use crate::founding::{FOUNDING_DIRECTORY, VAULT_DIRECTORY};
 use crate::keyring::{self, KeyringError};
 use crate::keys::{self, DeriveError, MacKey};
@@ -92,12 +93,12 @@ pub fn place(data: &Path) -> io::Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// Removes what restores left behind: all of it once there is a vault.
+/// Erases what restores left behind: all of it once there is a vault, and else what was only half built.
 pub fn tidy(data: &Path) {
     let done = data.join(VAULT_DIRECTORY).try_exists().unwrap_or(false);
     let waiting = done.then_some(RESTORE_DIRECTORY);
-    for name in [Some(STAGING_DIRECTORY), waiting].into_iter().flatten() {
-        if let Err(error) = remove(&data.join(name)) {
+    for name in [Some(STAGING_DIRECTORY), Some(FOUNDING_DIRECTORY), waiting].into_iter().flatten() {
+        if let Err(error) = erase(&data.join(name)) {
             tracing::warn!(%error, name, "what a restore left behind is not removed");
         }
     }
@@ -116,9 +117,9 @@ pub fn stage(data: &Path, brought: &Path) -> Result<Sealed, RestoreError> {
     keyring::stage(brought, (header.keyring, &header.keyring_payload))?;
     sync_all(brought)?;
     let (staging, waiting) = (data.join(STAGING_DIRECTORY), data.join(RESTORE_DIRECTORY));
-    remove(&staging)?;
+    erase(&staging)?;
     fs::rename(brought, &staging)?;
-    remove(&waiting)?;
+    erase(&waiting)?;
     fs::rename(&staging, &waiting)?;
     File::open(data)?.sync_all()?;
     Ok(Sealed::load(&waiting)?)
@@ -138,24 +139,40 @@ pub fn complete(
         return Ok(unsealed);
     }
     let building = data.join(FOUNDING_DIRECTORY);
-    remove(&building)?;
-    let key = unsealed.keyring().copy_key()?;
-    // The seal's file of the waiting directory: what opened it may have changed it.
-    let seal = seal::export(&waiting)?;
-    drop(unsealed);
-    let mut rebuilt =
-        rebuild::rebuild(&waiting.join(BACKUP_FILE), (key, &seal), (&building, choice))?;
-    let found = surviving(&rebuilt, (data, &waiting))?;
-    record(&mut rebuilt, found.as_ref().map(|(_, surviving)| surviving), now)?;
-    let unsealed = close(rebuilt)?;
-    if let Some((directory, _)) = found {
-        adopt(data, &directory)?;
+    erase(&building)?;
+    let built = build(unsealed, (&waiting, &building), (data, choice), now);
+    if built.is_err()
+        && let Err(error) = erase(&building)
+    {
+        tracing::warn!(%error, "what was half restored is not removed");
     }
+    let unsealed = built?;
     let place = data.join(VAULT_DIRECTORY);
     fs::rename(&building, &place)?;
     File::open(data)?.sync_all()?;
     tidy(data);
     Ok(unsealed.moved_to(&place))
+}
+
+fn build(
+    unsealed: Unsealed,
+    (waiting, building): (&Path, &Path),
+    (data, choice): (&Path, &Choice),
+    now: Moment,
+) -> Result<Unsealed, RestoreError> {
+    let key = unsealed.keyring().copy_key()?;
+    // The seal's file of the waiting directory: what opened it may have changed it.
+    let seal = seal::export(waiting)?;
+    drop(unsealed);
+    let mut rebuilt =
+        rebuild::rebuild(&waiting.join(BACKUP_FILE), (key, &seal), (building, choice))?;
+    let found = surviving(&rebuilt, (data, waiting))?;
+    record(&mut rebuilt, found.as_ref().map(|(_, surviving)| surviving), now)?;
+    let unsealed = close(rebuilt)?;
+    if let Some((directory, _)) = found {
+        adopt(data, &directory)?;
+    }
+    Ok(unsealed)
 }
 
 /// The journal that reaches furthest, of those that were brought and the one in the data directory.
@@ -244,7 +261,7 @@ fn adopt(data: &Path, from: &Path) -> Result<(), RestoreError> {
         };
         fs::rename(&own, aside)?;
     } else {
-        remove(&own)?;
+        erase(&own)?;
     }
     fs::rename(from, &own)?;
     File::open(data)?.sync_all()?;

@@ -1,12 +1,12 @@
 //! The one transfer under way: a backup that is fetched, or files that are brought, in parts.
 //!
-//! Invariant: one at a time; it ends by itself when nobody goes on with it, and leaves no file.
+//! Invariant: one at a time; it ends by itself when nobody goes on with it, and leaves no file and no key in freed blocks.
 //! Invariant: what lies in its directory is never a vault; a keeper that starts removes it unread.
 //! Distrusts: the order, the size and the names of what is brought.
 
 use std::cell::RefCell;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::mem;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -16,8 +16,12 @@ use std::time::{Duration, Instant};
 use strongroom_protocol::operator::backup::{
     BroughtFile, MAX_JOURNALS, MAX_PART_BYTES, TransferId,
 };
+use tokio::sync::Notify;
+use tokio::task::{spawn_blocking, spawn_local};
+use tokio::time::timeout;
 
 use super::make::Careful;
+use crate::erase::{JOURNAL_PREFIX, erase};
 use crate::keeper::Keeper;
 
 /// The directory of the one transfer, within the keeper's data.
@@ -26,6 +30,8 @@ pub const TRANSFER_DIRECTORY: &str = "transfer";
 pub const BACKUP_FILE: &str = "backup";
 /// How long nobody may go on with a transfer.
 const IDLE: Duration = Duration::from_mins(1);
+/// How long the next one waits until the files of the last one are erased.
+const ERASE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the keeper knows of transfers.
 #[derive(Default)]
@@ -37,6 +43,8 @@ pub enum Transfers {
     Busy,
     /// It waits for its next part.
     Waiting(Box<Transfer>),
+    /// Its files are being erased; who waits for that is told.
+    Ending(Rc<Notify>),
 }
 
 /// A transfer that waits.
@@ -82,22 +90,29 @@ pub struct Working {
     kept: bool,
 }
 
-/// Begins a transfer with an empty directory.
+/// Begins a transfer with an empty directory, after the last one's files are erased.
 ///
 /// # Errors
 /// When there is one, or the directory cannot be made.
-pub fn begin(keeper: &Rc<Keeper>) -> Result<Working, TransferError> {
-    let mut slot = keeper.transfers.borrow_mut();
-    if !matches!(*slot, Transfers::Free) {
+pub async fn begin(keeper: &Rc<Keeper>) -> Result<Working, TransferError> {
+    ended(keeper).await?;
+    if !matches!(*keeper.transfers.borrow(), Transfers::Free) {
         return Err(TransferError::Busy);
     }
     let mut id = [0_u8; 16];
     getrandom::fill(&mut id)?;
+    *keeper.transfers.borrow_mut() = Transfers::Busy;
     let directory = keeper.settings.data.join(TRANSFER_DIRECTORY);
-    remove(&directory)?;
-    DirBuilder::new().mode(0o700).create(&directory)?;
-    *slot = Transfers::Busy;
-    Ok(Working { keeper: Rc::clone(keeper), id: TransferId(id), directory, kept: false })
+    let keeper = Rc::clone(keeper);
+    // Dropped from here on, it is ended.
+    let working = Working { keeper, id: TransferId(id), directory, kept: false };
+    let directory = working.directory.clone();
+    let made = spawn_blocking(move || {
+        erase(&directory)?;
+        DirBuilder::new().mode(0o700).create(&directory)
+    });
+    made.await.map_err(|_| io::Error::other("a thread ended"))??;
+    Ok(working)
 }
 
 /// Takes up the transfer that waits.
@@ -112,7 +127,10 @@ pub fn take(keeper: &Rc<Keeper>, id: TransferId) -> Result<(Working, Way), Trans
             let keeper = Rc::clone(keeper);
             Ok((Working { keeper, id, directory, kept: false }, transfer.way))
         }
-        other @ (Transfers::Free | Transfers::Busy | Transfers::Waiting(_)) => {
+        other @ (Transfers::Free
+        | Transfers::Busy
+        | Transfers::Waiting(_)
+        | Transfers::Ending(_)) => {
             *slot = other;
             Err(TransferError::Unknown)
         }
@@ -120,21 +138,44 @@ pub fn take(keeper: &Rc<Keeper>, id: TransferId) -> Result<(Working, Way), Trans
 }
 
 /// Ends a transfer that nobody goes on with.
-pub fn sweep(keeper: &Keeper) {
-    let mut slot = keeper.transfers.borrow_mut();
-    let idle = match &*slot {
+pub fn sweep(keeper: &Rc<Keeper>) {
+    let idle = match &*keeper.transfers.borrow() {
         Transfers::Waiting(transfer) => transfer.touched.elapsed() >= IDLE,
-        Transfers::Free | Transfers::Busy => false,
+        Transfers::Free | Transfers::Busy | Transfers::Ending(_) => false,
     };
     if idle {
-        *slot = Transfers::Free;
-        clear(&keeper.settings.data);
+        end(keeper);
     }
 }
 
-/// Removes what a transfer left in the keeper's data.
+/// Ends the transfer: its files are erased on another thread, and then there may be another one.
+fn end(keeper: &Rc<Keeper>) {
+    let ended = Rc::new(Notify::new());
+    *keeper.transfers.borrow_mut() = Transfers::Ending(Rc::clone(&ended));
+    let keeper = Rc::clone(keeper);
+    spawn_local(async move {
+        let data = keeper.settings.data.clone();
+        if spawn_blocking(move || clear(&data)).await.is_err() {
+            tracing::warn!("the thread that erases a transfer's files ended");
+        }
+        *keeper.transfers.borrow_mut() = Transfers::Free;
+        ended.notify_waiters();
+    });
+}
+
+/// Waits until the files of a transfer that ends are erased.
+async fn ended(keeper: &Keeper) -> Result<(), TransferError> {
+    let ending = match &*keeper.transfers.borrow() {
+        Transfers::Ending(ended) => Rc::clone(ended),
+        Transfers::Free | Transfers::Busy | Transfers::Waiting(_) => return Ok(()),
+    };
+    // On one thread nothing ends between the look and the wait.
+    timeout(ERASE_PATIENCE, ending.notified()).await.map_err(|_| TransferError::Busy)
+}
+
+/// Erases what a transfer left in the keeper's data. Blocks.
 pub fn clear(data: &Path) {
-    if let Err(error) = remove(&data.join(TRANSFER_DIRECTORY)) {
+    if let Err(error) = erase(&data.join(TRANSFER_DIRECTORY)) {
         tracing::warn!(%error, "what a backup left in the data directory is not removed");
     }
 }
@@ -150,6 +191,16 @@ impl Working {
         &self.directory
     }
 
+    /// Ends it, and waits until its files are erased.
+    ///
+    /// # Errors
+    /// When that takes too long; it goes on.
+    pub async fn end(self) -> Result<(), TransferError> {
+        let keeper = Rc::clone(&self.keeper);
+        drop(self);
+        ended(&keeper).await
+    }
+
     /// Lets it wait for its next part.
     pub fn wait(mut self, way: Way) {
         let transfer = Transfer { id: self.id, way, touched: Instant::now() };
@@ -161,8 +212,7 @@ impl Working {
 impl Drop for Working {
     fn drop(&mut self) {
         if !self.kept {
-            clear(&self.keeper.settings.data);
-            *self.keeper.transfers.borrow_mut() = Transfers::Free;
+            end(&self.keeper);
         }
     }
 }
@@ -215,16 +265,5 @@ pub fn put(directory: &Path, file: &BroughtFile, bytes: &[u8]) -> Result<(), Tra
 
 /// Where a journal that is brought lies.
 pub fn journal_directory(directory: &Path, number: u8) -> PathBuf {
-    directory.join(format!("journal-{number}"))
-}
-
-/// Removes a directory that may not be there.
-///
-/// # Errors
-/// The file system's.
-pub fn remove(directory: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    directory.join(format!("{JOURNAL_PREFIX}-{number}"))
 }

@@ -16,7 +16,8 @@ use crate::backup::fixture::{
     CREDENTIAL, NOWHERE, OTHER_TOKEN, OTHER_USER, SHARED, Small, TOKEN, USER, WORKSPACE,
 };
 use crate::backup::journals::{self, JournalRefusal};
-use crate::backup::transfer::{BACKUP_FILE, TRANSFER_DIRECTORY, journal_directory};
+use crate::backup::transfer::{self, BACKUP_FILE, TRANSFER_DIRECTORY, journal_directory};
+use crate::erase::afterlife;
 use crate::founding::{FOUNDING_DIRECTORY, VAULT_DIRECTORY};
 use crate::journal::entry::{ActResult, Entry};
 use crate::journal::found::{Found, Head};
@@ -204,6 +205,7 @@ fn a_journal_that_does_not_hold_or_went_another_way_stops_the_restore() {
     assert!(matches!(refusal("changed", &log), JournalRefusal::Damaged(2)));
     let data = small.scratch.path("changed");
     assert!(!data.join(VAULT_DIRECTORY).exists() && data.join(RESTORE_DIRECTORY).exists());
+    assert!(!data.join(FOUNDING_DIRECTORY).exists(), "what was half built is erased");
     // Another try without it.
     let brought = bring(&data, &backup, &[]);
     stage(&data, &brought).unwrap();
@@ -289,6 +291,39 @@ fn a_crash_at_any_step_leaves_no_vault_or_a_whole_one() {
     tidy(&vault);
     assert!(!vault.join(RESTORE_DIRECTORY).exists());
     close(open(&small, &vault).unwrap());
+}
+
+/// Red when a restore, a start or a transfer's end unlinks only.
+#[test]
+fn no_keyring_of_a_restore_lingers_in_freed_blocks() {
+    let small = Small::make();
+    let (backup, _) = small.backup("one");
+    let data = data(&small, "data");
+    let linked = |name: &str, directory: &str| {
+        let to = small.scratch.path(name);
+        assert!(afterlife::link(&data.join(directory), &to) > 0);
+        assert!(!afterlife::legible(&to).is_empty());
+        to
+    };
+    // What an ended transfer, a crash while it was staged and one while it was built leave behind.
+    bring(&data, &backup, &[]);
+    let transfer = linked("transfer", TRANSFER_DIRECTORY);
+    transfer::clear(&data);
+    let left = [STAGING_DIRECTORY, FOUNDING_DIRECTORY].map(|name| {
+        fs::create_dir(data.join(name)).unwrap();
+        fs::copy(&backup, data.join(name).join("keyring")).unwrap();
+        linked(name, name)
+    });
+    tidy(&data);
+    // One try in the place of another, and the one that succeeds.
+    stage(&data, &bring(&data, &backup, &[])).unwrap();
+    let first = linked("first", RESTORE_DIRECTORY);
+    stage(&data, &bring(&data, &backup, &[])).unwrap();
+    let second = linked("second", RESTORE_DIRECTORY);
+    close(open(&small, &data).unwrap());
+    for place in [&transfer, &left[0], &left[1], &first, &second] {
+        assert!(afterlife::legible(place).is_empty(), "{}", place.display());
+    }
 }
 
 fn copy_of(small: &Small, data: &Path, name: &str) -> PathBuf {
