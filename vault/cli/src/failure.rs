@@ -102,7 +102,7 @@ impl Code {
             Self::Witnessed => "SR-AUDIT-002",
             Self::NoEntry => "SR-AUDIT-003",
             Self::Proof => "SR-AUDIT-004",
-            Self::Journal => "SR-AUDIT-010",
+            Self::Journal => "SR-AUDIT-005",
             Self::WitnessState => "SR-WITNESS-001",
             Self::WitnessSmaller => "SR-WITNESS-013",
             Self::WitnessForked => "SR-WITNESS-014",

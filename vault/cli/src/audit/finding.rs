@@ -184,3 +184,20 @@ impl Finding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn no_code_means_two_things() {
+        let codes = |source: &'static str| {
+            let shown = source.lines().filter(|line| line.contains("=> \"SR-"));
+            shown.map(|line| line.split('"').nth(1).unwrap()).collect::<Vec<_>>()
+        };
+        let all =
+            [codes(include_str!("finding.rs")), codes(include_str!("../failure.rs"))].concat();
+        assert!(all.len() > 30, "{all:?}");
+        for (place, code) in all.iter().enumerate() {
+            assert!(!all[..place].contains(code), "{code}");
+        }
+    }
+}
