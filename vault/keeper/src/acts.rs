@@ -40,7 +40,7 @@ use crate::tables::PickError;
 use crate::tickets::Party;
 use crate::vault::Vault;
 pub use backups::restore_fault;
-use effect::effect;
+use effect::{Effect, Turn, effect};
 
 /// How long an act waits for the store.
 const STORE_PATIENCE: Duration = Duration::from_secs(20);
@@ -54,90 +54,53 @@ struct Act<'k> {
 /// Does what an operator asks.
 pub async fn perform(keeper: &Rc<Keeper>, operator: u32, request: Request) -> Answer {
     let act = Act { keeper, operator };
-    if let Err(fault) = act.refuse_growth(&request) {
-        return Answer::Failed(fault);
-    }
-    if let Some(answer) = act.look(&request).await {
-        return answer.unwrap_or_else(Answer::Failed);
-    }
-    let turn = keeper.acts.lock().await;
-    let restricts = effect(&request).restricts;
-    let mut answer = act.change(request).await;
-    if answer.is_ok()
-        && let Err(behind) = act.follow(restricts).await
-    {
-        answer = Err(behind);
-    }
-    drop(turn);
-    answer.unwrap_or_else(Answer::Failed)
+    act.in_turn(request).await.unwrap_or_else(Answer::Failed)
 }
 
 impl Act<'_> {
-    /// Requests that need no turn; most change nothing, and see a sealed vault too.
-    async fn look(&self, request: &Request) -> Option<Result<Answer, Fault>> {
-        Some(match request {
+    async fn in_turn(&self, request: Request) -> Result<Answer, Fault> {
+        let Effect { turn, restricts, .. } = effect(&request);
+        // Whoever would be refused anyway waits for nobody.
+        self.refuse_growth(&request)?;
+        match turn {
+            Turn::NeedsNone => return self.answer(request).await,
+            Turn::Takes => {}
+        }
+        let _turn = self.keeper.acts.lock().await;
+        // While it waited the vault may have been sealed and opened again, or restored.
+        self.refuse_growth(&request)?;
+        self.refuse_unconfirmed(&request)?;
+        let answer = self.answer(request).await?;
+        self.follow(restricts).await?;
+        Ok(answer)
+    }
+
+    #[expect(clippy::too_many_lines, reason = "the page of all requests")]
+    async fn answer(&self, request: Request) -> Result<Answer, Fault> {
+        match request {
             Request::Status => Ok(self.status()),
             Request::Doctor => Ok(self.doctor()),
             Request::UserList => self.users(),
             Request::WorkspaceList => self.workspaces(),
             Request::ProviderList => self.providers(),
-            Request::ProviderShow(name) => self.provider(name),
+            Request::ProviderShow(name) => self.provider(&name),
             Request::CredentialList => self.credentials(),
             Request::TokenList => self.tokens(),
             Request::AuditTail { after, limit, wait_ms } => {
-                self.audit_tail(*after, *limit, *wait_ms).await
+                self.audit_tail(after, limit, wait_ms).await
             }
-            Request::Usage { since_ms, by } => self.usage(*since_ms, *by).await,
+            Request::Usage { since_ms, by } => self.usage(since_ms, by).await,
             Request::AuditKey => self.audit_key(),
             Request::KeyStatus => self.key_status(),
-            Request::Witness(say) => self.witness(say).await,
+            Request::Witness(say) => self.witness(&say).await,
             Request::WitnessList => self.witness_list(),
-            // A provider that is slow must not hold up a revocation, and nothing may hold up the seal.
-            Request::CredentialTest(pick) => self.credential_test(pick).await,
+            Request::CredentialTest(pick) => self.credential_test(&pick).await,
             Request::Seal => self.seal().await,
-            Request::Backup(request) => self.backup(request).await,
+            Request::Backup(request) => self.backup(&request).await,
             Request::TpmStatus => self.tpm_status().await,
-            Request::Audit(request) => self.audit(request).await,
+            Request::Audit(request) => self.audit(&request).await,
             Request::Panic => self.keeper.panic(),
             Request::Ways => self.ways().await,
-            Request::Init(_)
-            | Request::InitWays(_)
-            | Request::ShowCustody(_)
-            | Request::Unseal(_)
-            | Request::Join { .. }
-            | Request::AbandonUnseal { .. }
-            | Request::ChangeWays(_)
-            | Request::DropWays
-            | Request::UserCreate(_)
-            | Request::UserDisable(_)
-            | Request::UserEnable(_)
-            | Request::WorkspaceCreate(_)
-            | Request::WorkspaceJoin(..)
-            | Request::WorkspaceLeave(..)
-            | Request::ProviderPut(_)
-            | Request::ProviderRemove(_)
-            | Request::CredentialAdd(_)
-            | Request::CredentialRotate(_)
-            | Request::CredentialUpload { .. }
-            | Request::CredentialDelete(_)
-            | Request::CredentialRules(..)
-            | Request::TokenCreate(_)
-            | Request::TokenRevoke(_)
-            | Request::KeyRotate
-            | Request::UserDelete(..)
-            | Request::WorkspaceDelete(..)
-            | Request::UnsealConfirming { .. }
-            | Request::TpmSeal(_)
-            | Request::TpmRemove
-            | Request::WitnessAdd { .. }
-            | Request::WitnessRemove(_) => return None,
-        })
-    }
-
-    #[expect(clippy::too_many_lines, reason = "the page of all requests that take a turn")]
-    async fn change(&self, request: Request) -> Result<Answer, Fault> {
-        self.refuse_unconfirmed(&request)?;
-        match request {
             Request::Init(lock) => self.init(VaultWish::of(lock)).await,
             Request::InitWays(wish) => self.init(*wish).await,
             Request::ShowCustody(with) => self.show_custody(with).await,
@@ -175,29 +138,6 @@ impl Act<'_> {
             }
             Request::WitnessAdd { key, required } => self.witness_add(key, required).await,
             Request::WitnessRemove(name) => self.witness_remove(name).await,
-            Request::Status
-            | Request::Doctor
-            | Request::Seal
-            | Request::TpmStatus
-            | Request::Panic
-            | Request::Ways
-            | Request::CredentialTest(_)
-            | Request::Backup(_)
-            | Request::Audit(_)
-            | Request::UserList
-            | Request::WorkspaceList
-            | Request::ProviderList
-            | Request::ProviderShow(_)
-            | Request::CredentialList
-            | Request::TokenList
-            | Request::AuditTail { .. }
-            | Request::Usage { .. }
-            | Request::AuditKey
-            | Request::KeyStatus
-            | Request::Witness(_)
-            | Request::WitnessList => {
-                Err(fault("SR-INTERNAL-004", "a look took a turn", "report this as a defect"))
-            }
         }
     }
 
@@ -289,18 +229,25 @@ impl Act<'_> {
         })
     }
 
-    /// What was not stored did not happen; a store in doubt closes the vault.
+    /// What was refused did not happen, what may have reached the disk is in doubt; a store that failed closes the vault.
     async fn store_failed(
         &self,
         (act, target): (&'static str, String),
         error: &StoreError,
     ) -> Fault {
-        let entry = Entry::Act { act, operator: self.operator, target, result: ActResult::Failed };
+        let in_doubt = error.is_in_doubt();
+        let result = if in_doubt { ActResult::InDoubt } else { ActResult::Failed };
+        let entry = Entry::Act { act, operator: self.operator, target, result };
         // A vault that is closed by now has closed its journal too.
         if self.keeper.with_vault(|vault| vault.journal.note(&entry, clock::now())).is_err() {
             tracing::warn!(act, "an act failed while the vault was closing");
         }
-        let failed = books_fault(&BooksError::Store(error.clone()));
+        let mut failed = books_fault(&BooksError::Store(error.clone()));
+        if in_doubt {
+            failed.message.push_str(
+                ": whether the change was made is in doubt; look when the vault is open again",
+            );
+        }
         if !matches!(error, StoreError::Busy | StoreError::Limit(_)) {
             let faulty = failed.clone();
             self.keeper.close("store failed", |_| State::Faulty(faulty)).await;
@@ -372,3 +319,6 @@ fn write<T: serde::Serialize>(
 fn plain<T: serde::Serialize>(record: &T) -> Result<Secret, Fault> {
     postcard::to_stdvec(record).map(Secret::take).map_err(|_| books_fault(&BooksError::Malformed))
 }
+
+#[cfg(test)]
+mod tests;

@@ -152,6 +152,31 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether a write that was answered so may have reached the disk all the same.
+    pub const fn is_in_doubt(&self) -> bool {
+        match self {
+            Self::Stopped
+            | Self::TimedOut
+            | Self::Disconnected
+            | Self::Server { .. }
+            | Self::Io { .. }
+            | Self::Corrupt
+            | Self::Poisoned => true,
+            Self::Limit(_)
+            | Self::Conflict
+            | Self::Refused(_)
+            | Self::Busy
+            | Self::InUse
+            | Self::Missing
+            | Self::Exists
+            | Self::Foreign
+            | Self::OtherKind { .. }
+            | Self::Fenced
+            | Self::ReadOnly
+            | Self::Unfit(_) => false,
+        }
+    }
+
     pub(crate) fn io(act: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::Io { act, kind: error.kind() }
     }

@@ -193,7 +193,6 @@ impl Act<'_> {
     }
 
     async fn backup_confirm(&self, kept: &KeptTokens) -> Result<Answer, Fault> {
-        let turn = self.keeper.acts.lock().await;
         let (commit, revoked) = self.vault(|vault| {
             let tables = &vault.tables;
             let Some(restored) = &tables.restored else {
@@ -217,7 +216,6 @@ impl Act<'_> {
             |vault| vault.tables.restored = None,
         )
         .await?;
-        drop(turn);
         Ok(Answer::Done)
     }
 

@@ -1,4 +1,4 @@
-//! What each request does to rights: one row for each, that every gate asks.
+//! What each request does to rights, and whether it takes a turn: one row for each, that every gate asks.
 //!
 //! Invariant: a new request does not compile before it has its row here.
 
@@ -8,12 +8,23 @@ use strongroom_protocol::operator::backup::BackupRequest;
 /// What a request does to rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Effect {
+    /// Whether others that change something wait for it.
+    pub(super) turn: Turn,
     /// It takes something away that an older copy of the disk would give back: the TPM's counter moves before it is answered.
     pub(super) restricts: bool,
     /// It is refused in a restored vault until an operator has looked at it.
     pub(super) waits_for_confirmation: bool,
     /// It is refused while a required witness has not answered.
     pub(super) waits_for_witness: bool,
+}
+
+/// Whether a request is done one at a time with others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It changes something.
+    Takes,
+    /// It looks, also at a sealed vault, or it must not wait: nothing holds up the seal, and a slow provider holds up no revocation.
+    NeedsNone,
 }
 
 /// The effect of a request.
@@ -42,16 +53,17 @@ pub(super) const fn effect(request: &Request) -> Effect {
         | Request::TokenCreate(_) => GIVES,
         Request::TpmSeal(_) => ADDS_A_WAY,
         Request::WitnessRemove(_) | Request::Backup(BackupRequest::Confirm(_)) => ENDS_A_WAIT,
-        Request::Status
-        | Request::Doctor
-        | Request::Init(_)
+        Request::Init(_)
         | Request::InitWays(_)
         | Request::Unseal(_)
         | Request::Join { .. }
         | Request::AbandonUnseal { .. }
+        | Request::UnsealConfirming { .. }
+        | Request::TpmRemove => LEAVES_RIGHTS,
+        Request::Status
+        | Request::Doctor
         | Request::Panic
         | Request::Ways
-        | Request::UnsealConfirming { .. }
         | Request::Seal
         | Request::Witness(_)
         | Request::WitnessList
@@ -68,29 +80,28 @@ pub(super) const fn effect(request: &Request) -> Effect {
         | Request::KeyStatus
         | Request::Backup(_)
         | Request::TpmStatus
-        | Request::TpmRemove
-        | Request::Audit(_) => LEAVES_RIGHTS,
+        | Request::Audit(_) => LOOKS,
     }
 }
 
 /// Gives to some and takes from others.
-const REPLACES: Effect =
-    Effect { restricts: true, waits_for_confirmation: true, waits_for_witness: true };
+const REPLACES: Effect = Effect { restricts: true, ..GIVES };
 /// Puts in force what was asked for before, or clears away what nobody uses.
-const ENTERS_OR_CLEARS: Effect =
-    Effect { restricts: true, waits_for_confirmation: true, waits_for_witness: false };
+const ENTERS_OR_CLEARS: Effect = Effect { waits_for_confirmation: true, ..TAKES_AWAY };
 /// Takes away; after a rotation nobody may do more than before.
-const TAKES_AWAY: Effect =
-    Effect { restricts: true, waits_for_confirmation: false, waits_for_witness: false };
+const TAKES_AWAY: Effect = Effect { restricts: true, ..LEAVES_RIGHTS };
 /// Gives somebody a right, or brings in what may be used.
-const GIVES: Effect =
-    Effect { restricts: false, waits_for_confirmation: true, waits_for_witness: true };
+const GIVES: Effect = Effect { waits_for_witness: true, ..ADDS_A_WAY };
 /// Adds a way into the vault that stands beside the others.
-const ADDS_A_WAY: Effect =
-    Effect { restricts: false, waits_for_confirmation: true, waits_for_witness: false };
+const ADDS_A_WAY: Effect = Effect { waits_for_confirmation: true, ..LEAVES_RIGHTS };
 /// Ends a wait: a witness that remembers the time before a restore would keep the vault shut.
-const ENDS_A_WAIT: Effect =
-    Effect { restricts: false, waits_for_confirmation: false, waits_for_witness: true };
+const ENDS_A_WAIT: Effect = Effect { waits_for_witness: true, ..LEAVES_RIGHTS };
 /// Leaves rights as they are in an open vault.
-const LEAVES_RIGHTS: Effect =
-    Effect { restricts: false, waits_for_confirmation: false, waits_for_witness: false };
+const LEAVES_RIGHTS: Effect = Effect { turn: Turn::Takes, ..LOOKS };
+/// Changes nothing that a turn protects, or takes its turn itself for as long as it must.
+const LOOKS: Effect = Effect {
+    turn: Turn::NeedsNone,
+    restricts: false,
+    waits_for_confirmation: false,
+    waits_for_witness: false,
+};

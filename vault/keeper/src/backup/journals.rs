@@ -186,8 +186,8 @@ fn note(acts: &mut Vec<SeenAct>, seen: &Line<'_>) -> Result<(), JournalRefusal> 
         return Ok(());
     }
     let seen_act = SeenAct { act: act.to_owned(), target: target.to_owned() };
-    if seen.result == Some("failed") {
-        // A disk that answered too late may have done it all the same: what was to be taken away stays away.
+    if matches!(seen.result, Some("failed" | "in-doubt")) {
+        // It may have been done all the same: what was to be taken away stays away, what was to be given is not.
         if TAKES_AWAY.contains(&act) {
             return Ok(());
         }

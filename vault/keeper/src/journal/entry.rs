@@ -119,6 +119,8 @@ pub enum ActResult {
     Begun,
     /// It could not be done after all.
     Failed,
+    /// It may have been done: the disk did not say.
+    InDoubt,
     /// It took its time, and is done by now.
     Done,
 }

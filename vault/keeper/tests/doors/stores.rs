@@ -88,6 +88,8 @@ fn a_vault_in_postgres_comes_back_and_a_database_that_dies_closes_it() {
     server.kill();
     let lost = fault(keeper.operator().request(&token_wish("lost")));
     assert_eq!(lost.code, "SR-STORE-014", "{lost:?}");
+    assert!(lost.message.contains("in doubt"), "{lost:?}");
+    assert!(keeper.told().contains("\"result\":\"in-doubt\""));
     match keeper.operator().request(&Request::Status) {
         Answer::Status(status) => assert_eq!(status.fault.unwrap().code, "SR-STORE-014"),
         other => panic!("{other:?}"),
@@ -115,6 +117,8 @@ fn of_two_keepers_on_one_database_the_older_is_shut_at_its_next_write() {
     assert!(matches!(unseal(&second), Answer::Unsealed));
     let shut = fault(first.operator().request(&token_wish("late")));
     assert_eq!(shut.code, "SR-STORE-013", "{shut:?}");
+    assert!(!shut.message.contains("in doubt"), "{shut:?}");
+    assert!(first.told().contains("\"result\":\"failed\""));
     match first.operator().request(&Request::Status) {
         Answer::Status(status) => assert_eq!(status.fault.unwrap().code, "SR-STORE-013"),
         other => panic!("{other:?}"),
