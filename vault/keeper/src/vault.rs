@@ -335,7 +335,10 @@ fn witnesses_of(tables: &Tables, journal: &Path, log: &Verifier) -> Result<Witne
 }
 
 /// Who signs the journal's checkpoints: the key's name is the log's origin.
-fn audit_signer(unsealed: &Mutex<Unsealed>, store: StoreId) -> Result<Signer, OpenError> {
+///
+/// # Errors
+/// When the keyring is wiped.
+pub fn audit_signer(unsealed: &Mutex<Unsealed>, store: StoreId) -> Result<Signer, OpenError> {
     let guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
     let seed = keys::derive_audit_signing_seed(guard.keyring().keyring().system(), store)?;
     let name = Name::parse(&format!("strongroom/{}", hex::encode(store.0)));

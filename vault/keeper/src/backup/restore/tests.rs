@@ -8,7 +8,6 @@ use strongroom_policy::rules::Standing;
 use strongroom_protocol::operator::SealKind;
 use strongroom_protocol::operator::backup::{DoneAgain, LeftOpen};
 use strongroom_store::Choice;
-use strongroom_tlog::{Name, Signer};
 
 use super::{RESTORE_DIRECTORY, RestoreError, STAGING_DIRECTORY, place, stage, tidy};
 use crate::backup::content::JournalPoint;
@@ -25,7 +24,7 @@ use crate::journal::{Journal, Manner};
 use crate::keyring::ShredId;
 use crate::keys::{self, MacKey};
 use crate::seal::Sealed;
-use crate::vault::{JOURNAL_DIRECTORY, OpenError, Opening, Vault, algorithm};
+use crate::vault::{JOURNAL_DIRECTORY, OpenError, Opening, Vault, algorithm, audit_signer};
 
 /// Writes acts into the vault's journal in a directory, and answers where it stands.
 fn journal(
@@ -34,13 +33,10 @@ fn journal(
     acts: &[(&'static str, String, ActResult)],
 ) -> JournalPoint {
     fs::create_dir_all(directory).unwrap();
+    let signer = audit_signer(&small.unsealed, small.store).unwrap();
     let unsealed = small.unsealed.lock().unwrap();
     let keyring = unsealed.keyring().keyring();
     let key = keys::derive_journal_key(keyring.system(), keyring.store()).unwrap();
-    let seed = keys::derive_audit_signing_seed(keyring.system(), keyring.store()).unwrap();
-    let name = Name::parse(&format!("strongroom/{}", hex::encode(keyring.store().0))).unwrap();
-    let signer =
-        seed.secret().expose(|seed| Signer::from_seed(name, seed.try_into().unwrap()).unwrap());
     let key = MacKey::new(&key).unwrap();
     let found = Found::look(directory, key, &signer.verifier(), Head::default()).unwrap();
     let (journal, _) = Journal::start(found, signer, &Manner::default()).unwrap();
