@@ -427,3 +427,6 @@ mod tests {
 
 #[cfg(test)]
 mod forgery;
+
+#[cfg(test)]
+mod vectors;

@@ -653,6 +653,9 @@ fn length(part: &[u8]) -> [u8; 8] {
 }
 
 #[cfg(test)]
+mod vectors;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -338,3 +338,6 @@ impl Unsealed {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod timing;

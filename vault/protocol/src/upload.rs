@@ -160,6 +160,9 @@ fn info(binding: &UploadBinding) -> Vec<u8> {
 }
 
 #[cfg(test)]
+mod vectors;
+
+#[cfg(test)]
 mod tests {
     use strongroom_policy::id::{TenantId, UploadId, UserId};
     use strongroom_policy::provider::builtin::definitions;
@@ -170,10 +173,10 @@ mod tests {
         seal_upload,
     };
 
-    const SECRET: [u8; 32] = [7; 32];
+    pub(super) const SECRET: [u8; 32] = [7; 32];
     const KEY: &[u8] = b"sk-test-0123456789abcdef";
 
-    fn binding() -> UploadBinding {
+    pub(super) fn binding() -> UploadBinding {
         UploadBinding {
             vault: [1; 16],
             upload: UploadId::from_random([2; 16]),

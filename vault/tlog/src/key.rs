@@ -244,6 +244,9 @@ pub(crate) const NOTE: u8 = 0x01;
 pub(crate) const COSIGNATURE: u8 = 0x04;
 
 #[cfg(test)]
+mod vectors;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

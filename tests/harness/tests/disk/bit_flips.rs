@@ -11,10 +11,11 @@ use strongroom_protocol::SecretBytes;
 use strongroom_tests::scratch;
 
 use crate::dice::Dice;
-use crate::figures::{size, tell};
+use crate::figures::tell;
 use crate::keeper::check;
 use crate::lab::{Lab, clone};
 use crate::scene::{Opened, Sight, files, kind, open, rest, sight};
+use strongroom_soak::size;
 
 #[test]
 fn one_flipped_bit_is_refused_or_everything_is_there() {

@@ -17,12 +17,13 @@ use strongroom_tests::{journal, scratch};
 
 use crate::calls::Peers;
 use crate::dice::Dice;
-use crate::figures::{size, tell};
+use crate::figures::tell;
 use crate::keeper::{Door, Keeper, make_directory};
 use crate::kills::recorded;
 use crate::lab::{FileSystem, Lab};
 use crate::ledger::{Found, Ledger, Unheard, Writer, furnish, judge, look};
 use crate::tracer::{Failure, Tracer, may_trace};
+use strongroom_soak::size;
 
 /// Acts that are tried under one failure.
 const ACTS: usize = 8;

@@ -16,9 +16,10 @@ use strongroom_tests::scratch;
 
 use crate::calls::Peers;
 use crate::dice::Dice;
-use crate::figures::{size, tell};
+use crate::figures::tell;
 use crate::keeper::{Door, Keeper, make_directory};
 use crate::ledger::{Found, Ledger, Writer, furnish, judge, look};
+use strongroom_soak::size;
 
 const WRITERS: usize = 3;
 /// Most calls between two kills; the journal is read from its first line at each start.

@@ -11,10 +11,11 @@ use std::time::Duration;
 use strongroom_protocol::SecretBytes;
 
 use crate::dice::Dice;
-use crate::figures::{size, tell};
+use crate::figures::tell;
 use crate::keeper::{Keeper, make_directory};
 use crate::lab::{Cache, FileSystem, Lab};
 use crate::ledger::{Allowed, Ledger, Writer, furnish, judge, look};
+use strongroom_soak::size;
 
 const WRITERS: usize = 3;
 

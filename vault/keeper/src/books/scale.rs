@@ -6,14 +6,13 @@ use strongroom_policy::id::{CredentialId, TokenId, UserId, WorkspaceId};
 use strongroom_sys::Secret;
 
 use super::scene::Scene;
-use super::splice::figure;
 use crate::keyring::ShredId;
 use crate::keys::Algorithm;
 use crate::records::RecordName;
 
 /// Five records for each: a person, a workspace, a token, a credential and its key.
 fn homes() -> u128 {
-    if std::env::var_os("SR_SOAK").is_some_and(|asked| asked == "1") { 20_000 } else { 200 }
+    strongroom_soak::size(200, 20_000)
 }
 
 #[test]
@@ -50,5 +49,9 @@ fn all_records_that_there_can_be_are_judged_and_opened() {
     let open = scene.open(Algorithm::Aes256Gcm).unwrap();
     let took = begun.elapsed();
     assert_eq!(open.records.len(), usize::try_from(all * 5).unwrap());
-    figure("unseal", &format!("{} records judged and opened, ms", all * 5), took.as_millis());
+    strongroom_soak::tell(
+        "unseal",
+        &format!("{} records judged and opened, ms", all * 5),
+        took.as_millis(),
+    );
 }

@@ -3,6 +3,7 @@
 //! Below: the manifest is not asked, as if its key were the forger's. Above: rows as they are, in places that are not theirs.
 
 use std::collections::BTreeSet;
+use strongroom_soak::tell;
 
 use strongroom_policy::id::{CredentialId, TokenId, UserId, WorkspaceId};
 use strongroom_policy::name::ProviderName;
@@ -151,7 +152,7 @@ fn no_field_of_a_record_can_be_exchanged_for_that_of_another() {
     }
     assert_eq!(fields.len(), FIELDS.len() + 4);
     assert!(tried > 5_000, "{tried}");
-    figure("splice", "exchanges refused", tried);
+    tell("splice", "exchanges refused", tried);
 }
 
 #[test]
@@ -225,13 +226,5 @@ fn no_rows_exchanged_taken_or_brought_back_pass_the_manifest() {
         }
     }
     assert!(tried > 300, "{tried}");
-    figure("splice", "forged sets refused", tried);
-}
-
-pub(super) fn figure(suite: &str, figure: &str, value: impl std::fmt::Display) {
-    use std::io::Write;
-    println!("{suite}: {figure}: {value}");
-    let Some(path) = std::env::var_os("SR_FIGURES") else { return };
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
-    writeln!(file, "{suite}\t{figure}\t{value}").unwrap();
+    tell("splice", "forged sets refused", tried);
 }

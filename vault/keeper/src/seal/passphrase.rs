@@ -205,6 +205,53 @@ pub(super) mod tests {
         assert!(stretched(&lock, b"p").is_ok());
     }
 
+    /// The vectors of the reference implementation (`test.c` of P-H-C/phc-winner-argon2), with the costs that we allow.
+    #[test]
+    fn argon2id_answers_its_published_vectors() {
+        for (memory_kib, lanes, passphrase, salt, told) in [
+            (
+                65_536,
+                1,
+                "password",
+                "somesalt",
+                "09316115d5cf24ed5a15a31a3ba326e5cf32edc24702987c02b6566f61913cf7",
+            ),
+            (
+                256,
+                1,
+                "password",
+                "somesalt",
+                "9dfeb910e80bad0311fee20f9c0e2b12c17987b4cac90c2ef54d5b3021c68bfe",
+            ),
+            (
+                256,
+                2,
+                "password",
+                "somesalt",
+                "6d093c501fd5999645e0ea3bf620d7b8be7fd2db59c20d9fff9539da2bf57037",
+            ),
+            (
+                65_536,
+                1,
+                "differentpassword",
+                "somesalt",
+                "0b84d652cf6b0c4beaef0dfe278ba6a80df6696281d7e0d2891b817d8c458fde",
+            ),
+            (
+                65_536,
+                1,
+                "password",
+                "diffsalt",
+                "bdf32b05ccc42eb15d58fd19b1f856b113da1e9a5874fdcc544308565aa8141c",
+            ),
+        ] {
+            let cost = KdfCost { memory_kib, passes: 2, lanes };
+            let passphrase = Secret::copy_from(passphrase.as_bytes());
+            let key = patiently(|| stretch(&passphrase, salt.as_bytes(), cost)).unwrap();
+            assert_eq!(key.secret().expose(|key| hex::encode(key)), told);
+        }
+    }
+
     #[test]
     fn the_standard_cost_is_64_mib_three_passes_one_lane() {
         let params = KdfCost::STANDARD.params().unwrap();

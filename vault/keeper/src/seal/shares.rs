@@ -370,6 +370,19 @@ pub(super) mod tests {
         split_root(root, VAULT, (threshold, count), &mut getrandom::fill).unwrap()
     }
 
+    /// Three shares with these bytes in each, of no set at all.
+    pub(in crate::seal) fn bare_shares(bytes: &[u8; KEY_BYTES]) -> Vec<Share> {
+        let share = |x| Share {
+            set: SetId([0; 6]),
+            vault: [0; VAULT_BYTES],
+            threshold: 3,
+            count: 5,
+            point: Secret::copy_from(&[&bytes[..], &[x]].concat()),
+            mac: [0; MAC_BYTES],
+        };
+        [1, 2, 5].map(share).into()
+    }
+
     fn copy(share: &Share) -> Share {
         let point = share.point.expose(Secret::copy_from);
         Share { point, ..*share }

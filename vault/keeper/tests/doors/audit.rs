@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::net::UnixDatagram;
+use strongroom_soak::tell;
 
 use strongroom_protocol::operator::audit::{AuditAnswer, AuditFilter, AuditPart, AuditRequest};
 
@@ -104,8 +105,7 @@ fn entries_are_found_by_whose_call_it_was_and_old_ones_are_archived_without_a_ga
 /// journal, and calls go on whenever the sink is back.
 #[test]
 fn no_key_is_released_without_an_entry_while_a_required_sink_fails_at_random() {
-    let soak = std::env::var("SR_SOAK").is_ok();
-    let wanted = if soak { 100_000 } else { 2_000 };
+    let wanted = strongroom_soak::size(2_000, 100_000);
     let place = tempfile::tempdir().unwrap();
     let (sink, away) = (place.path().join("audit.json"), place.path().join("away"));
     let wish = format!("ocsf,required,{}", sink.display());
@@ -145,8 +145,8 @@ fn no_key_is_released_without_an_entry_while_a_required_sink_fails_at_random() {
     let lines = search(&mut keeper.operator(), &admits, 500);
     let recorded: BTreeSet<&str> = lines.iter().filter_map(|line| call_in(line)).collect();
     let without = released.iter().filter(|call| !recorded.contains(call.as_str())).count();
-    figure("released without a record", &without.to_string());
-    figure("calls with a sink that fails", &released.len().to_string());
+    tell("journal", "released without a record", without);
+    tell("journal", "calls with a sink that fails", released.len());
     assert_eq!(without, 0);
     // What the sink is for: it has them too, at last.
     keeper::until(|| {
@@ -157,14 +157,6 @@ fn no_key_is_released_without_an_entry_while_a_required_sink_fails_at_random() {
 
 fn call_in(line: &str) -> Option<&str> {
     line.split_once("\"call\":\"")?.1.split('"').next()
-}
-
-/// A line for the table of figures, when somebody wants one.
-fn figure(what: &str, value: &str) {
-    if let Some(path) = std::env::var_os("SR_FIGURES") {
-        let mut file = OpenOptions::new().append(true).create(true).open(path).unwrap();
-        writeln!(file, "journal\t{what}\t{value}").unwrap();
-    }
 }
 
 fn tokens_without_a_rate(keeper: &Keeper) -> SecretBytes {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::atomic::AtomicI64;
+use strongroom_soak::tell;
 
 use super::*;
 
@@ -185,21 +186,17 @@ fn fail_everywhere(kind: io::ErrorKind, cuts: u32) -> (u32, u32) {
 
 #[test]
 fn a_disk_that_fails_at_any_operation_poisons_the_store_and_a_cut_then_loses_nothing() {
-    let cuts = if std::env::var_os("SR_SOAK").is_some_and(|asked| asked == "1") { 20 } else { 2 };
+    let cuts = strongroom_soak::size(2, 20);
     for kind in [io::ErrorKind::StorageFull, io::ErrorKind::Other] {
         let (failures, images) = fail_everywhere(kind, cuts);
         assert!(failures > ROUNDS, "{failures}");
         assert!(images > ROUNDS, "{images}");
-        figure(&format!("writes failed one by one with {kind:?}"), failures);
-        figure("power cuts with any unsynced sectors undone, 0 acknowledged lost", images);
-    }
-}
-
-fn figure(figure: &str, value: u32) {
-    use std::io::Write;
-    if let Some(path) = std::env::var_os("SR_FIGURES") {
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
-        writeln!(file, "store redb\t{figure}\t{value}").unwrap();
+        tell("store redb", &format!("writes failed one by one with {kind:?}"), failures);
+        tell(
+            "store redb",
+            "power cuts with any unsynced sectors undone, 0 acknowledged lost",
+            images,
+        );
     }
 }
 

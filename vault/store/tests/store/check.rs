@@ -9,7 +9,7 @@ use strongroom_store::{Batch, Choice, StoreError};
 
 use crate::child::{self, Dice};
 use crate::embedded::tree;
-use crate::{NAME, key, put, scale, value};
+use crate::{NAME, key, put, value};
 
 const RECORDS: u64 = 300;
 
@@ -103,7 +103,7 @@ fn damage(choice: &Choice, file: &str) {
     let used = sound[&log].1.iter().rposition(|byte| *byte != 0).unwrap();
     assert!(passes(choice, &dir));
     let mut dice = Dice::new();
-    let (flips, mut refused) = (scale::count(16, 500), 0);
+    let (flips, mut refused) = (strongroom_soak::size(16, 500), 0);
     for _ in 0..flips {
         let mut bytes = sound[&log].1.clone();
         let at = usize::try_from(dice.roll(u64::try_from(used).unwrap())).unwrap();
@@ -115,8 +115,8 @@ fn damage(choice: &Choice, file: &str) {
         refused += u32::from(!passed);
     }
     let suite = format!("store {}", choice.kind());
-    scale::figure(&suite, "single bit flips, the original left as it was", flips);
-    scale::figure(&suite, "of them refused by opening and counting alone", refused);
+    strongroom_soak::tell(&suite, "single bit flips, the original left as it was", flips);
+    strongroom_soak::tell(&suite, "of them refused by opening and counting alone", refused);
     std::fs::write(&log, &sound[&log].1).unwrap();
     assert_eq!(choice.check(&dir).unwrap().records, RECORDS);
     assert!(evidence(&dir) == sound);

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use strongroom_store::{Batch, GroupCommit, Key, RedbStore, SledStore, Store, StoreError, Value};
 
+use crate::NAME;
 use crate::server::Server;
-use crate::{NAME, scale};
 
 const LONG: Duration = Duration::from_secs(3);
 /// A sealed credential with its rules.
@@ -49,13 +49,17 @@ fn rate(store: &Arc<dyn Store>, writers: u64) -> u64 {
 
 fn measure(suite: &str, store: &Arc<dyn Store>) {
     for writers in [1, 64] {
-        scale::figure(suite, &format!("writes a second, writers: {writers}"), rate(store, writers));
+        strongroom_soak::tell(
+            suite,
+            &format!("writes a second, writers: {writers}"),
+            rate(store, writers),
+        );
     }
 }
 
 fn share(suite: &str, (commits, fsyncs): (u64, u64)) {
-    scale::figure(suite, "groups written in all", commits);
-    scale::figure(suite, "fsyncs in all", fsyncs);
+    strongroom_soak::tell(suite, "groups written in all", commits);
+    strongroom_soak::tell(suite, "fsyncs in all", fsyncs);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::Path;
 use strongroom_store::{Batch, Choice, StoreError};
 
 use crate::power::assert_holds;
-use crate::{NAME, child, key, mount, put, scale};
+use crate::{NAME, child, key, mount, put};
 
 const WRITES: usize = 12;
 const CALLS: &str = "pwrite64,fsync,fdatasync,sync_file_range,ftruncate";
@@ -61,7 +61,7 @@ fn fail(choice: &Choice) {
         println!("skipped: this needs strace");
         return;
     }
-    let step = if scale::count(0, 1) == 1 { 1 } else { 5 };
+    let step = if strongroom_soak::size(0, 1) == 1 { 1 } else { 5 };
     let (mut failures, mut refused) = (0, 0);
     for error in ["EIO", "ENOSPC"] {
         for call in (1..MOST_CALLS).step_by(step) {
@@ -79,7 +79,7 @@ fn fail(choice: &Choice) {
     }
     assert!(failures > 4 && refused == failures, "{refused} of {failures}");
     let suite = format!("store {}", choice.kind());
-    scale::figure(&suite, "disks failing from one call on, 0 acknowledged lost", failures);
+    strongroom_soak::tell(&suite, "disks failing from one call on, 0 acknowledged lost", failures);
 }
 
 /// All that was acknowledged is there, perhaps the one write that was under way, and nothing else.

@@ -8,9 +8,9 @@ use std::sync::mpsc;
 
 use strongroom_store::{Batch, Choice, GroupCommit, Key, Store, StoreError, Value};
 
+use crate::NAME;
 use crate::child::{self, Dice};
 use crate::server::Server;
-use crate::{NAME, scale};
 
 const WRITERS: u64 = 4;
 const SLOTS: u64 = 8;
@@ -111,7 +111,7 @@ fn a_killed_writer_of_postgres_loses_no_acknowledged_batch_and_tears_none() {
 }
 
 fn kills(choice: &Choice) {
-    let rounds = scale::count(25, 500);
+    let rounds = strongroom_soak::size(25, 500);
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("store");
     let mut dice = Dice::new();
@@ -131,6 +131,10 @@ fn kills(choice: &Choice) {
         }
     }
     let suite = format!("store {}", choice.kind());
-    scale::figure(&suite, "SIGKILLs, none of the acknowledged batches lost or torn", rounds);
-    scale::figure(&suite, "batches acknowledged before them", total);
+    strongroom_soak::tell(
+        &suite,
+        "SIGKILLs, none of the acknowledged batches lost or torn",
+        rounds,
+    );
+    strongroom_soak::tell(&suite, "batches acknowledged before them", total);
 }

@@ -13,7 +13,6 @@ mod mount;
 mod own;
 mod postgres;
 mod power;
-mod scale;
 mod server;
 mod space;
 

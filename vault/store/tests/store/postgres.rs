@@ -11,7 +11,7 @@ use strongroom_store::{Batch, Choice, Database, Store, StoreError};
 use crate::conformance::{conforms, follows_the_model};
 use crate::power::assert_holds;
 use crate::server::{Server, address};
-use crate::{NAME, key, put, scale, value};
+use crate::{NAME, key, put, value};
 
 /// Directories that each name a vault of their own.
 struct Places {
@@ -85,7 +85,7 @@ fn whoever_takes_over_amid_writes_sees_all_that_was_acknowledged_and_nothing_aft
     let scratch = tempfile::tempdir().unwrap();
     let one = scratch.path().join("one");
     drop(server.choice().create(&one, &NAME).unwrap());
-    let rounds = scale::count(6, 100);
+    let rounds = strongroom_soak::size(6, 100);
     for round in 0..rounds {
         let first = server.choice().open(&one).unwrap();
         let two = scratch.path().join(format!("two{round}"));
@@ -110,7 +110,11 @@ fn whoever_takes_over_amid_writes_sees_all_that_was_acknowledged_and_nothing_aft
         assert_eq!(seen, last, "round {round}");
         assert_eq!(second.get(&key("count")).unwrap(), Some(value(&last.to_string())));
     }
-    scale::figure("store postgres", "take-overs amid writes, 0 late writes counted", rounds);
+    strongroom_soak::tell(
+        "store postgres",
+        "take-overs amid writes, 0 late writes counted",
+        rounds,
+    );
 }
 
 #[test]
@@ -120,7 +124,7 @@ fn a_server_that_dies_ends_the_store_and_keeps_what_it_confirmed() {
     let dir = scratch.path().join("store");
     drop(server.choice().create(&dir, &NAME).unwrap());
     let mut expected = BTreeMap::new();
-    let crashes = scale::count(3, 100);
+    let crashes = strongroom_soak::size(3, 100);
     for round in 0..crashes {
         let choice = server.choice();
         let store = choice.open(&dir).unwrap();
@@ -150,7 +154,7 @@ fn a_server_that_dies_ends_the_store_and_keeps_what_it_confirmed() {
         }
     }
     assert_holds(&*server.choice().open(&dir).unwrap(), &expected);
-    scale::figure("store postgres", "crashes of the server, 0 acknowledged lost", crashes);
+    strongroom_soak::tell("store postgres", "crashes of the server, 0 acknowledged lost", crashes);
 }
 
 /// The server's process for our session outlives the one that was killed by a moment.

@@ -8,7 +8,7 @@ use strongroom_store::{Batch, Choice, Store};
 
 use crate::child::Dice;
 use crate::mount::{self, FileSystem, Mount};
-use crate::{NAME, key, scale, value};
+use crate::{NAME, key, value};
 
 #[test]
 fn a_power_cut_under_sled_loses_nothing_acknowledged_and_brings_nothing_back() {
@@ -30,10 +30,10 @@ fn cuts(choice: &Choice) {
             println!("skipped: this needs root, mkfs.{} and a loop device", kind.name());
             continue;
         };
-        let cuts = scale::count(10, 250);
+        let cuts = strongroom_soak::size(10, 250);
         write_and_cut(choice, (kind, &image), cuts);
         let suite = format!("store {} on {}", choice.kind(), kind.name());
-        scale::figure(&suite, "power cuts, 0 acknowledged lost, 0 resurrected", cuts);
+        strongroom_soak::tell(&suite, "power cuts, 0 acknowledged lost, 0 resurrected", cuts);
         drop(disk);
     }
 }

@@ -21,10 +21,6 @@ use crate::keys::RecordId;
 use crate::manifest::{MARK_RECORD, Refusal};
 use crate::records::RecordName;
 
-fn soak(small: usize, large: usize) -> usize {
-    if std::env::var_os("SR_SOAK").is_some() { large } else { small }
-}
-
 fn try_verify(small: &Small, backup: &Path) -> Result<super::Content, RebuildError> {
     let scratch = small.scratch.path("verified");
     let verified = verify(backup, (small.store, small.key()), (&scratch, &Choice::Sled));
@@ -121,7 +117,7 @@ fn a_backup_made_while_writers_write_is_one_commits_state() {
 fn a_flipped_bit_anywhere_is_refused_and_no_scratch_is_believed() {
     let small = Small::make();
     let bytes = fs::read(small.backup("one").0).unwrap();
-    let rounds = soak(120, 1_500);
+    let rounds = strongroom_soak::size(120, 1_500);
     let mut refused = 0;
     for round in 0..rounds {
         let at = (bytes.len() - 1) * round / (rounds - 1);
@@ -130,11 +126,7 @@ fn a_flipped_bit_anywhere_is_refused_and_no_scratch_is_believed() {
         refused += usize::from(try_verify(&small, &write(&small, &changed)).is_err());
     }
     assert_eq!(refused, rounds);
-    if let Some(path) = std::env::var_os("SR_FIGURES") {
-        use std::io::Write;
-        let mut file = fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
-        writeln!(file, "backup\tbit flips refused\t{refused} of {rounds}").unwrap();
-    }
+    strongroom_soak::tell("backup", "bit flips refused", format!("{refused} of {rounds}"));
 }
 
 #[test]
@@ -148,8 +140,8 @@ fn a_backup_that_is_cut_or_joined_is_refused() {
     let first = fs::read(small.backup("one").0).unwrap();
     let second = fs::read(small.backup("two").0).unwrap();
     assert!(first.len() > 3 * CHUNK_BYTES);
-    for cut in 1..=soak(20, 400) {
-        let length = first.len() * cut / (soak(20, 400) + 1);
+    for cut in 1..=strongroom_soak::size(20, 400) {
+        let length = first.len() * cut / (strongroom_soak::size(20, 400) + 1);
         assert!(try_verify(&small, &write(&small, &first[..length])).is_err());
         let joined = [&first[..length], &second[length..]].concat();
         assert!(try_verify(&small, &write(&small, &joined)).is_err());
