@@ -246,6 +246,20 @@ pub(crate) fn standing(link: &mut Link) -> Outcome<Option<Restored>> {
     }
 }
 
+/// What is known of a restored vault, for programs: times as everywhere.
+pub(crate) fn standing_json(restored: &Restored) -> Value {
+    json!({
+        "commit": restored.commit,
+        "backup": render::moment(restored.backup),
+        "restored": render::moment(restored.restored),
+        "journal": restored.journal,
+        "sleeping_tokens": restored.sleeping_tokens,
+        "done_again": restored.done_again,
+        "left_open": restored.left_open,
+        "left_open_count": restored.left_open_count,
+    })
+}
+
 /// What is known of a restored vault, in sentences.
 pub(crate) fn lines(restored: &Restored) -> Vec<String> {
     let backup = render::moment(restored.backup);

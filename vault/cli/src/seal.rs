@@ -2,13 +2,18 @@
 //!
 //! Invariant: a passphrase or share comes by hidden prompt, standard input, descriptor or an age file.
 
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
+use nix::fcntl::OFlag;
 use serde_json::json;
 use strongroom_protocol::ask::VaultState;
 use strongroom_protocol::operator::sealing::WayRow;
-use strongroom_protocol::operator::{Answer, Exit, Progress, Request};
+use strongroom_protocol::operator::{Answer, Exit, Progress, Request, SEAL_MARK};
 
 use crate::desk::Desk;
 use crate::failure::{Failure, Outcome};
@@ -130,6 +135,10 @@ pub(crate) fn seal(arguments: &SealArguments, desk: &Desk) -> Outcome {
     let mut link = desk.link()?;
     let said = if arguments.panic {
         link.end(&Request::Panic)?;
+        // The supervisor does so too, when it sees how the keeper ended.
+        if let Err(failure) = mark(&desk.places.vault()) {
+            out::warn(&format!("the seal was not noted from here: {failure}"));
+        }
         "panic: keys are wiped and the keeper has ended; it comes back sealed"
     } else {
         link.tell(&Request::Seal)?;
@@ -140,6 +149,18 @@ pub(crate) fn seal(arguments: &SealArguments, desk: &Desk) -> Outcome {
         Form::Text => out::say(said),
     }
     Ok(())
+}
+
+/// Notes beside the vault that an operator sealed it, where the keeper had no time to: it is not opened unattended then.
+pub(crate) fn mark(vault: &Path) -> Outcome {
+    let path = vault.join(SEAL_MARK);
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
+    let set = || -> io::Result<()> {
+        options.open(&path)?.sync_all()?;
+        File::open(vault)?.sync_all()
+    };
+    set().map_err(|error| Failure::file(&path, error))
 }
 
 fn tell_open(form: Form) {

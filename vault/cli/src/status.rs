@@ -39,7 +39,7 @@ pub(crate) fn run(desk: &Desk) -> Outcome<ExitCode> {
         Form::Json => {
             let mut told = status_json(&status);
             if let (Value::Object(fields), Some(restored)) = (&mut told, &restored) {
-                fields.insert("restored".to_owned(), json!(restored));
+                fields.insert("restored".to_owned(), backup::standing_json(restored));
             }
             out::object(told);
         }
@@ -131,7 +131,14 @@ fn headline(status: &Status) -> String {
             "unsealing: the keys are in memory, and no call is made yet".to_owned()
         }
         VaultState::Unsealing => "unsealing: some shares are in".to_owned(),
-        VaultState::Faulty => "faulty: the disk is not as it was left".to_owned(),
+        VaultState::Faulty => match status.fault.as_ref().map(|fault| fault.exit) {
+            Some(Exit::Corrupt | Exit::RolledBack | Exit::Spliced | Exit::Foreign) | None => {
+                "faulty: the disk is not as it was left".to_owned()
+            }
+            Some(Exit::Error | Exit::Sealed | Exit::Unsealing | Exit::Provisional) => {
+                "faulty: the vault is closed until what is named here is mended".to_owned()
+            }
+        },
     }
 }
 
@@ -229,6 +236,14 @@ mod tests {
             [Exit::Provisional, Exit::Corrupt, Exit::RolledBack, Exit::Spliced, Exit::Foreign]
                 .map(|exit| exit_code(&status(Faulty, Some(exit))));
         assert_eq!(faults, [4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn a_disk_without_room_is_not_called_changed() {
+        let told = |exit| headline(&status(VaultState::Faulty, exit));
+        assert!(!told(Some(Exit::Error)).contains("as it was left"));
+        assert!(told(Some(Exit::Corrupt)).contains("as it was left"));
+        assert!(told(Some(Exit::RolledBack)).contains("as it was left"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use strongroom_protocol::operator::tpm::{MAX_PIN_BYTES, MIN_PIN_BYTES, TpmStatus
 use strongroom_protocol::operator::{Answer, Check, Request, SealKind, UnsealWith, Verdict};
 use strongroom_protocol::tpm::{Kind, PcrSet};
 
+use crate::confirm::{Confirmation, Decision};
 use crate::desk::Desk;
 use crate::failure::{Code, Failure, Outcome};
 use crate::link::Link;
@@ -34,8 +35,8 @@ enum Command {
     #[command(before_help = "Example: strongroom tpm seal --pin")]
     Seal(SealArguments),
     /// Remove the seal to the TPM, also when the TPM is lost
-    #[command(before_help = "Example: strongroom tpm remove")]
-    Remove,
+    #[command(before_help = "Example: strongroom tpm remove --dry-run")]
+    Remove(Confirmation),
 }
 
 #[derive(Debug, Args)]
@@ -56,7 +57,12 @@ pub(crate) fn run(arguments: &Arguments, desk: &Desk) -> Outcome {
     match &arguments.command {
         Command::Status => print(&ask(&mut desk.link()?)?, desk.form),
         Command::Seal(arguments) => return seal(arguments, desk),
-        Command::Remove => {
+        Command::Remove(confirmation) => {
+            let what = "remove the seal to the TPM: the vault then opens by its other ways alone, and nothing outside \
+                        the disk says which copy is the newest";
+            if confirmation.ask(what)? == Decision::Leave {
+                return Ok(());
+            }
             desk.link()?.tell(&Request::TpmRemove)?;
             done(desk.form, "the vault is not sealed to a TPM any more");
         }
@@ -151,7 +157,7 @@ pub(crate) fn unseal_unattended(link: &mut Link, settings: &Settings) {
         return;
     }
     let outcome = status::ask(link).and_then(|found| match found.state {
-        VaultState::Sealed => link.ask(&Request::Unseal(UnsealWith::Tpm(None))).map(drop),
+        VaultState::Sealed => link.ask(&Request::UnsealUnattended).map(drop),
         VaultState::Ready
         | VaultState::Unsealing
         | VaultState::Uninitialised

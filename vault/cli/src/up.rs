@@ -9,6 +9,7 @@ mod demo;
 mod examples;
 mod first;
 mod ground;
+mod held;
 mod launch;
 mod role;
 mod signals;

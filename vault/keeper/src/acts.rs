@@ -106,6 +106,7 @@ impl Act<'_> {
             Request::ShowCustody(with) => self.show_custody(with).await,
             Request::Unseal(with) => self.unseal(with, (None, None)).await,
             Request::Join { attempt, with } => self.unseal(with, (None, Some(&attempt))).await,
+            Request::UnsealUnattended => self.unseal_unattended().await,
             Request::AbandonUnseal { attempt } => self.abandon_unseal(&attempt),
             Request::ChangeWays(change) => self.change_ways(*change).await,
             Request::DropWays => self.drop_ways().await,

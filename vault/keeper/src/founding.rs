@@ -45,16 +45,16 @@ pub struct Founding {
 
 /// What a founding led to.
 pub enum Founded {
-    /// The vault is made and open.
-    Open(Box<Unsealed>),
+    /// The vault is made and open, by this way.
+    Open(Box<Unsealed>, WayId),
     /// Its shares must be entered back.
     Provisional(Box<Founding>, Vec<SecretBytes>),
 }
 
 /// What a part that was entered back led to.
 pub enum Shown {
-    /// The vault is made and open.
-    Open(Box<Unsealed>),
+    /// The vault is made and open, by this way.
+    Open(Box<Unsealed>, WayId),
     /// More are needed.
     Waiting(Standing),
 }
@@ -124,7 +124,8 @@ impl Founding {
         }
         if shares.is_empty() {
             let opened = opened.ok_or(FoundingError::Ways)?;
-            return Ok(Founded::Open(Box::new(settle(data, &built, opened)?)));
+            let way = opened.1;
+            return Ok(Founded::Open(Box::new(settle(data, &built, opened)?), way));
         }
         let place = data.join(PROVISIONAL_DIRECTORY);
         fs::rename(&built, &place)?;
@@ -166,7 +167,7 @@ impl Founding {
                 }
                 let built = self.data.join(PROVISIONAL_DIRECTORY);
                 drop(rehearse(&built, (root.copy().map_err(SealError::from)?, way))?);
-                Ok(Shown::Open(Box::new(settle(&self.data, &built, (root, way))?)))
+                Ok(Shown::Open(Box::new(settle(&self.data, &built, (root, way))?), way))
             }
         }
     }

@@ -18,7 +18,7 @@ use strongroom_protocol::ask::{
 };
 use strongroom_protocol::errand::{MAX_RECALLED, Outcome, Recall, ToCourier};
 use strongroom_protocol::frame::{MAX_ASK_BYTES, encode};
-use strongroom_protocol::operator::{Check, Fault, PANIC_EXIT};
+use strongroom_protocol::operator::{Check, Fault, PANIC_EXIT, SEAL_EXIT};
 use strongroom_store::Choice;
 use tokio::sync::{Mutex, oneshot};
 use tokio::task::spawn_blocking;
@@ -110,6 +110,8 @@ pub struct Keeper {
     pub settings: Settings,
     /// What the vault is.
     pub state: RefCell<State>,
+    /// Whether an operator sealed it and nobody opened it since: as the mark on the disk, also when that cannot be written.
+    pub sealed_by_operator: Cell<bool>,
     /// One act at a time, so that what it checked still holds when it is durable.
     pub acts: Mutex<()>,
     /// Which rewriting of old records may go on: one at a time, and none after its vault has closed.
@@ -137,6 +139,7 @@ impl Keeper {
         Self {
             settings,
             state: RefCell::new(state),
+            sealed_by_operator: Cell::new(false),
             acts: Mutex::new(()),
             sweeps: Cell::new(0),
             probes: RefCell::default(),
@@ -196,7 +199,8 @@ impl Keeper {
         let ended = matches!(timeout(CLOSE_PATIENCE, ending).await, Ok(Ok(())));
         if !(ended && move_for_the_last_time(tpm).await) {
             tracing::error!("the disk did not take the last writes; the process ends");
-            std::process::exit(DISK_STALLED);
+            let by_operator = self.sealed_by_operator.get();
+            std::process::exit(if by_operator { SEAL_EXIT.into() } else { DISK_STALLED });
         }
         self.enter(state);
     }

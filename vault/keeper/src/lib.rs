@@ -34,6 +34,7 @@ pub mod random;
 pub mod rates;
 pub mod records;
 pub mod seal;
+pub mod seal_mark;
 pub mod slots;
 pub mod start;
 pub mod store_fault;

@@ -212,6 +212,22 @@ impl Sealed {
         Some((&incoming.ways, incoming.to == Target::Another))
     }
 
+    /// What a way is made of, for the journal.
+    pub fn way_name(&self, way: WayId) -> &'static str {
+        let kinds = self.file.way(way).map(|way| way.kinds().collect::<Vec<_>>());
+        let has = |kind| kinds.as_ref().is_some_and(|kinds| kinds.contains(&kind));
+        match (has(LockKind::Passphrase), has(LockKind::Shares), has(LockKind::Tpm)) {
+            (true, true, true) => "passphrase+shares+tpm",
+            (true, true, false) => "passphrase+shares",
+            (true, false, true) => "passphrase+tpm",
+            (true, false, false) => "passphrase",
+            (false, true, true) => "shares+tpm",
+            (false, true, false) => "shares",
+            (false, false, true) => "tpm",
+            (false, false, false) => "unknown",
+        }
+    }
+
     /// The passphrase of format 1: it opens R, and seals it as it is sealed today.
     fn open_first(
         &mut self,

@@ -63,6 +63,18 @@ pub enum SlotError {
     Io(#[from] io::Error),
 }
 
+impl SlotError {
+    /// Whether there was no room for it: the file is as it was.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Io(error) if lacks_room(error.kind()))
+    }
+}
+
+/// Whether the file system refused for lack of room.
+pub const fn lacks_room(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// An open slot file.
 #[derive(Debug)]
 pub struct SlotFile {

@@ -14,6 +14,7 @@ use strongroom_protocol::operator::{Exit, Fault, SealKind};
 use strongroom_protocol::upload::{VaultKey, derive_vault_key};
 use strongroom_store::Choice;
 use strongroom_store::GroupCommit;
+use strongroom_store::StoreError;
 use strongroom_store::check::CheckError;
 use strongroom_sys::{Secret, cpu};
 use strongroom_tlog::cosignature::WitnessKey;
@@ -27,10 +28,11 @@ use crate::journal::found::{Found, StoreState};
 use crate::journal::{Journal, JournalError, Manner, Place, Unfinished};
 use crate::keyring::{KeyringError, KeyringFile, ShredId};
 use crate::keys::{self, Algorithm, DeriveError, FillRandom, MacKey, StoreId, purpose};
-use crate::manifest::{Manifest, NotNewest};
+use crate::manifest::{Manifest, ManifestError, NotNewest};
 use crate::memory_seal::MemorySeal;
 use crate::random::Pool;
 use crate::seal::{Ceremony, Lock, SealError, Sealed, Unsealed};
+use crate::slots::lacks_room;
 use crate::store_fault::told;
 use crate::tables::{Malformed, Tables};
 use crate::tickets::Tickets;
@@ -147,6 +149,8 @@ impl Custody {
 pub struct Opening {
     /// The Unix user who brought the last part.
     pub operator: u32,
+    /// What opened it, as in `shares` or `passphrase+tpm`.
+    pub way: &'static str,
     /// Attempts that failed.
     pub failed_attempts: u64,
     /// When.
@@ -258,12 +262,8 @@ impl Vault {
         state: Option<StoreState>,
         opening: &Opening,
     ) -> Result<(), JournalError> {
-        let seal = match self.seal {
-            SealKind::Passphrase => "passphrase",
-            SealKind::Shares { .. } => "shares",
-        };
         let mut entries = vec![Entry::Unseal {
-            seal,
+            seal: opening.way,
             operator: opening.operator,
             failed_attempts: opening.failed_attempts,
             cut_bytes: self.journal.cut_bytes(),
@@ -447,6 +447,11 @@ impl OpenError {
     /// The refusal for people: what happened and what to do.
     pub fn fault(&self) -> Fault {
         let (code, exit, next) = match self {
+            error if error.lacks_room() => (
+                "SR-STORE-011",
+                Exit::Error,
+                "the disk is full, and nothing was damaged: free some space, then unseal again",
+            ),
             Self::Books(BooksError::Refused(refusal)) => refused(*refusal),
             Self::Books(BooksError::Manifest(error)) => refused(error.refusal()),
             Self::Books(BooksError::NotNewest { checkpoint, .. }) => {
@@ -475,6 +480,33 @@ impl OpenError {
         };
         let next = Some(next.to_owned());
         Fault { code: code.to_owned(), message: self.to_string(), next, exit }
+    }
+}
+
+impl OpenError {
+    /// Whether nothing is wrong but that the disk is full.
+    fn lacks_room(&self) -> bool {
+        match self {
+            Self::Keyring(KeyringError::Slots(error))
+            | Self::Seal(SealError::Slots(error))
+            | Self::Books(
+                BooksError::Manifest(ManifestError::Slots(error))
+                | BooksError::Keyring(KeyringError::Slots(error)),
+            ) => error.is_full(),
+            Self::Books(
+                BooksError::Store(StoreError::Io { kind, .. })
+                | BooksError::Check(
+                    CheckError::Io { kind, .. } | CheckError::Original(StoreError::Io { kind, .. }),
+                ),
+            ) => lacks_room(*kind),
+            Self::Books(_)
+            | Self::Keyring(_)
+            | Self::Seal(_)
+            | Self::Journal(_)
+            | Self::Derive(_)
+            | Self::Restore(_)
+            | Self::Malformed(_) => false,
+        }
     }
 }
 

@@ -176,6 +176,8 @@ pub enum Request {
     ChangeWays(Box<WaysChange>),
     /// Gives up a change whose shares were not entered back.
     DropWays,
+    /// Opens the vault by its TPM with nobody there; refused when an operator sealed it.
+    UnsealUnattended,
 }
 
 /// A thing named by its id or, where that is unique, its label.
@@ -191,6 +193,10 @@ pub const MAX_SHARES: u8 = 16;
 
 /// The keeper's exit code after [`Request::Panic`]: whoever starts it again leaves it sealed.
 pub const PANIC_EXIT: u8 = 87;
+/// The keeper's exit code when an operator's seal did not end by itself: whoever starts it again leaves it sealed.
+pub const SEAL_EXIT: u8 = 88;
+/// The file in the keeper's directory that stands from an operator's seal until somebody opens the vault.
+pub const SEAL_MARK: &str = "sealed-by-operator";
 
 /// What opens the seal.
 #[derive(Debug, Serialize, Deserialize)]

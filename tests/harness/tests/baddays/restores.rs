@@ -24,6 +24,11 @@ fn a_restored_vault_is_read_only_and_trusts_no_token_that_nobody_vouches_for() {
 
     let new = restored(&[text(&backup), "--journal", text(&journal)]);
     let told = new.status();
+    for time in ["backup", "restored"] {
+        assert!(told["restored"][time].as_str().is_some_and(|time| time.ends_with('Z')), "{told}");
+    }
+    let doctor = new.cli(&["doctor"], b"");
+    assert!(doctor.stdout.contains("restored and not confirmed"), "{}", doctor.stdout);
     let again = &told["restored"]["done_again"];
     assert!(again["tokens"] == 1 && again["credentials"] == 1, "{told}");
     let both = |new: &Appliance| [&kept, &doomed].map(|token| asked(new, token));

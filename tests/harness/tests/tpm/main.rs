@@ -11,11 +11,14 @@ mod scene;
 
 use std::fs;
 
+use nix::sys::signal::Signal;
 use strongroom_policy::name::Label;
 use strongroom_policy::rules::{Choice, TokenScope};
 use strongroom_protocol::operator::{Answer, Exit, Pick, Request, TokenWish};
 use strongroom_tests::appliance::PASSPHRASE;
-use strongroom_tests::{Appliance, Options, Part};
+use strongroom_tests::appliance::Vault;
+use strongroom_tests::operator::Operator;
+use strongroom_tests::{Appliance, Options, Part, processes, until};
 
 use scene::{Cut, PIN, Scene, checkpoint, failure};
 
@@ -88,10 +91,44 @@ fn a_wrong_pin_is_said_with_the_tries_that_are_left_and_shares_open_a_locked_tpm
     for wrong in 1..=most {
         let fault = failure(scene.unseal_by_tpm(Some(b"000000")));
         assert_eq!(fault.code, "SR-TPM-002");
-        assert!(fault.message.contains(&format!("{} tries", most - wrong)), "{}", fault.message);
+        let left = match most - wrong {
+            0 => "no try is left".to_owned(),
+            1 => "1 try is left".to_owned(),
+            left => format!("{left} tries are left"),
+        };
+        assert!(fault.message.contains(&left), "{}", fault.message);
     }
     assert_eq!(failure(scene.unseal_by_tpm(Some(PIN))).code, "SR-TPM-003");
     assert_open(&scene.unseal_by_shares([None; 2]));
+}
+
+// Red when a PIN is shown to the TPM before the keeper asks who brings it, or when nobody counts its refusal.
+#[test]
+fn who_guesses_pins_waits_and_the_journal_says_how_often_and_what_opened_the_vault() {
+    let mut scene = Scene::sealed_to_the_tpm(Some(PIN));
+    scene.restart_keeper();
+    let mut guesses = 0;
+    let refused = loop {
+        let fault = failure(scene.unseal_by_tpm(Some(b"000000")));
+        if !fault.code.starts_with("SR-TPM") {
+            break fault;
+        }
+        guesses += 1;
+        assert!(guesses < 100, "nobody counts");
+    };
+    assert_eq!(refused.code, "SR-SEALED-010");
+    until("the wait is over", || match scene.unseal_by_shares([None; 2]) {
+        Answer::Unsealed => Some(()),
+        other => {
+            assert_eq!(failure(other).code, "SR-SEALED-010");
+            None
+        }
+    });
+    assert_eq!(scene.unsealings().pop(), Some(("shares".to_owned(), guesses)));
+    assert!(matches!(scene.seal_to_tpm(None), Answer::Done));
+    scene.restart_keeper();
+    assert_open(&scene.unseal_by_tpm(None));
+    assert_eq!(scene.unsealings().pop(), Some(("tpm".to_owned(), 0)));
 }
 
 #[test]
@@ -278,4 +315,69 @@ fn an_unattended_appliance_opens_by_its_tpm_whenever_its_keeper_starts() {
     appliance.json(&["seal"], b"");
     appliance.cli(&["unseal", "--tpm"], b"").ok();
     appliance.wait_ready();
+    assert!(!mark(&appliance).exists(), "somebody opened it");
+}
+
+fn mark(appliance: &Appliance) -> std::path::PathBuf {
+    appliance.data().join("vault/sealed-by-operator")
+}
+
+/// Waits for a new keeper, and looks whether it stays sealed although it was asked to open.
+fn assert_stays_sealed(appliance: &Appliance, said: usize) {
+    appliance.wait_state("sealed");
+    until("the supervisor has looked at the new keeper", || {
+        (appliance.log().matches("the vault is SEALED").count() > said).then_some(())
+    });
+    assert_eq!(appliance.status()["state"], "sealed", "{}", appliance.log());
+    assert!(mark(appliance).exists());
+}
+
+// Red when the mark is written after the keys are dropped, or when supervisor and keeper do not ask for it.
+#[test]
+fn what_an_operator_sealed_stays_sealed_however_the_keeper_ends_until_somebody_opens_it() {
+    let emulator = emulator::Emulator::start();
+    let settings = format!("tpm = {{ tcti = \"{}\", unattended = true }}\n", emulator.tcti());
+    emulator.open_to_all();
+    let mut appliance = Appliance::start(&Options { settings, ..Options::default() });
+    appliance.json(&["tpm", "seal", "--pcrs", "7,16"], PASSPHRASE.as_bytes());
+    let said = |appliance: &Appliance| appliance.log().matches("the vault is SEALED").count();
+
+    // Sealed, and its keeper killed.
+    let before = said(&appliance);
+    appliance.json(&["seal"], b"");
+    appliance.kill(Part::Keeper);
+    assert_stays_sealed(&appliance, before);
+    let asked = Operator::connect(&appliance.data().join("run")).ask(&Request::UnsealUnattended);
+    assert_eq!(failure(asked).code, "SR-SEALED-017", "whoever asks");
+
+    // Killed again, and the whole of it.
+    let before = said(&appliance);
+    appliance.kill(Part::Keeper);
+    assert_stays_sealed(&appliance, before);
+    appliance.start_as(Vault::None);
+    for round in 1..=2 {
+        let before = said(&appliance);
+        appliance.stop();
+        appliance.up();
+        assert_stays_sealed(&appliance, before);
+        assert!(round == 2 || appliance.log().contains("SR-SEALED-017"), "{}", appliance.log());
+    }
+    appliance.cli(&["unseal", "--tpm"], b"").ok();
+    appliance.wait_ready();
+    appliance.kill(Part::Keeper);
+    appliance.wait_ready();
+
+    // The panic seal has no time for a disk.
+    let before = said(&appliance);
+    appliance.cli(&["seal", "--panic"], b"").ok();
+    assert_stays_sealed(&appliance, before);
+    appliance.unseal();
+    appliance.wait_ready();
+    let before = said(&appliance);
+    processes::signal(appliance.pid(Part::Keeper).unwrap(), Signal::SIGUSR1);
+    assert_stays_sealed(&appliance, before);
+    let before = said(&appliance);
+    appliance.stop();
+    appliance.up();
+    assert_stays_sealed(&appliance, before);
 }

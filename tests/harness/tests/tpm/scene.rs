@@ -142,6 +142,22 @@ impl Scene {
         }
     }
 
+    /// What the journal says of each unsealing: what opened the vault, and how many attempts failed before.
+    pub(crate) fn unsealings(&self) -> Vec<(String, u64)> {
+        let Answer::Journal(rows) =
+            self.ask(&Request::AuditTail { after: None, limit: 500, wait_ms: 0 })
+        else {
+            panic!("no journal")
+        };
+        let entries = rows.iter().map(|row| serde_json::from_str(&row.line).unwrap());
+        let unsealings = entries.filter(|entry: &serde_json::Value| entry["what"] == "unseal");
+        let told = unsealings.map(|entry| {
+            let way = entry["seal"].as_str().unwrap().to_owned();
+            (way, entry["failed_attempts"].as_u64().unwrap())
+        });
+        told.collect()
+    }
+
     pub(crate) fn start_keeper(&mut self) {
         let uid = nix::unistd::getuid().to_string();
         let path = |name: &str| self.place.path().join(name).display().to_string();

@@ -32,6 +32,8 @@ use crate::user;
 pub(crate) enum Vault {
     /// The vault is open.
     Open,
+    /// It is open, and makes no call before a witness has answered or the wait is over.
+    Waiting,
     /// Somebody has to unseal it.
     Sealed,
     /// Somebody has to make it.
@@ -45,10 +47,24 @@ const TRIES: usize = 3;
 
 /// Makes or opens the vault.
 pub(crate) fn open(link: &mut Link, ground: &Ground, arguments: &Arguments) -> Outcome<Vault> {
+    let vault = prepare(link, ground, arguments)?;
+    if vault == Vault::Open && waits(&status::ask(link)?) {
+        return Ok(Vault::Waiting);
+    }
+    Ok(vault)
+}
+
+/// Whether calls wait for a witness.
+pub(crate) fn waits(found: &Status) -> bool {
+    found.awaited.as_ref().is_some_and(|awaited| awaited.calls_in_secs > 0)
+}
+
+fn prepare(link: &mut Link, ground: &Ground, arguments: &Arguments) -> Outcome<Vault> {
     let descriptor = arguments.passphrase_fd;
     let found = status::ask(link)?;
     match found.state {
         VaultState::Ready => Ok(Vault::Open),
+        VaultState::Unsealing if waits(&found) => Ok(Vault::Open),
         VaultState::Unsealing => Ok(Vault::Sealed),
         VaultState::Uninitialised if found.fault.is_some() => Ok(Vault::Provisional),
         VaultState::Uninitialised if arguments.no_init => Ok(Vault::Empty),

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a process that keeps ending is started ever more slowly, up to every 5 s.
 //! Invariant: a keeper that was started again is sealed, and that is said aloud.
+//! Invariant: a keeper that ended by an operator's seal is not opened unattended.
 
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use strongroom_protocol::ask::VaultState;
-use strongroom_protocol::operator::PANIC_EXIT;
+use strongroom_protocol::operator::{PANIC_EXIT, SEAL_EXIT};
 
 use crate::backup::schedule::Clock;
 use crate::failure::{Code, Outcome};
@@ -18,7 +19,9 @@ use crate::out;
 use crate::render;
 use crate::status;
 use crate::tpm;
+use crate::up::first::{Vault, waits};
 use crate::up::ground::Ground;
+use crate::up::held::Held;
 use crate::up::launch;
 use crate::up::role::Role;
 use crate::up::signals::{Signals, Woken};
@@ -31,6 +34,7 @@ pub(crate) struct Supervisor {
     signals: Signals,
     posts: Vec<Post>,
     backups: Clock,
+    held: Held,
 }
 
 /// One process, running or due.
@@ -59,7 +63,8 @@ const HURRY_AFTER: Duration = Duration::from_millis(500);
 impl Supervisor {
     /// Nothing runs yet.
     pub(crate) const fn new(ground: Ground, signals: Signals) -> Self {
-        Self { ground, signals, posts: Vec::new(), backups: Clock::new() }
+        let held = Held::Written;
+        Self { ground, signals, posts: Vec::new(), backups: Clock::new(), held }
     }
 
     /// What the processes stand on.
@@ -84,8 +89,9 @@ impl Supervisor {
     /// Watches until somebody wants the end.
     pub(crate) fn watch(&mut self) -> Outcome {
         while self.signals.wait(TICK)? == Woken::Look {
-            for post in &mut self.posts {
-                post.look();
+            let ends: Vec<_> = self.posts.iter_mut().filter_map(Post::look).collect();
+            if ends.into_iter().any(by_operator) {
+                self.held.note(&self.ground.places.vault());
             }
             self.start_what_is_due()?;
             self.backups.tick(&self.ground.places, self.ground.settings.backup.as_ref());
@@ -103,8 +109,14 @@ impl Supervisor {
                 Ok(child) => {
                     (post.child, post.since) = (Some(child), Instant::now());
                     out::say(&format!("the {} runs again", role.name()));
-                    if role == Role::Keeper && !self.opened_by_tpm() {
-                        tell::sealed(&self.ground);
+                    if role == Role::Keeper {
+                        match self.opened_by_tpm() {
+                            Vault::Open => {}
+                            Vault::Waiting => tell::waiting(&self.ground),
+                            Vault::Sealed | Vault::Empty | Vault::Provisional => {
+                                tell::sealed(&self.ground);
+                            }
+                        }
                     }
                 }
                 Err(failure) if failure.code == Code::Store.text() => return Err(failure),
@@ -118,10 +130,18 @@ impl Supervisor {
     }
 
     /// A keeper that was started again is opened by the TPM, where the settings say so.
-    fn opened_by_tpm(&self) -> bool {
-        let Ok(mut link) = Link::open(&self.ground.places.operator_socket()) else { return false };
+    fn opened_by_tpm(&mut self) -> Vault {
+        if self.held.holds() {
+            return Vault::Sealed;
+        }
+        let socket = self.ground.places.operator_socket();
+        let Ok(mut link) = Link::open(&socket) else { return Vault::Sealed };
         tpm::unseal_unattended(&mut link, &self.ground.settings);
-        status::ask(&mut link).is_ok_and(|found| found.state == VaultState::Ready)
+        match status::ask(&mut link) {
+            Ok(found) if waits(&found) => Vault::Waiting,
+            Ok(found) if found.state == VaultState::Ready => Vault::Open,
+            Ok(_) | Err(_) => Vault::Sealed,
+        }
     }
 
     /// The role at `index` if it does not run, its time has come, and what it needs runs.
@@ -180,12 +200,17 @@ impl Supervisor {
     }
 }
 
+/// Whether a process ended because an operator sealed the vault.
+fn by_operator((role, code): (Role, Option<i32>)) -> bool {
+    role == Role::Keeper
+        && [PANIC_EXIT, SEAL_EXIT].map(|exit| Some(i32::from(exit))).contains(&code)
+}
+
 impl Post {
-    /// Notices an end.
-    fn look(&mut self) {
-        let Some(child) = &mut self.child else { return };
-        let status = match child.try_wait() {
-            Ok(None) => return,
+    /// Notices an end, and how it was.
+    fn look(&mut self) -> Option<(Role, Option<i32>)> {
+        let status = match self.child.as_mut()?.try_wait() {
+            Ok(None) => return None,
             Ok(Some(status)) => Some(status),
             Err(_) => None,
         };
@@ -197,11 +222,13 @@ impl Post {
         let wait = self.retreat(now);
         let how =
             status.map_or_else(|| "unseen".to_owned(), |status: ExitStatus| status.to_string());
-        if status.is_some_and(|status| status.code() == Some(PANIC_EXIT.into())) {
-            out::warn("the vault was sealed by the panic seal: look why before you unseal it");
+        let end = (self.role, status.and_then(|status| status.code()));
+        if by_operator(end) {
+            out::warn("the keeper ended by an operator's seal: look why before you unseal it");
         }
         let wait = render::span(wait);
         out::warn(&format!("the {} ended ({how}); starting it again in {wait}", self.role.name()));
+        Some(end)
     }
 
     /// Sets the next try, and the one after it further away.
@@ -218,7 +245,7 @@ mod tests {
     use std::process::Command;
     use std::time::{Duration, Instant};
 
-    use super::{FIRST_BACKOFF, HEALTHY_AFTER, LAST_BACKOFF, Post};
+    use super::{FIRST_BACKOFF, HEALTHY_AFTER, LAST_BACKOFF, Post, by_operator};
     use crate::up::role::Role;
 
     fn post(since: Instant, backoff: Duration) -> Post {
@@ -230,7 +257,7 @@ mod tests {
     #[test]
     fn a_process_that_keeps_ending_is_started_ever_more_slowly() {
         let mut post = post(Instant::now(), FIRST_BACKOFF);
-        post.look();
+        assert_eq!(post.look(), Some((Role::Gateway, Some(0))));
         assert!(post.child.is_none());
         let mut waits = vec![FIRST_BACKOFF];
         waits.extend((0..8).map(|_| post.retreat(Instant::now())));
@@ -242,7 +269,20 @@ mod tests {
     fn a_process_that_was_healthy_is_started_again_at_once() {
         let Some(long_ago) = Instant::now().checked_sub(HEALTHY_AFTER) else { return };
         let mut post = post(long_ago, LAST_BACKOFF);
-        post.look();
+        assert!(post.look().is_some());
         assert!(post.due <= Instant::now() + FIRST_BACKOFF);
+    }
+
+    #[test]
+    fn a_keeper_that_an_operator_sealed_is_told_from_one_that_failed() {
+        for (role, code, held) in [
+            (Role::Keeper, Some(87), true),
+            (Role::Keeper, Some(88), true),
+            (Role::Keeper, Some(74), false),
+            (Role::Keeper, None, false),
+            (Role::Gateway, Some(87), false),
+        ] {
+            assert_eq!(by_operator((role, code)), held, "{role:?} {code:?}");
+        }
     }
 }

@@ -28,6 +28,7 @@ pub(crate) fn next_steps(ground: &Ground, vault: Vault, form: Form) {
     }
     match vault {
         Vault::Open => {}
+        Vault::Waiting => return waiting(ground),
         Vault::Sealed => return sealed(ground),
         Vault::Empty => {
             out::warn(&format!("there is no vault yet; run: {} init", program(ground)));
@@ -64,6 +65,14 @@ pub(crate) fn restored(ground: &Ground) {
     let program = program(ground);
     out::warn(&format!(
         "the vault was RESTORED and is read-only; look at it: {program} status; then run: {program} backup confirm"
+    ));
+}
+
+/// Says that a witness is waited for.
+pub(crate) fn waiting(ground: &Ground) {
+    let program = program(ground);
+    out::warn(&format!(
+        "the vault is open and WAITS FOR ITS WITNESS: no call is made yet; let it run (strongroom witness run), and see: {program} status"
     ));
 }
 

@@ -59,6 +59,7 @@ pub(super) const fn effect(request: &Request) -> Effect {
         | Request::Join { .. }
         | Request::AbandonUnseal { .. }
         | Request::UnsealConfirming { .. }
+        | Request::UnsealUnattended
         | Request::TpmRemove => LEAVES_RIGHTS,
         Request::Status
         | Request::Doctor

@@ -13,6 +13,7 @@ use super::sealing::{on_thread, part_fault, progress_of};
 use super::{Act, fault};
 use crate::founding::{Founded, Founding, FoundingError, Shown, VAULT_DIRECTORY};
 use crate::keeper::State;
+use crate::keys::WayId;
 use crate::seal::{Bringer, Sealed, Unsealed};
 use crate::vault::seal_kind;
 
@@ -38,7 +39,7 @@ impl Act<'_> {
             Err(fault) => Err(fault),
         };
         match made {
-            Ok(Founded::Open(unsealed)) => self.open_founded(*unsealed).await,
+            Ok(Founded::Open(unsealed, way)) => self.open_founded(*unsealed, way).await,
             Ok(Founded::Provisional(founding, shares)) => {
                 self.keeper.enter(State::Uninitialised(Some(founding)));
                 Ok(Answer::Shares(shares))
@@ -76,7 +77,7 @@ impl Act<'_> {
         })
         .await?;
         match shown {
-            Ok(Shown::Open(unsealed)) => self.open_founded(*unsealed).await,
+            Ok(Shown::Open(unsealed, way)) => self.open_founded(*unsealed, way).await,
             Ok(Shown::Waiting(standing)) => {
                 self.keeper.enter(State::Uninitialised(Some(founding)));
                 Ok(Answer::Unsealing(progress_of(&standing)))
@@ -88,15 +89,15 @@ impl Act<'_> {
         }
     }
 
-    async fn open_founded(&self, unsealed: Unsealed) -> Result<Answer, Fault> {
+    async fn open_founded(&self, unsealed: Unsealed, way: WayId) -> Result<Answer, Fault> {
         let place = self.keeper.settings.data.join(VAULT_DIRECTORY);
-        let kind = Sealed::load(&place).map(|sealed| seal_kind(&sealed));
-        let kind = kind.map_err(|error| {
+        let kind = Sealed::load(&place).map(|sealed| (seal_kind(&sealed), sealed.way_name(way)));
+        let (kind, way) = kind.map_err(|error| {
             let why = founding_fault(&error.into());
             self.keeper.enter(State::Faulty(why.clone()));
             why
         })?;
-        self.open(unsealed, kind, (0, None)).await?;
+        self.open(unsealed, kind, (way, 0, None)).await?;
         let vault_key = self.vault(|vault| Ok(vault.vault_key.clone()))?;
         Ok(Answer::Initialised(vault_key))
     }

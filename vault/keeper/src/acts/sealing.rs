@@ -2,11 +2,12 @@
 //!
 //! Invariant: passphrases and shares are wiped when the attempt is over; Argon2 and the disk run on another thread.
 //! Invariant: a failed attempt leaves the vault as it was, and is counted.
+//! Invariant: an operator's seal is marked on the disk before the keys are dropped, and holds until somebody opens the vault.
 
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::operator::sealing::LockName;
@@ -14,6 +15,7 @@ use strongroom_protocol::operator::tpm::MAX_CHECKPOINT_BYTES;
 use strongroom_protocol::operator::{Answer, Exit, Fault, Progress, SealKind, UnsealWith};
 use strongroom_sys::allocator::return_freed_memory;
 use tokio::task::{spawn_blocking, spawn_local};
+use tokio::time::timeout;
 
 use super::tpm::{lock_fault, no_helper};
 use super::{Act, fault};
@@ -27,8 +29,9 @@ use crate::pipeline;
 use crate::seal::{
     self, AttemptId, AttemptRefusal, Bringer, LockKind, Offer, Sealed, UnsealError, Unsealed,
 };
+use crate::seal_mark;
 use crate::tpm::link::Link;
-use crate::tpm::lock;
+use crate::tpm::lock::{self, LockError};
 use crate::vault::{Opening, Vault, algorithm, seal_kind};
 
 impl Act<'_> {
@@ -109,9 +112,7 @@ impl Act<'_> {
     fn not_sealed(&self, state: State) -> Fault {
         let fault = match &state {
             State::Ready(_) => fault("SR-SEALED-005", "the vault is open already", "nothing to do"),
-            State::Opening => {
-                fault("SR-SEALED-006", "the vault is being opened or closed", "wait a moment")
-            }
+            State::Opening => opening_fault(),
             State::Faulty(why) => why.clone(),
             State::Uninitialised(_) => fault(
                 "SR-SEALED-003",
@@ -131,11 +132,12 @@ impl Act<'_> {
     ) -> Result<Answer, Fault> {
         let Waiting { sealed, ceremony, confirmations } = *waiting;
         let (kind, confirmed) = (seal_kind(&sealed), confirmed_by_all(&confirmations));
+        let way = sealed.way_name(opened.1);
         let unsealed =
             on_thread(move || sealed.unseal(opened, algorithm(), &mut getrandom::fill)).await?;
         match unsealed {
             Ok(unsealed) => {
-                self.open(unsealed, kind, (ceremony.failed(), confirmed)).await?;
+                self.open(unsealed, kind, (way, ceremony.failed(), confirmed)).await?;
                 Ok(Answer::Unsealed)
             }
             Err(still) => {
@@ -152,14 +154,14 @@ impl Act<'_> {
         &self,
         unsealed: Unsealed,
         kind: SealKind,
-        (failed_attempts, confirmed): (u64, Option<String>),
+        (way, failed_attempts, confirmed): (&'static str, u64, Option<String>),
     ) -> Result<(), Fault> {
         self.keeper.enter(State::Opening);
         let data: PathBuf = self.keeper.settings.data.clone();
         let store = self.keeper.settings.store.clone();
         let tpm = self.keeper.settings.tpm.clone();
         let (operator, now) = (self.operator, clock::now());
-        let opening = Opening { operator, failed_attempts, now, tpm, confirmed };
+        let opening = Opening { operator, way, failed_attempts, now, tpm, confirmed };
         let manner = self.keeper.settings.journal.clone();
         let opened = on_thread(move || {
             let opened = Vault::open((unsealed, kind), (&data, &store), &opening, &manner);
@@ -177,6 +179,8 @@ impl Act<'_> {
                     });
                 }
                 spawn_local(journal.pump(move |written| pipeline::answer(&keeper, written)));
+                // Before it is open: nobody can seal it meanwhile, and lose the new mark.
+                self.unmark().await;
                 self.keeper.enter(State::Ready(Box::new(vault)));
                 self.resume_sweep();
                 Ok(())
@@ -189,11 +193,71 @@ impl Act<'_> {
         }
     }
 
-    pub(super) async fn seal(&self) -> Result<Answer, Fault> {
-        self.vault(|_| Ok(()))?;
-        self.keeper.close("an operator sealed it", shut).await;
-        Ok(Answer::Done)
+    /// Opens the vault by its TPM for nobody in particular, unless an operator sealed it.
+    pub(super) async fn unseal_unattended(&self) -> Result<Answer, Fault> {
+        let data = self.keeper.settings.data.clone();
+        let marked = on_thread(move || seal_mark::stands(&data)).await?;
+        if marked || self.keeper.sealed_by_operator.get() {
+            let what = "an operator sealed the vault, so it is not opened unattended";
+            let next = "look why, then open it: 'strongroom unseal' or 'strongroom unseal --tpm'";
+            return Err(Fault { exit: Exit::Sealed, ..fault("SR-SEALED-017", what, next) });
+        }
+        self.unseal(UnsealWith::Tpm(None), (None, None)).await
     }
+
+    /// Closes the vault, and keeps a sealed one sealed. A disk that does not take the mark does not keep the keys in memory.
+    pub(super) async fn seal(&self) -> Result<Answer, Fault> {
+        match &*self.keeper.state.borrow() {
+            State::Ready(_) | State::Sealed(_) => {}
+            State::Opening => return Err(opening_fault()),
+            State::Uninitialised(_) | State::Faulty(_) => {
+                return Err(self.closed(strongroom_policy::refusal::Refusal::Sealed));
+            }
+        }
+        let mut marked = self.mark().await;
+        self.keeper.close("an operator sealed it", shut).await;
+        if !self.keeper.sealed_by_operator.get() {
+            // Somebody opened it while the mark was being written.
+            marked = self.mark().await;
+        }
+        marked.map(|()| Answer::Done).map_err(|why| {
+            let what = format!(
+                "it is sealed, but the disk did not take the mark that keeps it so ({why})"
+            );
+            let next = "look at the disk; before a restart set `unattended = false` under [tpm]";
+            fault("SR-SEALED-016", what, next)
+        })
+    }
+
+    async fn mark(&self) -> Result<(), String> {
+        self.keeper.sealed_by_operator.set(true);
+        let data = self.keeper.settings.data.clone();
+        match timeout(MARK_PATIENCE, spawn_blocking(move || seal_mark::set(&data))).await {
+            Ok(Ok(set)) => set.map_err(|error| error.to_string()),
+            Ok(Err(_)) => Err("a thread ended".to_owned()),
+            Err(_) => Err("it does not answer".to_owned()),
+        }
+    }
+
+    /// Somebody opened the vault.
+    async fn unmark(&self) {
+        self.keeper.sealed_by_operator.set(false);
+        let data = self.keeper.settings.data.clone();
+        let cleared = spawn_blocking(move || seal_mark::clear(&data)).await;
+        if !matches!(cleared, Ok(Ok(()))) {
+            tracing::warn!(
+                ?cleared,
+                "the mark of an operator's seal stands still: no unattended start"
+            );
+        }
+    }
+}
+
+/// How long a seal waits for its mark: a disk that stalls must not keep the keys in memory.
+const MARK_PATIENCE: Duration = Duration::from_secs(2);
+
+fn opening_fault() -> Fault {
+    fault("SR-SEALED-006", "the vault is being opened or closed", "wait a moment, then again")
 }
 
 /// Takes a passphrase, a share, or what the TPM unseals. Blocks.
@@ -206,7 +270,13 @@ fn try_part(
     let secret = secret_of(with);
     let offer = match with {
         UnsealWith::Tpm(pin) => {
-            let (way, key) = ask_tpm(sealed, tpm, pin.as_ref())?;
+            // The TPM locks itself for all after a few guesses: who guesses is stopped here before.
+            ceremony.admit(who, now).map_err(|refusal| part_fault(&refusal))?;
+            let asked = ask_tpm(sealed, tpm, pin.as_ref());
+            if asked.as_ref().is_err_and(NoTpmKey::is_a_guess) {
+                ceremony.count_failure(who.0, Instant::now());
+            }
+            let (way, key) = asked.map_err(|error| error.fault())?;
             Offer::Tpm(way, key)
         }
         UnsealWith::Passphrase(_) => Offer::Passphrase(&secret),
@@ -216,17 +286,42 @@ fn try_part(
     taken.map_err(|refusal| part_fault(&refusal))
 }
 
+/// Why the TPM gave no key.
+enum NoTpmKey {
+    NotSealedToIt,
+    NoHelper,
+    Lock(LockError),
+}
+
+impl NoTpmKey {
+    /// Whether somebody showed a wrong PIN, or one that was not even looked at.
+    const fn is_a_guess(&self) -> bool {
+        match self {
+            Self::Lock(error) => error.is_wrong_pin(),
+            Self::NotSealedToIt | Self::NoHelper => false,
+        }
+    }
+
+    fn fault(&self) -> Fault {
+        match self {
+            Self::NotSealedToIt => {
+                let next = "open it with shares, then 'strongroom tpm seal'";
+                fault("SR-TPM-012", "this vault is not sealed to a TPM", next)
+            }
+            Self::NoHelper => no_helper(),
+            Self::Lock(error) => lock_fault(error),
+        }
+    }
+}
+
 fn ask_tpm(
     sealed: &Sealed,
     tpm: Option<&Link>,
     pin: Option<&SecretBytes>,
-) -> Result<(WayId, TpmLockKey), Fault> {
-    let (way, lock) = sealed.tpm_way().ok_or_else(|| {
-        let next = "open it with shares, then 'strongroom tpm seal'";
-        fault("SR-TPM-012", "this vault is not sealed to a TPM", next)
-    })?;
-    let link = tpm.ok_or_else(no_helper)?;
-    let key = lock::open(link, sealed.vault(), (lock, pin)).map_err(|error| lock_fault(&error))?;
+) -> Result<(WayId, TpmLockKey), NoTpmKey> {
+    let (way, lock) = sealed.tpm_way().ok_or(NoTpmKey::NotSealedToIt)?;
+    let link = tpm.ok_or(NoTpmKey::NoHelper)?;
+    let key = lock::open(link, sealed.vault(), (lock, pin)).map_err(NoTpmKey::Lock)?;
     Ok((way, key))
 }
 
@@ -278,6 +373,11 @@ fn unseal_fault(error: &UnsealError) -> Fault {
             "SR-STORE-007",
             Exit::Foreign,
             "these files are of different vaults; bring back the ones that belong together",
+        ),
+        UnsealError::Keyring(KeyringError::Slots(full)) if full.is_full() => (
+            "SR-SEALED-015",
+            Exit::Error,
+            "the disk is full, and nothing was damaged: free some space, then unseal again",
         ),
         UnsealError::Keyring(_) | UnsealError::Derive(_) => (
             "SR-SEALED-008",

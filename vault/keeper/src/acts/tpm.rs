@@ -313,7 +313,24 @@ pub(super) fn lock_fault(error: &LockError) -> Fault {
         }
     };
     let exit = if error.is_rollback() { Exit::RolledBack } else { Exit::Error };
-    Fault { exit, ..fault(code, error.to_string(), next) }
+    let message = match error {
+        LockError::Link(LinkError::Refused(Refusal::WrongPin { left })) => wrong_pin(*left),
+        LockError::Link(_)
+        | LockError::PinNeeded
+        | LockError::Moved { .. }
+        | LockError::Malformed
+        | LockError::Random(_)
+        | LockError::Derive(_) => error.to_string(),
+    };
+    Fault { exit, ..fault(code, message, next) }
+}
+
+fn wrong_pin(left: u32) -> String {
+    match left {
+        0 => "the PIN is wrong; no try is left: the TPM has locked itself".to_owned(),
+        1 => "the PIN is wrong; 1 try is left before the TPM locks itself".to_owned(),
+        left => format!("the PIN is wrong; {left} tries are left before the TPM locks itself"),
+    }
 }
 
 fn refused(refusal: Refusal) -> (&'static str, &'static str) {

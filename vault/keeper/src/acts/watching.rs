@@ -90,6 +90,16 @@ impl Act<'_> {
         if let State::Ready(vault) = &*self.keeper.state.borrow() {
             checks.extend(vault.journal.sinks().into_iter().map(sink_check));
             checks.push(witnesses_check(vault));
+            checks.extend(vault.tables.restored.is_some().then(|| {
+                let detail =
+                    "restored and not confirmed: only revocations and deletions can be made";
+                check(
+                    "restore",
+                    Verdict::Warn,
+                    detail.to_owned(),
+                    Some("strongroom backup confirm".to_owned()),
+                )
+            }));
         }
         let fix = "it is started again by 'strongroom up'; see its log".to_owned();
         for (name, there) in

@@ -45,7 +45,7 @@ pub enum Entry<'a> {
     },
     /// The vault was unsealed.
     Unseal {
-        /// By which seal.
+        /// What opened it.
         seal: &'static str,
         /// The Unix user who brought the last part.
         operator: u32,

@@ -158,13 +158,7 @@ impl Ceremony {
         sealed: &mut Sealed,
         random: FillRandom<'_>,
     ) -> Result<Progress, AttemptRefusal> {
-        self.expire(now);
-        if tied.is_some() && tied != self.attempt.as_ref().map(|attempt| attempt.id) {
-            return Err(AttemptRefusal::NoSuchAttempt);
-        }
-        if let Some(wait) = self.failures.wait(by, now) {
-            return Err(AttemptRefusal::TooMany { wait });
-        }
+        self.admit((by, tied), now)?;
         let taken = match offer {
             Offer::Share(typed) => self.take_share(by, typed, now, (&sealed.file, random)),
             Offer::Passphrase(passphrase) => {
@@ -179,6 +173,30 @@ impl Ceremony {
             self.attempt = None;
         }
         taken
+    }
+
+    /// Whether a part of this bringer is looked at now; asked before a TPM is shown a PIN.
+    ///
+    /// # Errors
+    /// `NoSuchAttempt` or `TooMany`.
+    pub fn admit(
+        &mut self,
+        (by, tied): (Bringer, Option<AttemptId>),
+        now: Instant,
+    ) -> Result<(), AttemptRefusal> {
+        self.expire(now);
+        if tied.is_some() && tied != self.attempt.as_ref().map(|attempt| attempt.id) {
+            return Err(AttemptRefusal::NoSuchAttempt);
+        }
+        match self.failures.wait(by, now) {
+            Some(wait) => Err(AttemptRefusal::TooMany { wait }),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts a part that somebody else refused: a wrong PIN.
+    pub fn count_failure(&mut self, by: Bringer, now: Instant) {
+        self.failures.count(by, now);
     }
 
     /// Throws an attempt and its parts away, by who brought one of them.

@@ -158,6 +158,14 @@ fn show(pin: &SecretBytes, store: StoreId, storage: Name) -> Result<SecretBytes,
 }
 
 impl LockError {
+    /// Whether a PIN was shown that is wrong, or was not looked at because too many were.
+    pub const fn is_wrong_pin(&self) -> bool {
+        matches!(
+            self,
+            Self::Link(LinkError::Refused(Refusal::WrongPin { .. } | Refusal::LockedOut))
+        )
+    }
+
     /// Whether the vault's copy is older than what the TPM has seen.
     pub const fn is_rollback(&self) -> bool {
         matches!(self, Self::Moved { .. } | Self::Link(LinkError::Refused(Refusal::CounterMoved)))

@@ -9,7 +9,7 @@ use strongroom_protocol::operator::sealing::{
     LockRow, VaultWish, WayRow, WayStanding, WaysAct, WaysChange,
 };
 use strongroom_protocol::operator::{
-    Answer as Told, Exit, Fault, PANIC_EXIT, Request, SealWish, Status, UnsealWith,
+    Answer as Told, Exit, Fault, PANIC_EXIT, Request, SEAL_EXIT, SealWish, Status, UnsealWith,
 };
 
 use crate::keeper::{Door, Keeper, PASSPHRASE, until};
@@ -285,6 +285,21 @@ fn the_panic_seal_ends_the_keeper_at_once_even_when_the_disk_stalls() {
     assert_eq!(keeper.wait().code(), Some(PANIC_EXIT.into()));
     keeper.start_again();
     assert_eq!(status(&mut keeper.operator()).state, VaultState::Sealed);
+}
+
+// Red when the mark of the seal is waited for without a bound, or when the exit code does not tell an operator's seal.
+#[test]
+fn a_seal_on_a_disk_that_stalls_ends_the_keeper_and_tells_that_an_operator_wanted_it() {
+    let Some(mut keeper) = Keeper::start_on_a_disk() else {
+        println!("left out: only root can mount a file system and freeze it");
+        return;
+    };
+    furnish(&keeper);
+    keeper.disk().freeze();
+    keeper.operator().send(&Request::Seal);
+    until(|| keeper.is_gone());
+    keeper.disk().thaw();
+    assert_eq!(keeper.wait().code(), Some(SEAL_EXIT.into()));
 }
 
 #[test]

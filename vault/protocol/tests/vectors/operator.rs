@@ -94,6 +94,7 @@ fn request_name(request: &Request) -> &'static str {
         Request::Ways => "operator.ways",
         Request::ChangeWays(_) => "operator.change-ways",
         Request::DropWays => "operator.drop-ways",
+        Request::UnsealUnattended => "operator.unseal-unattended",
     }
 }
 
@@ -119,6 +120,7 @@ fn requests_about_ways() -> Vec<Request> {
         change(WaysAct::Remove(3)),
         change(WaysAct::Rotate(vec![vec![shares()], vec![passphrase()]])),
         Request::DropWays,
+        Request::UnsealUnattended,
     ]
 }
 

@@ -74,7 +74,14 @@ fn open(small: &Small, data: &Path) -> Result<Vault, OpenError> {
     let sealed = Sealed::load(&place(data).unwrap().unwrap()).unwrap();
     let unsealed = sealed.unseal(small.root(), algorithm(), &mut getrandom::fill).unwrap();
     let now = Moment::from_unix_millis(99);
-    let opening = Opening { operator: 0, failed_attempts: 0, now, tpm: None, confirmed: None };
+    let opening = Opening {
+        operator: 0,
+        way: "passphrase",
+        failed_attempts: 0,
+        now,
+        tpm: None,
+        confirmed: None,
+    };
     Vault::open(
         (unsealed, SealKind::Passphrase),
         (data, &Choice::Sled),
