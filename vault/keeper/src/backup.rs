@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `stream.rs` | header and chunks: what is encrypted how |
 //! | `content.rs` | what lies in the chunks: records and a closing account |
-//! | `make.rs` | from the open store to a file |
+//! | `make.rs` | from the open store to a copy in memory, and from there to a file |
+//! | `halt.rs` | ending both when the vault closes |
 //! | `transfer.rs` | to and from the operator's tool, in parts |
 //! | `journals.rs` | where a journal stands, and what a surviving one says was taken away |
 //! | `rebuild.rs` | from a file to the directory of a vault that is judged like any other |
@@ -19,6 +20,7 @@ pub mod again;
 pub mod content;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod halt;
 pub mod journals;
 pub mod make;
 pub mod rebuild;

@@ -377,20 +377,17 @@ impl Books {
         self.group.at_rest(work)
     }
 
-    /// Runs `work` between two commits over store, manifest and keyring of one moment.
+    /// Runs `work` between two commits over the store, and what it needs of manifest and keyring: it holds their locks for
+    /// moments only, since acts and the seal wait for them.
     ///
     /// # Errors
     /// As [`Self::at_rest`].
     pub fn whole_at_rest(
         &self,
-        work: impl FnOnce(&dyn Store, &Manifest, &Unsealed) + Send + 'static,
+        work: impl FnOnce(&dyn Store, &Mutex<Manifest>, &Mutex<Unsealed>) + Send + 'static,
     ) -> Result<(), StoreError> {
         let (manifest, unsealed) = (Arc::clone(&self.manifest), Arc::clone(&self.unsealed));
-        self.at_rest(move |store| {
-            let manifest = manifest.lock().unwrap_or_else(PoisonError::into_inner);
-            let unsealed = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
-            work(store, &manifest, &unsealed);
-        })
+        self.at_rest(move |store| work(store, &manifest, &unsealed))
     }
 
     /// Hands changes to the writer. When they are durable, and not before, [`Self::note`] takes them in.

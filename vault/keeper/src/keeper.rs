@@ -24,7 +24,7 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use crate::backup::transfer::TransferSlot;
+use crate::backup::transfer::{self, TransferSlot};
 use crate::clock;
 use crate::doors::outbox::Outbox;
 use crate::founding::Founding;
@@ -179,6 +179,7 @@ impl Keeper {
             return;
         };
         self.next_sweep();
+        transfer::halt(self);
         self.announce();
         self.tell_courier(&ToCourier::Recall(Recall::All));
         let now = clock::now();

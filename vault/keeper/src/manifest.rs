@@ -47,7 +47,7 @@ use crate::keys::{
 use crate::slots::{Capacity, Generation, SlotError, SlotFile};
 
 pub use counter::{Checkpoint, CounterNote, Motion, NotNewest, Seen};
-pub use judge::{Part, Refusal, Scan, Scanned, Verdict};
+pub use judge::{Part, Reference, Refusal, Scan, Scanned, Verdict};
 pub use set_hash::{Accumulator, Delta};
 
 /// The manifest's file in the data directory.

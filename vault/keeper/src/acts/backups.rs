@@ -1,7 +1,8 @@
 //! Backups: made and fetched, brought and proved, restored and confirmed.
 //!
 //! Invariant: a backup is in the journal before it is made.
-//! Invariant: the disk is read and written on other threads; changes wait while the store is read, calls do not.
+//! Invariant: the disk is read and written on other threads; changes wait while the store is copied into memory, calls do not.
+//! Invariant: sealing waits for no backup.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,15 +12,18 @@ use strongroom_protocol::operator::backup::{
     BackupAnswer, BackupRequest, BroughtFile, Care, Content, KeptTokens, Made, TransferId,
 };
 use strongroom_protocol::operator::{Answer, Exit, Fault};
+use strongroom_store::{Store, StoreError};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::{Act, fault, picked};
+use crate::backup::halt::Halt;
 use crate::backup::journals;
-use crate::backup::make::{self, MakeError, Written};
+use crate::backup::make::{self, MakeError, Snapshot, Written};
 use crate::backup::rebuild::{self, RebuildError};
 use crate::backup::restore::{self, RestoreError};
+use crate::backup::stream::StreamError;
 use crate::backup::transfer::{self, BACKUP_FILE, TransferError, Way, Working};
 use crate::clock;
 use crate::founding::VAULT_DIRECTORY;
@@ -29,8 +33,8 @@ use crate::keys::{KeyringKey, StoreId};
 use crate::records::RecordName;
 use crate::tables::Tables;
 
-/// How long the store may take to be read.
-const MAKE_PATIENCE: Duration = Duration::from_mins(2);
+/// How long a backup waits for what was to be written before it, and for its copy.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(30);
 /// Where a backup is restored to be proved, within its transfer's directory.
 const SCRATCH: &str = "scratch";
 
@@ -38,7 +42,7 @@ impl Act<'_> {
     /// Requests about backups; which of them take a turn is decided one by one.
     pub(super) async fn backup(&self, request: &BackupRequest) -> Result<Answer, Fault> {
         match request {
-            // It takes a turn for as long as the store is read, and none while it is proved.
+            // It takes a turn for as long as the store is copied, and none while it is written and proved.
             BackupRequest::Create(care) => self.backup_create(*care).await,
             BackupRequest::Next(id) => self.backup_next(*id).await,
             BackupRequest::Bring => self.backup_bring().await,
@@ -59,11 +63,7 @@ impl Act<'_> {
         self.vault(|_| Ok(()))?;
         let working = transfer::begin(self.keeper).await.map_err(|error| transfer_fault(&error))?;
         let path = working.directory().join(BACKUP_FILE);
-        // No act is half done while the store is read: behind its last journal entry nothing is missing in it.
-        let turn = self.keeper.acts.lock().await;
-        self.begin("backup.create", "store".to_owned()).await?;
         let written = self.write_backup(&working).await?;
-        drop(turn);
         let proved = match care {
             Care::Written => None,
             Care::Proved => Some(self.prove(&working).await?),
@@ -76,6 +76,9 @@ impl Act<'_> {
     }
 
     async fn write_backup(&self, working: &Working) -> Result<Written, Fault> {
+        // No act is half done while the store is copied: behind its last journal entry nothing is missing in it.
+        let turn = self.keeper.acts.lock().await;
+        self.begin("backup.create", "store".to_owned()).await?;
         let journal = self.vault(|vault| Ok(vault.journal_directory.clone()))?;
         let path = working.directory().join(BACKUP_FILE);
         let ready =
@@ -83,20 +86,33 @@ impl Act<'_> {
         let (point, file) = ready
             .await?
             .map_err(|error: std::io::Error| transfer_fault(&TransferError::Io(error)))?;
-        let (answer, made) = oneshot::channel();
+        let snapshot = self.snapshot(working.halt().clone()).await?;
+        // Whatever this takes, no act waits for it and no lock is held.
+        drop(turn);
+        let halt = working.halt().clone();
+        let written = on_thread(move || {
+            let out = make::Careful::new(file)
+                .map_err(|error| MakeError::from(StreamError::from(error)))?;
+            snapshot.write(point, (out, &halt))
+        });
+        written.await?.map_err(|error| make_fault(&error))
+    }
+
+    /// Copies the vault of this moment, behind all that was done before it.
+    async fn snapshot(&self, halt: Halt) -> Result<Snapshot, Fault> {
+        let (answer, taken) = oneshot::channel();
         let when = clock::now();
         self.vault(|vault| {
-            let work = move |store: &dyn strongroom_store::Store, manifest: &_, unsealed: &_| {
-                let made = make::make((store, manifest, unsealed), (point, when), file);
+            let work = move |store: &dyn Store, manifest: &_, unsealed: &_| {
                 // Whoever stopped waiting has reported it already.
-                drop(answer.send(made));
+                drop(answer.send(Snapshot::take(store, (manifest, unsealed), (when, &halt))));
             };
             vault.books.whole_at_rest(work).map_err(|error| make_fault(&error.into()))
         })?;
-        match timeout(MAKE_PATIENCE, made).await {
-            Ok(Ok(made)) => made.map_err(|error| make_fault(&error)),
-            Ok(Err(_)) => Err(make_fault(&strongroom_store::StoreError::Stopped.into())),
-            Err(_) => Err(make_fault(&strongroom_store::StoreError::TimedOut.into())),
+        match timeout(SNAPSHOT_PATIENCE, taken).await {
+            Ok(Ok(taken)) => taken.map_err(|error| make_fault(&error)),
+            Ok(Err(_)) => Err(make_fault(&StoreError::Stopped.into())),
+            Err(_) => Err(make_fault(&StoreError::TimedOut.into())),
         }
     }
 
@@ -105,7 +121,9 @@ impl Act<'_> {
         let backup = working.directory().join(BACKUP_FILE);
         let scratch = working.directory().join(SCRATCH);
         let choice = self.keeper.settings.store.for_scratch();
-        let proved = on_thread(move || rebuild::verify(&backup, key, (&scratch, &choice))).await?;
+        let halt = working.halt().clone();
+        let proved =
+            on_thread(move || rebuild::verify(&backup, key, (&scratch, &choice, &halt))).await?;
         proved.map_err(|error| rebuild_fault(&error))
     }
 
@@ -299,8 +317,22 @@ fn transfer_fault(error: &TransferError) -> Fault {
     fault(code, error.to_string(), next)
 }
 
+/// The vault closed while its backup was made or checked.
+fn halted(message: String) -> Fault {
+    Fault {
+        exit: Exit::Sealed,
+        ..fault("SR-BACKUP-017", message, "run 'strongroom unseal', then try again")
+    }
+}
+
 fn make_fault(error: &MakeError) -> Fault {
     match error {
+        MakeError::Halted => halted(error.to_string()),
+        MakeError::Large => fault(
+            "SR-BACKUP-018",
+            error.to_string(),
+            "stop, copy the data directory and the database to another place, and report this",
+        ),
         MakeError::Refused(_) => Fault {
             exit: Exit::Spliced,
             ..fault(
@@ -313,6 +345,7 @@ fn make_fault(error: &MakeError) -> Fault {
         | MakeError::Store(_)
         | MakeError::Keyring(_)
         | MakeError::Seal(_)
+        | MakeError::Slow
         | MakeError::Random(_)
         | MakeError::Derive(_) => fault(
             "SR-BACKUP-005",
@@ -324,6 +357,7 @@ fn make_fault(error: &MakeError) -> Fault {
 
 pub(super) fn rebuild_fault(error: &RebuildError) -> Fault {
     let (code, exit, next) = match error {
+        RebuildError::Halted => return halted(error.to_string()),
         RebuildError::OtherVault => {
             ("SR-BACKUP-007", Exit::Foreign, "give the backup to the vault that it is of")
         }

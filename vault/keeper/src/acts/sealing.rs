@@ -420,13 +420,11 @@ const fn lock_name(kind: LockKind) -> LockName {
     }
 }
 
-/// The state of a vault whose keys were just dropped.
+/// The state of a vault whose keys are dropped now. It takes no lock: a thread that waits for a disk may hold the keyring's.
 pub fn shut(vault: &Vault) -> State {
-    let directory = vault.unsealed.lock().map(|one| one.directory().to_path_buf());
-    let loaded = directory.ok().map(|directory| Sealed::load(&directory));
-    match loaded {
-        Some(Ok(sealed)) => State::Sealed(Box::new(Waiting::new(sealed))),
-        Some(Err(_)) | None => State::Faulty(fault(
+    match Sealed::load(&vault.journal_directory.with_file_name(VAULT_DIRECTORY)) {
+        Ok(sealed) => State::Sealed(Box::new(Waiting::new(sealed))),
+        Err(_) => State::Faulty(fault(
             "SR-STORE-009",
             "the seal's file cannot be read",
             "look at the disk, then restart",

@@ -13,7 +13,9 @@ use strongroom_store::Choice as Kept;
 use strongroom_sys::Secret;
 
 use super::content::JournalPoint;
-use super::make::{self, MakeError, Written};
+use super::halt::Halt;
+use super::make::{Careful, MakeError, Snapshot, Written};
+use super::stream::StreamError;
 use crate::books::{self, Books, Changes};
 use crate::keyring::ShredId;
 use crate::keys::{KeyringKey, RootKey, StoreId, WayId};
@@ -188,13 +190,18 @@ impl Small {
         point: JournalPoint,
     ) -> Result<Written, MakeError> {
         let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).open(path);
-        let (file, when) = (file.unwrap(), Moment::from_unix_millis(77));
-        let (answer, made) = channel();
+        let out = Careful::new(file.unwrap()).map_err(StreamError::from)?;
+        self.snapshot()?.write(point, (out, &Halt::default()))
+    }
+
+    /// Copies it as it is now.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot, MakeError> {
+        let (answer, taken) = channel();
         let work = move |store: &dyn strongroom_store::Store, manifest: &_, unsealed: &_| {
-            let made = make::make((store, manifest, unsealed), (point, when), file);
-            answer.send(made).unwrap();
+            let now = (Moment::from_unix_millis(77), &Halt::default());
+            assert!(answer.send(Snapshot::take(store, (manifest, unsealed), now)).is_ok());
         };
         self.books.whole_at_rest(work).unwrap();
-        made.recv().unwrap()
+        taken.recv().unwrap()
     }
 }

@@ -17,6 +17,7 @@ use strongroom_store::{Batch, Choice, Key, Store, StoreError, Value};
 use strongroom_sys::Secret;
 
 use super::content::{Closing, ContentError, ContentReader, Item};
+use super::halt::Halt;
 use super::next_life;
 use super::stream::{Header, StreamError, StreamReader};
 use crate::books::{Books, BooksError, Opened, make_store};
@@ -61,6 +62,9 @@ pub enum RebuildError {
     /// Records that do not belong together.
     #[error(transparent)]
     Malformed(#[from] Malformed),
+    /// The vault whose key opens it closed meanwhile.
+    #[error("the vault was sealed while a backup was being made or checked")]
+    Halted,
     /// The directory.
     #[error("the scratch directory cannot be used: {0}")]
     Io(#[from] std::io::Error),
@@ -106,7 +110,7 @@ pub fn read_header(path: &Path) -> Result<Header, RebuildError> {
 pub fn rebuild(
     backup: &Path,
     (key, seal): (KeyringKey, &[u8]),
-    (directory, choice): (&Path, &Choice),
+    (directory, choice, halt): (&Path, &Choice, &Halt),
 ) -> Result<Rebuilt, RebuildError> {
     let mut file = BufReader::with_capacity(256 * 1024, File::open(backup)?);
     let header = Header::read(&mut file)?;
@@ -122,7 +126,7 @@ pub fn rebuild(
     )?;
     let stream = StreamReader::begin(file, &header.derive_key(keyring.keyring().system())?)?;
     let store = make_store(directory, choice)?;
-    let closing = fill(&*store, ContentReader::begin(stream))?;
+    let closing = fill(&*store, ContentReader::begin(stream), halt)?;
     if closing.commit != header.commit {
         return Err(RebuildError::OtherCommit);
     }
@@ -147,8 +151,12 @@ pub fn rebuild(
 fn fill(
     store: &dyn Store,
     mut content: ContentReader<BufReader<File>>,
+    halt: &Halt,
 ) -> Result<Closing, RebuildError> {
     loop {
+        if halt.is_called() {
+            return Err(RebuildError::Halted);
+        }
         let mut batch = Batch::new();
         for _ in 0..BATCH_RECORDS {
             match content.next_item()? {
@@ -172,7 +180,7 @@ fn fill(
 pub fn verify(
     backup: &Path,
     (store, key): (StoreId, KeyringKey),
-    scratch: (&Path, &Choice),
+    scratch: (&Path, &Choice, &Halt),
 ) -> Result<Content, RebuildError> {
     if read_header(backup)?.store != store {
         return Err(RebuildError::OtherVault);

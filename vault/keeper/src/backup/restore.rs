@@ -23,6 +23,7 @@ use strongroom_store::Choice;
 
 use super::again::{self, Taken};
 use super::content::JournalPoint;
+use super::halt::Halt;
 use super::journals::{self, JournalRefusal, Surviving};
 use super::rebuild::{self, RebuildError, Rebuilt};
 use super::transfer::{BACKUP_FILE, journal_directory};
@@ -164,8 +165,11 @@ fn build(
     // The seal's file of the waiting directory: what opened it may have changed it.
     let seal = seal::export(waiting)?;
     drop(unsealed);
-    let mut rebuilt =
-        rebuild::rebuild(&waiting.join(BACKUP_FILE), (key, &seal), (building, choice))?;
+    let mut rebuilt = rebuild::rebuild(
+        &waiting.join(BACKUP_FILE),
+        (key, &seal),
+        (building, choice, &Halt::default()),
+    )?;
     let found = surviving(&rebuilt, (data, waiting))?;
     record(&mut rebuilt, found.as_ref().map(|(_, surviving)| surviving), now)?;
     let unsealed = close(rebuilt)?;

@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use tokio::task::{spawn_blocking, spawn_local};
 use tokio::time::timeout;
 
+use super::halt::Halt;
 use super::make::Careful;
 use crate::erase::{JOURNAL_PREFIX, erase};
 use crate::keeper::Keeper;
@@ -39,8 +40,8 @@ pub enum Transfers {
     /// There is none.
     #[default]
     Free,
-    /// A thread works on it.
-    Busy,
+    /// A thread works on it, and ends when this is called.
+    Busy(Halt),
     /// It waits for its next part.
     Waiting(Box<Transfer>),
     /// Its files are being erased; who waits for that is told.
@@ -87,6 +88,7 @@ pub struct Working {
     keeper: Rc<Keeper>,
     id: TransferId,
     directory: PathBuf,
+    halt: Halt,
     kept: bool,
 }
 
@@ -101,11 +103,12 @@ pub async fn begin(keeper: &Rc<Keeper>) -> Result<Working, TransferError> {
     }
     let mut id = [0_u8; 16];
     getrandom::fill(&mut id)?;
-    *keeper.transfers.borrow_mut() = Transfers::Busy;
+    let halt = Halt::default();
+    *keeper.transfers.borrow_mut() = Transfers::Busy(halt.clone());
     let directory = keeper.settings.data.join(TRANSFER_DIRECTORY);
     let keeper = Rc::clone(keeper);
     // Dropped from here on, it is ended.
-    let working = Working { keeper, id: TransferId(id), directory, kept: false };
+    let working = Working { keeper, id: TransferId(id), directory, halt, kept: false };
     let directory = working.directory.clone();
     let made = spawn_blocking(move || {
         erase(&directory)?;
@@ -121,14 +124,15 @@ pub async fn begin(keeper: &Rc<Keeper>) -> Result<Working, TransferError> {
 /// When it is another one, or a thread works on it.
 pub fn take(keeper: &Rc<Keeper>, id: TransferId) -> Result<(Working, Way), TransferError> {
     let mut slot = keeper.transfers.borrow_mut();
-    match mem::replace(&mut *slot, Transfers::Busy) {
+    let halt = Halt::default();
+    match mem::replace(&mut *slot, Transfers::Busy(halt.clone())) {
         Transfers::Waiting(transfer) if transfer.id == id => {
             let directory = keeper.settings.data.join(TRANSFER_DIRECTORY);
             let keeper = Rc::clone(keeper);
-            Ok((Working { keeper, id, directory, kept: false }, transfer.way))
+            Ok((Working { keeper, id, directory, halt, kept: false }, transfer.way))
         }
         other @ (Transfers::Free
-        | Transfers::Busy
+        | Transfers::Busy(_)
         | Transfers::Waiting(_)
         | Transfers::Ending(_)) => {
             *slot = other;
@@ -141,10 +145,18 @@ pub fn take(keeper: &Rc<Keeper>, id: TransferId) -> Result<(Working, Way), Trans
 pub fn sweep(keeper: &Rc<Keeper>) {
     let idle = match &*keeper.transfers.borrow() {
         Transfers::Waiting(transfer) => transfer.touched.elapsed() >= IDLE,
-        Transfers::Free | Transfers::Busy | Transfers::Ending(_) => false,
+        Transfers::Free | Transfers::Busy(_) | Transfers::Ending(_) => false,
     };
     if idle {
         end(keeper);
+    }
+}
+
+/// Tells a thread that copies or opens the whole vault that it closes.
+pub fn halt(keeper: &Keeper) {
+    match &*keeper.transfers.borrow() {
+        Transfers::Busy(halt) => halt.call(),
+        Transfers::Free | Transfers::Waiting(_) | Transfers::Ending(_) => {}
     }
 }
 
@@ -167,7 +179,7 @@ fn end(keeper: &Rc<Keeper>) {
 async fn ended(keeper: &Keeper) -> Result<(), TransferError> {
     let ending = match &*keeper.transfers.borrow() {
         Transfers::Ending(ended) => Rc::clone(ended),
-        Transfers::Free | Transfers::Busy | Transfers::Waiting(_) => return Ok(()),
+        Transfers::Free | Transfers::Busy(_) | Transfers::Waiting(_) => return Ok(()),
     };
     // On one thread nothing ends between the look and the wait.
     timeout(ERASE_PATIENCE, ending.notified()).await.map_err(|_| TransferError::Busy)
@@ -191,6 +203,11 @@ impl Working {
         &self.directory
     }
 
+    /// Tells its threads to end.
+    pub const fn halt(&self) -> &Halt {
+        &self.halt
+    }
+
     /// Ends it, and waits until its files are erased.
     ///
     /// # Errors
@@ -212,6 +229,8 @@ impl Working {
 impl Drop for Working {
     fn drop(&mut self) {
         if !self.kept {
+            // Whoever waited for it is gone: a thread that still works ends too.
+            self.halt.call();
             end(&self.keeper);
         }
     }

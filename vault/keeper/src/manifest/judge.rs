@@ -12,9 +12,9 @@
 
 use subtle::ConstantTimeEq;
 
-use super::{Accumulator, MARK_BYTES, Manifest, State, mark};
-use crate::keyring::KeyringFile;
-use crate::keys::{DeriveError, RecordId, SetHashKey};
+use super::{Account, Accumulator, MARK_BYTES, Manifest, Mark, State, mark};
+use crate::keyring::{Keyring, KeyringFile};
+use crate::keys::{self, DeriveError, RecordId, SetHashKey};
 
 /// What the store holds, gathered record by record.
 #[derive(Debug)]
@@ -138,7 +138,61 @@ impl Refusal {
     }
 }
 
+/// What a copy of the store at rest must hold, for whoever judges it without the manifest.
+#[derive(Debug)]
+pub struct Reference {
+    account: Account,
+    mark: Mark,
+    key: SetHashKey,
+}
+
+impl Reference {
+    /// What the settled state says of the store.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// An empty scan, to be filled with every record of the copy.
+    pub fn scan(&self) -> Scan<'_> {
+        Scan::new(&self.key)
+    }
+
+    /// Judges a scan of the whole copy.
+    ///
+    /// # Errors
+    /// When it is not the settled state.
+    pub fn judge(&self, scanned: &Scanned) -> Result<(), Refusal> {
+        let Account { commit, count, set_hash } = &self.account;
+        match &scanned.mark {
+            Some(mark) if bool::from(mark.as_slice().ct_eq(&self.mark.0)) => {}
+            None if *commit == 0 => {}
+            Some(_) => return Err(Refusal::Spliced),
+            None => {
+                let (which, expected) = (Part::Store, *commit);
+                return Err(Refusal::RolledBack { which, found: 0, expected });
+            }
+        }
+        if *count == scanned.count && *set_hash == scanned.set_hash {
+            Ok(())
+        } else {
+            Err(Refusal::Spliced)
+        }
+    }
+}
+
 impl Manifest {
+    /// What the store holds between two commits; `None` while one is under way.
+    ///
+    /// # Errors
+    /// Only through a defect of ours.
+    pub fn reference(&self, keyring: &Keyring) -> Result<Option<Reference>, DeriveError> {
+        if self.is_pending() {
+            return Ok(None);
+        }
+        let key = keys::derive_set_hash_key(keyring.system(), self.store)?;
+        Ok(Some(Reference { account: self.account(), mark: self.mark(), key }))
+    }
+
     /// Judges a scan of the whole store.
     ///
     /// # Errors
@@ -249,7 +303,7 @@ pub(super) mod tests {
             Self { scratch, keyring, manifest, store: Store::new() }
         }
 
-        pub(in crate::manifest) fn begin(&mut self, batch: Batch<'_>) -> super::super::Mark {
+        pub(in crate::manifest) fn begin(&mut self, batch: Batch<'_>) -> Mark {
             let mut delta = self.manifest.delta();
             for (record, value) in batch {
                 let old = self.store.get(*record).map(Vec::as_slice);
@@ -263,7 +317,7 @@ pub(super) mod tests {
             self.manifest.begin(change, generation, &mut getrandom::fill).unwrap()
         }
 
-        pub(in crate::manifest) fn apply(&mut self, batch: Batch<'_>, mark: super::super::Mark) {
+        pub(in crate::manifest) fn apply(&mut self, batch: Batch<'_>, mark: Mark) {
             for (record, value) in batch {
                 match value {
                     Some(value) => self.store.insert(record.to_vec(), value.to_vec()),
@@ -295,7 +349,7 @@ pub(super) mod tests {
         }
     }
 
-    fn keyring_key(store: StoreId) -> crate::keys::KeyringKey {
+    fn keyring_key(store: StoreId) -> keys::KeyringKey {
         let root = RootKey::from_secret(Secret::copy_from(&[1; 32])).unwrap();
         derive_keyring_key(&root, store).unwrap()
     }
@@ -471,7 +525,7 @@ pub(super) mod tests {
     #[test]
     fn steps_out_of_order_are_refused() {
         let mut vault = three_commits();
-        let random: crate::keys::FillRandom<'_> = &mut getrandom::fill;
+        let random: keys::FillRandom<'_> = &mut getrandom::fill;
         assert!(matches!(vault.manifest.finish(random), Err(ManifestError::OutOfOrder)));
         assert!(matches!(vault.manifest.abandon(random), Err(ManifestError::OutOfOrder)));
         let _mark = vault.begin(&[(b"a", None)]);

@@ -91,3 +91,52 @@ fn there_is_one_transfer_at_a_time_and_a_dead_keepers_is_removed() {
     let mut door = keeper.operator();
     assert_eq!(code(door.request(&create())), "SR-SEALED-001", "a sealed vault makes none");
 }
+
+/// Who fetches a backup and stops half way holds up nobody.
+#[test]
+fn while_a_backup_is_made_and_not_fetched_changes_go_on_and_the_seal_is_prompt() {
+    let keeper = Keeper::start();
+    furnish(&keeper);
+    let (mut slow, mut door) = (keeper.operator(), keeper.operator());
+    let making = Request::Backup(BackupRequest::Create(Care::Proved));
+    let made = std::thread::scope(|scope| {
+        let made = scope.spawn(|| slow.request(&making));
+        for round in 0..5 {
+            let told = door.request(&Request::UserCreate(label(&format!("user {round}"))));
+            assert!(matches!(told, Told::User(_)), "{told:?}");
+        }
+        made.join().unwrap()
+    });
+    let Told::Backup(BackupAnswer::Made(made)) = made else { panic!("{made:?}") };
+    let next = || Request::Backup(BackupRequest::Next(made.transfer));
+    assert!(matches!(slow.request(&next()), Told::Backup(BackupAnswer::Part(_))));
+    assert!(matches!(door.request(&Request::UserCreate(label("late"))), Told::User(_)));
+    let begun = std::time::Instant::now();
+    assert!(matches!(door.request(&Request::Seal), Told::Done));
+    let took = begun.elapsed();
+    assert!(took < std::time::Duration::from_secs(1), "{took:?}");
+    // What was made is encrypted: a sealed vault's goes on being fetched.
+    assert!(matches!(slow.request(&next()), Told::Backup(BackupAnswer::Part(_))));
+}
+
+/// The keys that prove a backup are those of a vault that was sealed by then.
+#[test]
+fn a_seal_waits_for_no_backup_that_is_being_made_or_checked() {
+    let keeper = Keeper::start();
+    furnish(&keeper);
+    let (mut slow, mut door) = (keeper.operator(), keeper.operator());
+    std::thread::scope(|scope| {
+        let making = Request::Backup(BackupRequest::Create(Care::Proved));
+        let made = scope.spawn(move || slow.request(&making));
+        until(|| keeper.acts("backup.create") == 1);
+        let begun = std::time::Instant::now();
+        assert!(matches!(door.request(&Request::Seal), Told::Done));
+        let took = begun.elapsed();
+        assert!(took < std::time::Duration::from_secs(1), "{took:?}");
+        match made.join().unwrap() {
+            Told::Failed(fault) => assert_eq!(fault.exit, Exit::Sealed, "{fault:?}"),
+            Told::Backup(BackupAnswer::Made(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    });
+}

@@ -13,7 +13,8 @@ use strongroom_sys::Secret;
 use super::{RebuildError, Rebuilt, read_header, rebuild, verify};
 use crate::backup::content::{Closing, ContentWriter};
 use crate::backup::fixture::{CREDENTIAL, NOWHERE, OTHER_USER, Small, USER, user};
-use crate::backup::make::{self, MakeError};
+use crate::backup::halt::Halt;
+use crate::backup::make::{MakeError, Snapshot};
 use crate::backup::stream::{CHUNK_BYTES, Header, StreamWriter};
 use crate::books::BooksError;
 use crate::keyring::KeyringError;
@@ -23,7 +24,8 @@ use crate::records::RecordName;
 
 fn try_verify(small: &Small, backup: &Path) -> Result<super::Content, RebuildError> {
     let scratch = small.scratch.path("verified");
-    let verified = verify(backup, (small.store, small.key()), (&scratch, &Choice::Sled));
+    let verified =
+        verify(backup, (small.store, small.key()), (&scratch, &Choice::Sled, &Halt::default()));
     if scratch.exists() {
         fs::remove_dir_all(&scratch).unwrap();
     }
@@ -33,7 +35,7 @@ fn try_verify(small: &Small, backup: &Path) -> Result<super::Content, RebuildErr
 fn again(small: &Small, backup: &Path, name: &str, choice: &Choice) -> Rebuilt {
     let header = read_header(backup).unwrap();
     let place = small.scratch.path(name);
-    rebuild(backup, (small.key(), &header.seal), (&place, choice)).unwrap()
+    rebuild(backup, (small.key(), &header.seal), (&place, choice, &Halt::default())).unwrap()
 }
 
 fn write(small: &Small, bytes: &[u8]) -> PathBuf {
@@ -90,9 +92,9 @@ fn a_backup_made_while_writers_write_is_one_commits_state() {
             let file = fs::File::create(&path).unwrap();
             let answer = answer.clone();
             let work = move |store: &dyn Store, manifest: &_, unsealed: &_| {
-                let when = Moment::from_unix_millis(1);
-                let made = make::make((store, manifest, unsealed), (NOWHERE, when), file);
-                answer.send((round, path, made)).unwrap();
+                let now = (Moment::from_unix_millis(1), &Halt::default());
+                let taken = Snapshot::take(store, (manifest, unsealed), now);
+                answer.send((round, path, file, taken)).map_err(drop).unwrap();
             };
             small.books.whole_at_rest(work).unwrap();
         }
@@ -100,8 +102,8 @@ fn a_backup_made_while_writers_write_is_one_commits_state() {
     drop(answer);
     assert!(waiting.into_iter().all(|one| one.blocking_recv().unwrap().is_ok()));
     let mut seen = 0;
-    for (round, backup, made) in made {
-        let written = made.unwrap();
+    for (round, backup, file, taken) in made {
+        let written = taken.unwrap().write(NOWHERE, (file, &Halt::default())).unwrap();
         let rebuilt = again(&small, &backup, &format!("again {round}"), &Choice::Sled);
         assert_eq!(rebuilt.closing.commit, written.commit);
         let names: Vec<&str> =
@@ -157,7 +159,8 @@ fn another_vaults_backup_and_one_of_another_root_are_named() {
     let (path, _) = other.backup("one");
     assert!(matches!(try_verify(&small, &path), Err(RebuildError::OtherVault)));
     let scratch = small.scratch.path("verified");
-    let verified = verify(&path, (other.store, small.key()), (&scratch, &Choice::Sled));
+    let verified =
+        verify(&path, (other.store, small.key()), (&scratch, &Choice::Sled, &Halt::default()));
     assert!(matches!(verified, Err(RebuildError::Keyring(KeyringError::Envelope(_)))));
 }
 
@@ -229,16 +232,17 @@ fn an_account_that_does_not_fit_is_refused() {
     assert!(matches!(refused(|closing| closing.commit += 1), Err(RebuildError::OtherCommit)));
 }
 
-/// Red when `make` does not judge what it scanned.
+/// Red when `write` does not judge what was copied.
 #[test]
 fn a_store_that_was_changed_behind_the_vaults_back_makes_no_backup() {
     let small = Small::make();
     let (answer, made) = channel();
     let file = fs::File::create(small.scratch.path("empty")).unwrap();
     let work = move |_: &dyn Store, manifest: &_, unsealed: &_| {
-        let empty = MemoryStore::default();
-        let when = Moment::from_unix_millis(1);
-        answer.send(make::make((&empty, manifest, unsealed), (NOWHERE, when), file)).unwrap();
+        let (empty, now) =
+            (MemoryStore::default(), (Moment::from_unix_millis(1), &Halt::default()));
+        let taken = Snapshot::take(&empty, (manifest, unsealed), now).unwrap();
+        answer.send(taken.write(NOWHERE, (file, &Halt::default()))).unwrap();
     };
     small.books.whole_at_rest(work).unwrap();
     assert!(matches!(made.recv().unwrap(), Err(MakeError::Refused(Refusal::RolledBack { .. }))));
