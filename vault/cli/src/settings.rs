@@ -246,7 +246,7 @@ pub(crate) struct Tls {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Tpm {
-    /// Where it is: `device:PATH`, or a software TPM's `swtpm:PATH` or `swtpm:ADDRESS:PORT`.
+    /// Where it is: `device:PATH`, or a software TPM's `swtpm:ADDRESS:PORT`, whose control channel is at the next port.
     pub(crate) tcti: Option<String>,
     /// Registers that `tpm seal` takes unless it is told others.
     pub(crate) pcrs: Vec<u8>,
@@ -329,9 +329,12 @@ impl Settings {
         if !(1..=MAX_LANES).contains(&self.lanes) {
             return Err(format!("lanes must be 1 to {MAX_LANES}"));
         }
-        let places = |tcti: &&String| tcti.starts_with("device:/") || tcti.starts_with("swtpm:");
-        if self.tpm.tcti.as_ref().is_some_and(|tcti| !places(&tcti)) {
-            return Err("tpm.tcti is device:/PATH or swtpm:/PATH or swtpm:ADDRESS:PORT".to_owned());
+        if self.tpm.tcti.as_ref().is_some_and(|tcti| !is_place_of_tpm(tcti)) {
+            return Err(
+                "tpm.tcti is device:/PATH or swtpm:ADDRESS:PORT (libtss2 knows no path of \
+                        a software TPM's socket)"
+                    .to_owned(),
+            );
         }
         if PcrSet::of(&self.tpm.pcrs).is_err() {
             return Err("tpm.pcrs are registers from 0 to 23, at least one".to_owned());
@@ -396,6 +399,15 @@ fn check_backup(backup: &Backup) -> Result<(), String> {
 }
 
 /// `https://host[:port]`, nothing after it: routes are appended to it.
+/// As the TPM helper reads it.
+fn is_place_of_tpm(tcti: &str) -> bool {
+    match tcti.split_once(':') {
+        Some(("device", path)) => path.starts_with('/'),
+        Some(("swtpm", address)) => address.parse::<SocketAddr>().is_ok(),
+        Some(_) | None => false,
+    }
+}
+
 fn check_public_url(url: &str) -> Result<(), String> {
     let bad = || format!("public_url: `{url}` is not https://host or https://host:port");
     let rest = url.trim_end_matches('/').strip_prefix("https://").ok_or_else(bad)?;
@@ -522,6 +534,9 @@ mod tests {
             "[store]\nkind = \"postgres\"\ndatabase = \"d\"\nsocket = \"run\"",
             "[store]\nkind = \"postgres\"\ndatabase = \"d\"\npassword = \"p\"",
             "[tpm]\ntcti = \"/dev/tpmrm0\"",
+            "[tpm]\ntcti = \"device:tpmrm0\"",
+            "[tpm]\ntcti = \"swtpm:/run/swtpm\"",
+            "[tpm]\ntcti = \"swtpm:localhost:2321\"",
             "[tpm]\npcrs = []",
             "[tpm]\npcrs = [24]",
             "[tpm]\nunattended = true",

@@ -10,7 +10,8 @@
 //! | keeper | its data directory | none | none | none |
 //! | courier | none | connects, never binds or listens | Internet only | none |
 //! | gateway | none | accepts on what it inherited | none | none |
-//! | TPM helper | none; its device is open | none; a software TPM's connection is made | none | none |
+//! | TPM helper | none; its device is open | none | none | none |
+//! | the same, of a software TPM | none | connects to two ports, never binds or listens | Internet only | none |
 
 mod durability;
 mod layers;
@@ -41,6 +42,11 @@ pub enum Profile<'a> {
     Gateway,
     /// Talks to a TPM and to the keeper; both ways are open before.
     Tpm,
+    /// The same with a software TPM, which libtss2 dials anew for each command.
+    SoftwareTpm {
+        /// The TCP ports of its commands and of its control channel.
+        ports: [u16; 2],
+    },
 }
 
 impl Profile<'_> {
@@ -50,7 +56,7 @@ impl Profile<'_> {
             Profile::Keeper { .. } => "keeper",
             Profile::Courier => "courier",
             Profile::Gateway => "gateway",
-            Profile::Tpm => "tpm",
+            Profile::Tpm | Profile::SoftwareTpm { .. } => "tpm",
         }
     }
 }
@@ -151,7 +157,7 @@ pub fn probe(profile: Profile<'_>, on_violation: Violation) -> Result<Report, Co
     let mut layers = Vec::new();
     match profile {
         Profile::Keeper { .. } => layers.push((Layer::SecretMemory, secret_memory()?)),
-        Profile::Courier | Profile::Gateway | Profile::Tpm => {}
+        Profile::Courier | Profile::Gateway | Profile::Tpm | Profile::SoftwareTpm { .. } => {}
     }
     layers.extend(ruleset::offered());
     layers.push((Layer::SystemCalls, syscalls::offered()));

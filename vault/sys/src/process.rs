@@ -78,6 +78,17 @@ pub fn keep_environment(names: &[&str]) -> Result<(), ProcessError> {
     Ok(())
 }
 
+/// Sets an environment variable, for a library that is told in no other way. Never a secret: `/proc` shows it.
+///
+/// # Errors
+/// [`ProcessError::Threads`] unless the process has a single thread.
+pub fn set_variable(name: &str, value: &str) -> Result<(), ProcessError> {
+    single_thread()?;
+    // SAFETY: no other thread exists that could read the environment.
+    unsafe { std::env::set_var(name, value) };
+    Ok(())
+}
+
 /// Closes every descriptor above standard error but those named.
 ///
 /// Belongs to the first lines of `main`: a descriptor that a library opened would be pulled away
@@ -178,7 +189,9 @@ fn close_range(first: u32, last: u32) -> Result<(), ProcessError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ProcessError, close_descriptors_except, keep_environment, prefer_batches};
+    use super::{
+        ProcessError, close_descriptors_except, keep_environment, prefer_batches, set_variable,
+    };
 
     // What `harden` and the others do is shown in tests/confinement.rs, in processes of their own.
 
@@ -202,7 +215,8 @@ mod tests {
     #[test]
     fn the_environment_is_not_touched_beside_other_threads() {
         assert!(matches!(keep_environment(&[]), Err(ProcessError::Threads(_))));
-        assert!(std::env::var_os("PATH").is_some());
+        assert!(matches!(set_variable("PATH", ""), Err(ProcessError::Threads(_))));
+        assert!(std::env::var_os("PATH").is_some_and(|path| !path.is_empty()));
     }
 
     #[test]

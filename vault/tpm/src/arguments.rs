@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 use nix::unistd::{Gid, Uid};
 use strongroom_sys::confine::Layer;
 
-use crate::device::Place;
+use crate::place::Place;
 
 /// What the helper is started with.
 #[derive(Debug, Clone, PartialEq, Eq)]

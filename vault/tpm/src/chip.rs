@@ -3,58 +3,103 @@
 //! Invariant: whatever a question loaded or opened is flushed before it is answered, on every way out.
 //! Invariant: secrets are sent and received in sessions only, and sessions are made with the pinned storage key only.
 
-use std::io;
 use std::time::Duration;
 
 use strongroom_protocol::tpm::Name;
-use zeroize::Zeroizing;
+use tss_esapi::attributes::{SessionAttributes, SessionAttributesBuilder, SessionAttributesMask};
+use tss_esapi::constants::SessionType;
+use tss_esapi::handles::{KeyHandle, NvIndexHandle, NvIndexTpmHandle, ObjectHandle, SessionHandle};
+use tss_esapi::interface_types::algorithm::HashingAlgorithm;
+use tss_esapi::interface_types::resource_handles::Hierarchy;
+use tss_esapi::interface_types::session_handles::AuthSession;
+use tss_esapi::structures::SymmetricDefinition;
+use tss_esapi::traits::Marshall as _;
+use tss_esapi::{Context, Error, WrapperErrorKind};
 
-use crate::derivation::{Point, Unusable, make_salt};
-use crate::device::Device;
-use crate::session::{Duty, NONCE_BYTES, Session, SessionError, Work};
-use crate::wire::{
-    AES_128_CFB, Code, ECC, HEADER_BYTES, Malformed, NO_ALGORITHM, NULL, OWNER, P256, PASSWORD,
-    Reader, ResponseCode, SHA256, TAG_PLAIN, TAG_SESSIONS, Writer, full_name, name_of,
-};
+use crate::code::{Origin, ResponseCode};
+use crate::place::Place;
+use crate::policy_nv;
+use crate::template::{self, full_name, name_of};
 
 /// Why a command gave nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum ChipError {
-    /// The device: the TPM is of no more use.
-    #[error("the TPM does not answer: {0}")]
-    Device(#[from] io::Error),
+    /// The way to the TPM: it is of no more use.
+    #[error("the TPM does not answer ({0:#x})")]
+    Device(u32),
     /// The TPM's own code.
     #[error("the TPM answers {:#x}", .0.0)]
     Code(ResponseCode),
-    /// The answer's bytes.
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
-    /// The session.
-    #[error(transparent)]
-    Session(#[from] SessionError),
-    /// A primitive.
-    #[error(transparent)]
-    Unusable(#[from] Unusable),
+    /// An answer that is malformed or whose MAC is wrong.
+    #[error("an answer of the TPM is not authentic ({0:#x})")]
+    Forged(u32),
+    /// The same, found by tss-esapi or here.
+    #[error("an answer of the TPM does not fit: {0}")]
+    Unfit(WrapperErrorKind),
+    /// libtss2's own.
+    #[error("libtss2 says {0:#x}")]
+    Library(u32),
+    /// tss-esapi did not come by its context as it used to.
+    #[error("tss-esapi's context is not known to this program, so PolicyNV cannot be asked")]
+    NoContext,
     /// The storage key is not the one that was pinned.
     #[error("the TPM has another storage key")]
     AnotherTpm,
+    /// No randomness.
+    #[error("the kernel gave no randomness")]
+    Random,
+    /// A counter is not there, or another has its place.
+    #[error("the counter is gone")]
+    CounterGone,
+    /// A counter has neither the value that it should be moved from nor the next one.
+    #[error("the counter is at {0}")]
+    CounterMoved(u64),
+}
+
+impl From<Error> for ChipError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::WrapperError(kind) => Self::Unfit(kind),
+            Error::Tss2Error(code) => match Origin::of(code) {
+                Origin::Tpm(code) => Self::Code(code),
+                Origin::Way(code) => Self::Device(code),
+                Origin::Answer(code) => Self::Forged(code),
+                Origin::Library(code) => Self::Library(code),
+            },
+        }
+    }
+}
+
+impl ChipError {
+    /// Bytes that no honest TPM answers.
+    pub const fn unfit() -> Self {
+        Self::Unfit(WrapperErrorKind::WrongValueFromTpm)
+    }
 }
 
 /// A TPM.
 #[derive(Debug)]
 pub struct Chip {
-    device: Device,
-    open: Vec<u32>,
+    context: Context,
+    held: Vec<Held>,
+}
+
+/// What a question leaves behind unless it is put away.
+#[derive(Debug, Clone, Copy)]
+enum Held {
+    /// In the TPM.
+    Loaded(ObjectHandle),
+    /// In libtss2's memory only: what stands for an NV index, with its secret.
+    Known(ObjectHandle),
 }
 
 /// The storage key, loaded.
 #[derive(Debug, Clone, Copy)]
 pub struct Storage {
-    /// Its handle.
-    pub handle: u32,
+    /// The key.
+    pub key: KeyHandle,
     /// Its name.
     pub name: Name,
-    point: Point,
 }
 
 /// What kind of session.
@@ -66,34 +111,52 @@ pub enum Kind {
     Policy,
 }
 
-/// A command before it is sent.
-#[derive(Debug)]
-pub struct Command<'a> {
-    /// Which one.
-    pub code: Code,
-    /// The handles of things, each with the name that enters the parameters' hash.
-    pub handles: &'a [(u32, &'a [u8])],
-    /// What follows.
-    pub parameters: Writer,
-}
-
-/// An answer: its handle, when it has one, and its parameters in clear.
-#[derive(Debug)]
-pub struct Reply {
-    /// Of what was made or loaded.
-    pub handle: Option<u32>,
-    /// What follows.
-    pub parameters: Zeroizing<Vec<u8>>,
+/// What a session does beside authorizing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duty {
+    /// Authorizes.
+    Authorize,
+    /// Authorizes, and the command's first parameter is encrypted.
+    Encrypt,
+    /// Authorizes, and the answer's first parameter is encrypted.
+    Decrypt,
+    /// Authorizes nothing; answers are authentic.
+    Audit,
 }
 
 /// How often a TPM may ask to be asked again, and how long it is left alone.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(50);
+/// What the first question asks for, for nothing but an encrypted answer.
+const FIRST_BYTES: usize = 8;
+
+impl Duty {
+    /// `TPMA_SESSION`, in the TPM's words: it decrypts what we encrypt.
+    fn attributes(self) -> (SessionAttributes, SessionAttributesMask) {
+        SessionAttributesBuilder::new()
+            .with_continue_session(true)
+            .with_decrypt(self == Self::Encrypt)
+            .with_encrypt(self == Self::Decrypt)
+            .with_audit(self == Self::Audit)
+            .build()
+    }
+}
 
 impl Chip {
-    /// A TPM behind an open device.
-    pub const fn new(device: Device) -> Self {
-        Self { device, open: Vec::new() }
+    /// Opens the way to a TPM, and has libtss2 and OpenSSL load whatever they load late: no file is opened afterwards.
+    ///
+    /// # Errors
+    /// libtss2's, or the TPM's when it does not answer a first question.
+    pub fn open(place: &Place) -> Result<Self, ChipError> {
+        let mut chip = Self { context: Context::new(place.name()?)?, held: Vec::new() };
+        if !policy_nv::is_ready(&chip.context) {
+            return Err(ChipError::NoContext);
+        }
+        chip.scope(|chip| {
+            let session = chip.begin(Kind::Hmac, None)?;
+            chip.with(session, Duty::Decrypt, |context| context.get_random(FIRST_BYTES))
+        })?;
+        Ok(chip)
     }
 
     /// Runs one question's commands, and flushes what they left.
@@ -105,7 +168,7 @@ impl Chip {
         work: impl FnOnce(&mut Self) -> Result<T, ChipError>,
     ) -> Result<T, ChipError> {
         let done = work(self);
-        let flushed = self.flush_all();
+        let flushed = self.put_away();
         let done = done?;
         flushed.map(|()| done)
     }
@@ -115,213 +178,126 @@ impl Chip {
     /// # Errors
     /// `AnotherTpm`, or the TPM's.
     pub fn storage(&mut self, pinned: Option<Name>) -> Result<Storage, ChipError> {
-        let public = Writer::new()
-            .u16s(&[ECC, SHA256])
-            .u32s(&[STORAGE_ATTRIBUTES])
-            .sized(&[])
-            .u16s(&AES_128_CFB)
-            .u16s(&[NO_ALGORITHM, P256, NO_ALGORITHM])
-            .sized(&[])
-            .sized(&[]);
-        let no_secret = [0; 4];
-        let parameters =
-            Writer::new().sized(&no_secret).sized(public.bytes()).sized(&[]).u32s(&[0]);
-        let owner = OWNER.to_be_bytes();
-        let command =
-            Command { code: Code::CreatePrimary, handles: &[(OWNER, &owner)], parameters };
-        let reply = self.with_password(&command)?;
-        let handle = reply.handle.ok_or(Malformed)?;
-        let public = Reader(&reply.parameters).sized()?;
-        let storage = Storage { handle, name: name_of(public), point: point_of(public)? };
-        if pinned.is_some_and(|pinned| pinned != storage.name) {
+        // The owner's empty password: only for what is public, since such an answer is not authentic.
+        let made = self.patiently(|context| {
+            context.execute_with_session(Some(AuthSession::Password), |context| {
+                let template = template::storage()?;
+                context.create_primary(Hierarchy::Owner, template, None, None, None, None)
+            })
+        })?;
+        let key = made.key_handle;
+        self.held.push(Held::Loaded(key.into()));
+        // libtss2 salts sessions to this very public area, so its name is computed here and not taken from the answer.
+        let name = name_of(&made.out_public.marshall()?);
+        if pinned.is_some_and(|pinned| pinned != name) {
             return Err(ChipError::AnotherTpm);
         }
-        Ok(storage)
+        if self.context.tr_get_name(key.into())?.value() != full_name(name) {
+            return Err(ChipError::unfit());
+        }
+        Ok(Storage { key, name })
     }
 
     /// Opens a session salted to the storage key.
     ///
     /// # Errors
     /// The TPM's.
-    pub fn session(&mut self, storage: &Storage, kind: Kind) -> Result<Session, ChipError> {
-        let (salt, point) = make_salt(&storage.point)?;
-        let mut nonce = [0; NONCE_BYTES];
-        getrandom::fill(&mut nonce).map_err(|_| SessionError::Random)?;
-        let secret = Writer::new().sized(&point.x).sized(&point.y);
-        let kind = match kind {
-            Kind::Hmac => 0,
-            Kind::Policy => 1,
-        };
-        let parameters = Writer::new()
-            .sized(&nonce)
-            .sized(secret.bytes())
-            .raw(&[kind])
-            .u16s(&AES_128_CFB)
-            .u16s(&[SHA256]);
-        let handles = &[(storage.handle, [].as_slice()), (NULL, &[])];
-        let reply = self.plain(&Command { code: Code::StartAuthSession, handles, parameters })?;
-        let handle = reply.handle.ok_or(Malformed)?;
-        Ok(Session::new(handle, &salt, nonce, Reader(&reply.parameters).sized()?)?)
+    pub fn session(&mut self, storage: &Storage, kind: Kind) -> Result<AuthSession, ChipError> {
+        self.begin(kind, Some(storage.key))
     }
 
-    /// A command without a session: nothing in it is secret, and nothing in its answer is believed further.
-    ///
-    /// # Errors
-    /// The TPM's.
-    pub fn plain(&mut self, command: &Command<'_>) -> Result<Reply, ChipError> {
-        let answer = self.send(command, None)?;
-        let mut reader = Reader(&answer);
-        let handle = self.note_handle(command.code, &mut reader)?;
-        Ok(Reply { handle, parameters: Zeroizing::new(reader.0.to_vec()) })
+    fn begin(&mut self, kind: Kind, salted: Option<KeyHandle>) -> Result<AuthSession, ChipError> {
+        let kind = match kind {
+            Kind::Hmac => SessionType::Hmac,
+            Kind::Policy => SessionType::Policy,
+        };
+        let (cipher, hash) = (SymmetricDefinition::AES_128_CFB, HashingAlgorithm::Sha256);
+        let session = self.patiently(|context| {
+            context.start_auth_session(salted, None, None, kind, cipher, hash)
+        })?;
+        let session = session.ok_or(ChipError::unfit())?;
+        self.held.push(Held::Loaded(SessionHandle::from(session).into()));
+        Ok(session)
     }
 
     /// A command that a session authorizes.
     ///
     /// # Errors
     /// The TPM's, and when its answer is not authentic.
-    pub fn with_session(
+    pub fn with<T>(
         &mut self,
-        session: &mut Session,
-        mut command: Command<'_>,
-        work: Work<'_>,
-    ) -> Result<Reply, ChipError> {
-        let code = command.code;
-        let names: Vec<&[u8]> = command.handles.iter().map(|(_, name)| *name).collect();
-        let area = session.authorize((code, &names), &mut command.parameters, work)?;
-        let answer = self.send(&command, Some(&area))?;
-        let mut reader = Reader(&answer);
-        let handle = self.note_handle(code, &mut reader)?;
-        let length = usize::try_from(reader.u32()?).map_err(|_| Malformed)?;
-        let parameters = reader.raw(length)?;
-        let parameters = session.believe(code, parameters, &mut reader, work)?;
-        reader.end()?;
-        Ok(Reply { handle, parameters })
+        session: AuthSession,
+        duty: Duty,
+        mut ask: impl FnMut(&mut Context) -> tss_esapi::Result<T>,
+    ) -> Result<T, ChipError> {
+        let (attributes, mask) = duty.attributes();
+        self.context.tr_sess_set_attributes(session, attributes, mask)?;
+        self.patiently(|context| context.execute_with_session(Some(session), &mut ask))
     }
 
-    /// The owner's empty password: only for what is public, since such an answer is not authentic.
-    fn with_password(&mut self, command: &Command<'_>) -> Result<Reply, ChipError> {
-        let area = Writer::new().u32s(&[PASSWORD]).sized(&[]).raw(&[0]).sized(&[]);
-        let answer = self.send(command, Some(&area))?;
-        let mut reader = Reader(&answer);
-        let handle = self.note_handle(command.code, &mut reader)?;
-        let length = usize::try_from(reader.u32()?).map_err(|_| Malformed)?;
-        let parameters = Zeroizing::new(reader.raw(length)?.to_vec());
-        Ok(Reply { handle, parameters })
-    }
-
-    /// What the TPM holds from now on until it is flushed.
-    fn note_handle(
+    /// A command, again if the TPM asks for it. Without a session nothing in it may be secret, and nothing in its answer is
+    /// believed further.
+    ///
+    /// # Errors
+    /// The TPM's.
+    pub fn patiently<T>(
         &mut self,
-        code: Code,
-        reader: &mut Reader<'_>,
-    ) -> Result<Option<u32>, Malformed> {
-        match code {
-            Code::CreatePrimary | Code::Load | Code::StartAuthSession => {
-                let handle = reader.u32()?;
-                self.open.push(handle);
-                Ok(Some(handle))
-            }
-            Code::NvUndefineSpace
-            | Code::NvDefineSpace
-            | Code::NvIncrement
-            | Code::PolicyNv
-            | Code::NvRead
-            | Code::Create
-            | Code::Unseal
-            | Code::FlushContext
-            | Code::NvReadPublic
-            | Code::PolicyAuthValue
-            | Code::GetCapability
-            | Code::PcrRead
-            | Code::PolicyPcr => Ok(None),
-        }
-    }
-
-    fn flush_all(&mut self) -> Result<(), ChipError> {
-        let mut outcome = Ok(());
-        while let Some(handle) = self.open.pop() {
-            let parameters = Writer::new().u32s(&[handle]);
-            let flushed =
-                self.plain(&Command { code: Code::FlushContext, handles: &[], parameters });
-            outcome = outcome.and(flushed.map(drop));
-        }
-        outcome
-    }
-
-    /// Sends a command, again if the TPM asks for it, and answers what follows the header.
-    fn send(
-        &mut self,
-        command: &Command<'_>,
-        area: Option<&Writer>,
-    ) -> Result<Zeroizing<Vec<u8>>, ChipError> {
-        let bytes = encode(command, area)?;
+        mut ask: impl FnMut(&mut Context) -> tss_esapi::Result<T>,
+    ) -> Result<T, ChipError> {
         let mut tries = 0_u32;
         loop {
-            let answer = self.device.transact(bytes.bytes())?;
-            let mut reader = Reader(&answer);
-            let (_tag, size, code) = (reader.u16()?, reader.u32()?, reader.u32()?);
-            if usize::try_from(size) != Ok(answer.len()) {
-                return Err(Malformed.into());
-            }
-            if code == 0 {
-                return Ok(Zeroizing::new(reader.0.to_vec()));
-            }
-            let code = ResponseCode::of(code);
+            let error = match ask(&mut self.context) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => ChipError::from(error),
+            };
             tries = tries.saturating_add(1);
-            if !code.is_passing() || tries >= TRIES {
-                return Err(ChipError::Code(code));
+            let asks_again = matches!(error, ChipError::Code(code) if code.is_passing());
+            if !asks_again || tries >= TRIES {
+                return Err(error);
             }
             std::thread::sleep(PAUSE);
         }
     }
-}
 
-fn encode(command: &Command<'_>, area: Option<&Writer>) -> Result<Writer, Malformed> {
-    let mut body = Writer::new();
-    for (handle, _) in command.handles {
-        body = body.u32s(&[*handle]);
+    /// A key that was loaded.
+    pub fn hold(&mut self, key: KeyHandle) {
+        self.held.push(Held::Loaded(key.into()));
     }
-    if let Some(area) = area {
-        let length = u32::try_from(area.bytes().len()).map_err(|_| Malformed)?;
-        body = body.u32s(&[length]).raw(area.bytes());
+
+    /// An NV index that libtss2 knows now.
+    pub fn know(&mut self, index: NvIndexHandle) {
+        self.held.push(Held::Known(index.into()));
     }
-    body = body.raw(command.parameters.bytes());
-    let tag = if area.is_some() { TAG_SESSIONS } else { TAG_PLAIN };
-    let size = body.bytes().len().saturating_add(HEADER_BYTES);
-    let size = u32::try_from(size).map_err(|_| Malformed)?;
-    Ok(Writer::new().u16s(&[tag]).u32s(&[size]).raw(&command.code.bytes()).raw(body.bytes()))
-}
 
-/// Reads the point of a storage key's public area.
-fn point_of(public: &[u8]) -> Result<Point, Malformed> {
-    let mut reader = Reader(public);
-    let (kind, hash, attributes) = (reader.u16()?, reader.u16()?, reader.u32()?);
-    if (kind, hash, attributes) != (ECC, SHA256, STORAGE_ATTRIBUTES) {
-        return Err(Malformed);
+    /// An NV index that libtss2 does not know any more.
+    pub fn forget(&mut self, index: NvIndexHandle) {
+        self.held.retain(|held| !matches!(held, Held::Known(known) if *known == index.into()));
     }
-    let _no_policy = reader.sized()?;
-    // Symmetric algorithm, its bits and its mode; scheme, curve and derivation.
-    let _parameters = reader.raw(12)?;
-    let point = Point::of(reader.sized()?, reader.sized()?).ok_or(Malformed)?;
-    reader.end()?;
-    Ok(point)
-}
 
-/// Fixed to the TPM and its parent, made there, used by its (empty) secret, without lock-out, restricted, for decryption: the
-/// usual storage root key.
-const STORAGE_ATTRIBUTES: u32 = 0x0003_0472;
+    /// Lets libtss2 know an NV index, as the TPM describes it. Its name is answered, as libtss2 computes it and will use it.
+    ///
+    /// # Errors
+    /// The TPM's.
+    pub fn index(
+        &mut self,
+        index: NvIndexTpmHandle,
+    ) -> Result<(NvIndexHandle, Vec<u8>), ChipError> {
+        let handle = self.patiently(|context| context.tr_from_tpm_public(index.into()))?;
+        self.know(handle.into());
+        Ok((handle.into(), self.context.tr_get_name(handle)?.value().to_vec()))
+    }
 
-/// A duty with the empty secret.
-pub const fn without_secret(duty: Duty) -> Work<'static> {
-    Work { secret: &[], shows_secret: true, duty }
-}
-
-/// A handle's own bytes, the name of what is no object and no index.
-pub const fn handle_name(handle: u32) -> [u8; 4] {
-    handle.to_be_bytes()
-}
-
-/// The storage key's name as it enters hashes.
-pub fn storage_name(storage: &Storage) -> [u8; 34] {
-    full_name(storage.name)
+    fn put_away(&mut self) -> Result<(), ChipError> {
+        let mut outcome = Ok(());
+        while let Some(held) = self.held.pop() {
+            let done = match held {
+                Held::Loaded(handle) => self.patiently(|context| context.flush_context(handle)),
+                Held::Known(mut handle) => {
+                    self.context.tr_close(&mut handle).map_err(ChipError::from)
+                }
+            };
+            outcome = outcome.and(done);
+        }
+        outcome
+    }
 }

@@ -6,12 +6,14 @@
 //! Invariant: a value that is answered came through an authentic session.
 
 use strongroom_protocol::tpm::{Counter, Name};
+use tss_esapi::handles::{NvIndexHandle, NvIndexTpmHandle};
+use tss_esapi::interface_types::resource_handles::{NvAuth, Provision};
+use tss_esapi::interface_types::session_handles::AuthSession;
+use tss_esapi::structures::Auth;
 
-use crate::chip::{Chip, ChipError, Command, Kind, Storage, handle_name, without_secret};
-use crate::session::{Duty, Session, Work};
-use crate::wire::{
-    Code, Malformed, OWNER, Reader, ResponseCode, SHA256, Writer, full_name, name_of,
-};
+use crate::chip::{Chip, ChipError, Duty, Kind, Storage};
+use crate::code::ResponseCode;
+use crate::template::{self, COUNTER_BYTES, full_name};
 
 /// A counter that was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,166 +26,131 @@ pub struct Made {
     pub value: u64,
 }
 
-/// Why a counter did not do what it should.
-#[derive(Debug, thiserror::Error)]
-pub enum CounterError {
-    /// The TPM.
-    #[error(transparent)]
-    Chip(#[from] ChipError),
-    /// It is not there, or another has its place.
-    #[error("the counter is gone")]
-    Gone,
-    /// It has neither the value that it should be moved from nor the next one.
-    #[error("the counter is at {0}")]
-    Moved(u64),
-}
-
-/// Counter type; read and written by its secret; guesses of that do not count towards the lock-out.
-const ATTRIBUTES: u32 = 0x0204_0014;
-/// Set by the first increment.
-const WRITTEN: u32 = 0x2000_0000;
 /// The owner's indices; a random one of these.
 const FIRST_INDEX: u32 = 0x0180_0000;
 const INDEX_MASK: u32 = 0x000f_ffff;
 /// How many taken indices are met before it is given up.
 const TRIES: usize = 8;
-const VALUE_BYTES: u16 = 8;
 
 /// Makes a counter.
 ///
 /// # Errors
 /// The TPM's.
 pub fn define(chip: &mut Chip, storage: &Storage, secret: &[u8]) -> Result<Made, ChipError> {
-    let mut session = chip.session(storage, Kind::Hmac)?;
+    let session = chip.session(storage, Kind::Hmac)?;
     let mut policy = [0; 32];
-    getrandom::fill(&mut policy).map_err(|_| crate::session::SessionError::Random)?;
-    let mut index = 0;
-    for attempt in 1..=TRIES {
-        index = random_index()?;
-        let public = public_area(index, ATTRIBUTES, &policy);
-        let parameters = Writer::new().sized(secret).sized(public.bytes());
-        let owner = handle_name(OWNER);
-        let command =
-            Command { code: Code::NvDefineSpace, handles: &[(OWNER, &owner)], parameters };
-        match chip.with_session(&mut session, command, without_secret(Duty::Encrypt)) {
-            Ok(_) => break,
-            Err(ChipError::Code(ResponseCode::NV_DEFINED)) if attempt < TRIES => {}
+    getrandom::fill(&mut policy).map_err(|_| ChipError::Random)?;
+    let secret = Auth::try_from(secret)?;
+    let mut attempts = 1..=TRIES;
+    let (index, handle) = loop {
+        let is_last = attempts.next().is_none_or(|attempt| attempt == TRIES);
+        let index = random_index()?;
+        let public = template::counter(index, &policy)?;
+        let defined = chip.with(session, Duty::Encrypt, |context| {
+            context.nv_define_space(Provision::Owner, Some(secret.clone()), public.clone())
+        });
+        match defined {
+            Ok(handle) => break (index, handle),
+            Err(ChipError::Code(ResponseCode::NV_DEFINED)) if !is_last => {}
             Err(error) => return Err(error),
         }
-    }
-    let fresh = name_of(public_area(index, ATTRIBUTES, &policy).bytes());
-    let name = name_of(public_area(index, ATTRIBUTES | WRITTEN, &policy).bytes());
-    move_once(chip, &mut session, (index, fresh, secret))?;
-    let value = value_of(chip, &mut session, (index, name, secret))?;
+    };
+    chip.know(handle);
+    move_once(chip, session, handle)?;
+    let value = value_of(chip, session, handle)?;
+    let name = chip.patiently(|context| context.tr_get_name(handle.into()))?;
+    let (_algorithm, name) = name.value().split_at_checked(2).ok_or(ChipError::unfit())?;
+    let name = Name(name.try_into().map_err(|_| ChipError::unfit())?);
     Ok(Made { index, name, value })
 }
 
 /// Reads a counter.
 ///
 /// # Errors
-/// `Gone`, or the TPM's.
-pub fn read(chip: &mut Chip, storage: &Storage, counter: &Counter) -> Result<u64, CounterError> {
-    check_name(chip, counter)?;
-    let mut session = chip.session(storage, Kind::Hmac)?;
-    counter
-        .secret
-        .expose(|secret| Ok(value_of(chip, &mut session, (counter.index, counter.name, secret))?))
+/// `CounterGone`, or the TPM's.
+pub fn read(chip: &mut Chip, storage: &Storage, counter: &Counter) -> Result<u64, ChipError> {
+    let handle = open(chip, counter)?;
+    let session = chip.session(storage, Kind::Hmac)?;
+    value_of(chip, session, handle)
 }
 
 /// Moves a counter from `from` to the next value, or finds it there.
 ///
 /// # Errors
-/// `Moved` when it has any other value, `Gone`, or the TPM's.
+/// `CounterMoved` when it has any other value, `CounterGone`, or the TPM's.
 pub fn increment(
     chip: &mut Chip,
     storage: &Storage,
     (counter, from): (&Counter, u64),
-) -> Result<u64, CounterError> {
-    check_name(chip, counter)?;
-    let mut session = chip.session(storage, Kind::Hmac)?;
-    counter.secret.expose(|secret| {
-        let its = (counter.index, counter.name, secret);
-        let before = value_of(chip, &mut session, its)?;
-        if before == from {
-            move_once(chip, &mut session, its)?;
-        }
-        let after = value_of(chip, &mut session, its)?;
-        if Some(after) == from.checked_add(1) { Ok(after) } else { Err(CounterError::Moved(after)) }
-    })
+) -> Result<u64, ChipError> {
+    let handle = open(chip, counter)?;
+    let session = chip.session(storage, Kind::Hmac)?;
+    if value_of(chip, session, handle)? == from {
+        move_once(chip, session, handle)?;
+    }
+    let after = value_of(chip, session, handle)?;
+    if Some(after) == from.checked_add(1) { Ok(after) } else { Err(ChipError::CounterMoved(after)) }
 }
 
 /// Removes a counter.
 ///
 /// # Errors
-/// `Gone`, or the TPM's.
-pub fn forget(chip: &mut Chip, counter: &Counter) -> Result<(), CounterError> {
-    check_name(chip, counter)?;
+/// `CounterGone`, or the TPM's.
+pub fn forget(chip: &mut Chip, counter: &Counter) -> Result<(), ChipError> {
+    let handle = open(chip, counter)?;
     let storage = chip.storage(None)?;
-    let mut session = chip.session(&storage, Kind::Hmac)?;
-    let (owner, name) = (handle_name(OWNER), full_name(counter.name));
-    let handles = &[(OWNER, owner.as_slice()), (counter.index, &name)];
-    let command = Command { code: Code::NvUndefineSpace, handles, parameters: Writer::new() };
-    chip.with_session(&mut session, command, without_secret(Duty::Authorize))?;
+    let session = chip.session(&storage, Kind::Hmac)?;
+    chip.with(session, Duty::Authorize, |context| {
+        context.nv_undefine_space(Provision::Owner, handle)
+    })?;
+    chip.forget(handle);
     Ok(())
 }
 
-/// Tells a counter that is gone from a secret that is wrong. Not authentic, and not needed to be: a lie here is a refusal.
-fn check_name(chip: &mut Chip, counter: &Counter) -> Result<(), CounterError> {
-    let handles = &[(counter.index, [].as_slice())];
-    let command = Command { code: Code::NvReadPublic, handles, parameters: Writer::new() };
-    let reply = match chip.plain(&command) {
+/// Finds a counter, and lets its secret authorize what follows. The TPM's description is not authentic, and not needed to be:
+/// whatever bears another name is refused, and the name goes into the MAC of all that follows.
+///
+/// # Errors
+/// `CounterGone` when it is not there or has another name, or the TPM's.
+pub fn open(chip: &mut Chip, counter: &Counter) -> Result<NvIndexHandle, ChipError> {
+    let index = NvIndexTpmHandle::new(counter.index).map_err(|_| ChipError::CounterGone)?;
+    let (handle, name) = match chip.index(index) {
         Err(ChipError::Code(ResponseCode::HANDLE | ResponseCode::VALUE)) => {
-            return Err(CounterError::Gone);
+            return Err(ChipError::CounterGone);
         }
         other => other?,
     };
-    let public = Reader(&reply.parameters).sized().map_err(ChipError::from)?;
-    if name_of(public) == counter.name { Ok(()) } else { Err(CounterError::Gone) }
+    if name != full_name(counter.name) {
+        return Err(ChipError::CounterGone);
+    }
+    let secret = counter.secret.expose(|secret| Auth::try_from(secret))?;
+    chip.patiently(|context| context.tr_set_auth(handle.into(), secret.clone()))?;
+    Ok(handle)
 }
-
-/// An index with its name and its secret.
-type Index<'a> = (u32, Name, &'a [u8]);
 
 fn move_once(
     chip: &mut Chip,
-    session: &mut Session,
-    (index, name, secret): Index<'_>,
+    session: AuthSession,
+    counter: NvIndexHandle,
 ) -> Result<(), ChipError> {
-    let name = full_name(name);
-    let handles = &[(index, name.as_slice()), (index, &name)];
-    let command = Command { code: Code::NvIncrement, handles, parameters: Writer::new() };
-    let work = Work { secret, shows_secret: true, duty: Duty::Authorize };
-    chip.with_session(session, command, work).map(drop)
+    let by = NvAuth::NvIndex(counter);
+    chip.with(session, Duty::Authorize, |context| context.nv_increment(by, counter))
 }
 
 fn value_of(
     chip: &mut Chip,
-    session: &mut Session,
-    (index, name, secret): Index<'_>,
+    session: AuthSession,
+    counter: NvIndexHandle,
 ) -> Result<u64, ChipError> {
-    let name = full_name(name);
-    let handles = &[(index, name.as_slice()), (index, &name)];
-    let parameters = Writer::new().u16s(&[VALUE_BYTES, 0]);
-    let command = Command { code: Code::NvRead, handles, parameters };
-    let work = Work { secret, shows_secret: true, duty: Duty::Authorize };
-    let reply = chip.with_session(session, command, work)?;
-    let mut reader = Reader(&reply.parameters);
-    let value = reader.sized()?.try_into().map_err(|_| Malformed)?;
-    reader.end()?;
+    let by = NvAuth::NvIndex(counter);
+    let read = chip
+        .with(session, Duty::Authorize, |context| context.nv_read(by, counter, COUNTER_BYTES, 0))?;
+    let value = read.value().try_into().map_err(|_| ChipError::unfit())?;
     Ok(u64::from_be_bytes(value))
-}
-
-fn public_area(index: u32, attributes: u32, policy: &[u8]) -> Writer {
-    Writer::new()
-        .u32s(&[index])
-        .u16s(&[SHA256])
-        .u32s(&[attributes])
-        .sized(policy)
-        .u16s(&[VALUE_BYTES])
 }
 
 fn random_index() -> Result<u32, ChipError> {
     let mut bytes = [0; 4];
-    getrandom::fill(&mut bytes).map_err(|_| crate::session::SessionError::Random)?;
+    getrandom::fill(&mut bytes).map_err(|_| ChipError::Random)?;
     Ok(FIRST_INDEX | (u32::from_be_bytes(bytes) & INDEX_MASK))
 }

@@ -1,17 +1,11 @@
 //! What a TPM says of itself. Not authentic: for people, and for the first pinning.
 
 use strongroom_protocol::tpm::{Health, Kind};
+use tss_esapi::constants::{CapabilityType, PropertyTag};
+use tss_esapi::structures::{CapabilityData, TaggedProperty};
 
-use crate::chip::{Chip, ChipError, Command};
-use crate::wire::{Code, Malformed, Reader, Writer};
+use crate::chip::{Chip, ChipError};
 
-/// `TPM_CAP_TPM_PROPERTIES`.
-const PROPERTIES: u32 = 6;
-const MANUFACTURER: u32 = 0x105;
-const PERMANENT: u32 = 0x200;
-const LOCKOUT_COUNTER: u32 = 0x20E;
-const MAX_AUTH_FAIL: u32 = 0x20F;
-const LOCKOUT_INTERVAL: u32 = 0x210;
 /// `TPMA_PERMANENT`, `inLockout`.
 const IN_LOCKOUT: u32 = 0x200;
 /// Makers of TPMs that are programs: those of emulators, hypervisors and clouds.
@@ -22,7 +16,7 @@ const PROGRAMS: [&str; 5] = ["IBM", "MSFT", "VMW", "GOOG", "AMZN"];
 /// # Errors
 /// The TPM's.
 pub fn health(chip: &mut Chip) -> Result<Health, ChipError> {
-    let manufacturer = property(chip, MANUFACTURER)?.to_be_bytes();
+    let manufacturer = property(chip, PropertyTag::Manufacturer)?.to_be_bytes();
     let manufacturer: String = manufacturer
         .iter()
         .filter(|byte| byte.is_ascii_graphic())
@@ -33,10 +27,10 @@ pub fn health(chip: &mut Chip) -> Result<Health, ChipError> {
     Ok(Health {
         manufacturer,
         kind,
-        wrong_pins: property(chip, LOCKOUT_COUNTER)?,
-        most_wrong_pins: property(chip, MAX_AUTH_FAIL)?,
-        forgets_after_secs: property(chip, LOCKOUT_INTERVAL)?,
-        locked_out: property(chip, PERMANENT)? & IN_LOCKOUT != 0,
+        wrong_pins: property(chip, PropertyTag::LockoutCounter)?,
+        most_wrong_pins: property(chip, PropertyTag::MaxAuthFail)?,
+        forgets_after_secs: property(chip, PropertyTag::LockoutInterval)?,
+        locked_out: property(chip, PropertyTag::Permanent)? & IN_LOCKOUT != 0,
         storage: chip.storage(None)?.name,
     })
 }
@@ -46,14 +40,15 @@ pub fn health(chip: &mut Chip) -> Result<Health, ChipError> {
 /// # Errors
 /// The TPM's.
 pub fn tries_left(chip: &mut Chip) -> Result<u32, ChipError> {
-    Ok(property(chip, MAX_AUTH_FAIL)?.saturating_sub(property(chip, LOCKOUT_COUNTER)?))
+    let most = property(chip, PropertyTag::MaxAuthFail)?;
+    Ok(most.saturating_sub(property(chip, PropertyTag::LockoutCounter)?))
 }
 
-fn property(chip: &mut Chip, wanted: u32) -> Result<u32, ChipError> {
-    let parameters = Writer::new().u32s(&[PROPERTIES, wanted, 1]);
-    let reply = chip.plain(&Command { code: Code::GetCapability, handles: &[], parameters })?;
-    let mut reader = Reader(&reply.parameters);
-    let (_more, _capability, _count) = (reader.u8()?, reader.u32()?, reader.u32()?);
-    let (found, value) = (reader.u32()?, reader.u32()?);
-    if found == wanted { Ok(value) } else { Err(Malformed.into()) }
+/// Asked each time: `Context::get_tpm_property` would remember the first answer.
+fn property(chip: &mut Chip, wanted: PropertyTag) -> Result<u32, ChipError> {
+    let (answer, _more) = chip.patiently(|context| {
+        context.get_capability(CapabilityType::TpmProperties, wanted.into(), 1)
+    })?;
+    let CapabilityData::TpmProperties(list) = answer else { return Err(ChipError::unfit()) };
+    list.find(wanted).map(TaggedProperty::value).ok_or(ChipError::unfit())
 }

@@ -1,6 +1,7 @@
 //! `strongroom-tpm`: the process that talks to the TPM. This file is its start order.
 //!
 //! Invariant: the device is open, root given up and everything else closed off before the first question.
+//! Invariant: libtss2 and OpenSSL have loaded all that they load before they are closed off.
 #![forbid(unsafe_code)]
 
 use std::io::Write as _;
@@ -8,13 +9,13 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use nix::unistd::Pid;
-use strongroom_sys::confine::{Options, Profile};
+use strongroom_sys::confine::Options;
 use strongroom_sys::inherited::{take_unix_datagram, take_unix_stream};
 use strongroom_sys::{WipingAllocator, confine, process};
 use strongroom_tpm::arguments::Arguments;
 use strongroom_tpm::chip::Chip;
-use strongroom_tpm::device::Device;
 use strongroom_tpm::serve::{Ended, serve};
+use strongroom_tpm::watchdog::{PATIENCE, Watchdog};
 
 #[global_allocator]
 static ALLOCATOR: WipingAllocator = WipingAllocator;
@@ -27,14 +28,17 @@ fn main() -> anyhow::Result<ExitCode> {
     let parent = Pid::parent();
     process::harden()?;
     process::keep_environment(&[])?;
+    // libtss2 would write to our log by itself.
+    process::set_variable("TSS2_LOG", "all+none")?;
     let inherited: Vec<_> = arguments.ready_fd.into_iter().chain([arguments.keeper_fd]).collect();
     process::close_descriptors_except(&inherited)?;
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     let keeper = take_unix_datagram(arguments.keeper_fd)?;
     let ready = arguments.ready_fd.map(take_unix_stream).transpose()?;
-    let device = Device::open(&arguments.tcti);
-    if let Err(error) = &device {
-        tracing::error!(%error, tcti = ?arguments.tcti, "the TPM cannot be opened");
+    let chip = Chip::open(&arguments.tcti);
+    if let Err(error) = &chip {
+        let (tcti, package) = (&arguments.tcti, arguments.tcti.package());
+        tracing::error!(%error, ?tcti, "the TPM cannot be opened; is {package} installed?");
     }
     if let Some((uid, gid)) = arguments.user {
         process::become_user(uid, gid).context("give up root")?;
@@ -43,15 +47,16 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     let options =
         Options { accept_missing: arguments.accept_missing.clone(), ..Options::default() };
-    let report = confine(Profile::Tpm, &options).context("confine the TPM helper")?;
+    let report = confine(arguments.tcti.profile(), &options).context("confine the TPM helper")?;
     tracing::info!(%report, "confined");
     if let Some(mut ready) = ready {
         ready.write_all(b"1").context("tell that the helper is ready")?;
     }
-    let ended = serve(&keeper, device.ok().map(Chip::new));
+    let watchdog = Watchdog::start(&keeper, PATIENCE).context("watch the TPM")?;
+    let ended = serve(&keeper, chip.ok(), &watchdog);
     tracing::error!(%ended, "stopping");
     Ok(match ended {
-        Ended::NoTpm => ExitCode::from(TPM_LOST),
+        Ended::NoTpm | Ended::Forged => ExitCode::from(TPM_LOST),
         Ended::Socket(_) => ExitCode::FAILURE,
     })
 }

@@ -10,20 +10,22 @@
 
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::tpm::{Blob, Counter, PcrSet, Policy};
+use tss_esapi::handles::KeyHandle;
+use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
+use tss_esapi::structures::{Auth, Digest, Private, Public, SensitiveData};
+use tss_esapi::traits::{Marshall as _, UnMarshall as _};
 
-use crate::chip::{Chip, ChipError, Command, Kind, Storage, storage_name, without_secret};
-use crate::session::{Duty, Session, Work};
-use crate::wire::{
-    Code, DIGEST_BYTES, KEYEDHASH, Malformed, NO_ALGORITHM, Reader, SHA256, Writer, digest,
-    full_name, name_of, pcr_selection,
-};
+use crate::chip::{Chip, ChipError, Duty, Kind, Storage};
+use crate::counter;
+use crate::policy_nv::policy_nv;
+use crate::template::{self, DIGEST_BYTES, digest, full_name, selection, selection_bytes};
 
-/// Fixed to the TPM and its parent; used by policy only.
-const SEALED: u32 = 0x0000_0012;
-/// Failures do not count towards the lock-out.
-const NO_LOCK_OUT: u32 = 0x0000_0400;
 /// A TPM answers at most so many registers at once.
 const REGISTERS_AT_ONCE: usize = 8;
+/// `TPM_CC_PolicyPCR`, `TPM_CC_PolicyAuthValue` and `TPM_CC_PolicyNV`, as they enter a policy.
+const POLICY_PCR: [u8; 4] = [0, 0, 0x01, 0x7F];
+const POLICY_AUTH_VALUE: [u8; 4] = [0, 0, 0x01, 0x6B];
+const POLICY_NV: [u8; 4] = [0, 0, 0x01, 0x49];
 
 /// Seals bytes.
 ///
@@ -34,31 +36,28 @@ pub fn seal(
     storage: &Storage,
     (key, policy): (&SecretBytes, &Policy),
 ) -> Result<Blob, ChipError> {
-    let mut session = chip.session(storage, Kind::Hmac)?;
-    let (digest, attributes) = match policy {
+    let session = chip.session(storage, Kind::Hmac)?;
+    let (digest, pin) = match policy {
         Policy::Machine { pcrs, pin } => {
-            let registers = registers(chip, &mut session, *pcrs)?;
-            let attributes = if pin.is_some() { SEALED } else { SEALED | NO_LOCK_OUT };
-            (machine_policy(*pcrs, &registers, pin.is_some()), attributes)
+            let registers = registers(chip, session, *pcrs)?;
+            (machine_policy(*pcrs, &registers, pin.is_some()), pin.as_ref())
         }
-        Policy::Moment { counter, value } => (moment_policy(counter, *value), SEALED | NO_LOCK_OUT),
+        Policy::Moment { counter, value } => (moment_policy(counter, *value), None),
     };
-    let public = Writer::new()
-        .u16s(&[KEYEDHASH, SHA256])
-        .u32s(&[attributes])
-        .sized(&digest)
-        .u16s(&[NO_ALGORITHM])
-        .sized(&[]);
-    let sensitive =
-        with_secret(policy, |secret| key.expose(|key| Writer::new().sized(secret).sized(key)));
-    let parameters =
-        Writer::new().sized(sensitive.bytes()).sized(public.bytes()).sized(&[]).u32s(&[0]);
-    let name = storage_name(storage);
-    let command = Command { code: Code::Create, handles: &[(storage.handle, &name)], parameters };
-    let reply = chip.with_session(&mut session, command, without_secret(Duty::Encrypt))?;
-    let mut reader = Reader(&reply.parameters);
-    let (private, public) = (reader.sized()?, reader.sized()?);
-    Ok(Blob(Writer::new().sized(private).sized(public).bytes().to_vec()))
+    let public = template::sealed(&digest, pin.is_some())?;
+    let pin = pin.map(|pin| pin.expose(|pin| Auth::try_from(pin))).transpose()?;
+    let key = key.expose(|key| SensitiveData::try_from(key))?;
+    let made = chip.with(session, Duty::Encrypt, |context| {
+        let (public, pin, key) = (public.clone(), pin.clone(), Some(key.clone()));
+        context.create(storage.key, public, pin, key, None, None)
+    })?;
+    let mut blob = Vec::new();
+    for part in [made.out_private.value(), &made.out_public.marshall()?] {
+        let length = u16::try_from(part.len()).map_err(|_| ChipError::unfit())?;
+        blob.extend_from_slice(&length.to_be_bytes());
+        blob.extend_from_slice(part);
+    }
+    Ok(Blob(blob))
 }
 
 /// Unseals bytes.
@@ -71,119 +70,91 @@ pub fn unseal(
     storage: &Storage,
     (blob, policy): (&Blob, &Policy),
 ) -> Result<SecretBytes, ChipError> {
-    let mut reader = Reader(&blob.0);
-    let (private, public) = (reader.sized()?, reader.sized()?);
-    reader.end()?;
-    let (handle, name) = load(chip, storage, (private, public))?;
-    let mut session = chip.session(storage, Kind::Policy)?;
-    let shows_secret = satisfy(chip, storage, (&session, policy))?;
-    let handles = &[(handle, name.as_slice())];
-    let command = Command { code: Code::Unseal, handles, parameters: Writer::new() };
-    with_secret(policy, |secret| {
-        let work = Work { secret, shows_secret, duty: Duty::Decrypt };
-        let reply = chip.with_session(&mut session, command, work)?;
-        let mut reader = Reader(&reply.parameters);
-        let key = SecretBytes::copy_from(reader.sized()?);
-        reader.end()?;
-        Ok(key)
-    })
-}
-
-fn load(
-    chip: &mut Chip,
-    storage: &Storage,
-    (private, public): (&[u8], &[u8]),
-) -> Result<(u32, [u8; 34]), ChipError> {
-    let mut session = chip.session(storage, Kind::Hmac)?;
-    let parameters = Writer::new().sized(private).sized(public);
-    let name = storage_name(storage);
-    let command = Command { code: Code::Load, handles: &[(storage.handle, &name)], parameters };
-    let reply = chip.with_session(&mut session, command, without_secret(Duty::Authorize))?;
-    Ok((reply.handle.ok_or(Malformed)?, full_name(name_of(public))))
-}
-
-/// Takes the policy's steps; answers whether the PIN is shown.
-fn satisfy(
-    chip: &mut Chip,
-    storage: &Storage,
-    (session, policy): (&Session, &Policy),
-) -> Result<bool, ChipError> {
-    let handles = &[(session.handle, [].as_slice())];
+    let object = load(chip, storage, blob)?;
+    let session = chip.session(storage, Kind::Policy)?;
+    let steps = PolicySession::try_from(session)?;
     match policy {
         Policy::Machine { pcrs, pin } => {
             // Without a digest the TPM takes the registers as they are.
-            let parameters = Writer::new().sized(&[]).raw(pcr_selection(*pcrs).bytes());
-            chip.plain(&Command { code: Code::PolicyPcr, handles, parameters })?;
-            if pin.is_some() {
-                let parameters = Writer::new();
-                chip.plain(&Command { code: Code::PolicyAuthValue, handles, parameters })?;
+            let set = selection(*pcrs)?;
+            chip.patiently(|context| context.policy_pcr(steps, Digest::default(), set.clone()))?;
+            if let Some(pin) = pin {
+                chip.patiently(|context| context.policy_auth_value(steps))?;
+                let pin = pin.expose(|pin| Auth::try_from(pin))?;
+                chip.patiently(|context| context.tr_set_auth(object.into(), pin.clone()))?;
             }
-            Ok(pin.is_some())
         }
         Policy::Moment { counter, value } => {
-            let mut reading = chip.session(storage, Kind::Hmac)?;
-            let (name, own) = (full_name(counter.name), session.handle.to_be_bytes());
-            let handles =
-                &[(counter.index, name.as_slice()), (counter.index, &name), (session.handle, &own)];
-            let parameters = Writer::new().sized(&value.to_be_bytes()).u16s(&[0, 0]);
-            let command = Command { code: Code::PolicyNv, handles, parameters };
-            counter.secret.expose(|secret| {
-                let work = Work { secret, shows_secret: true, duty: Duty::Authorize };
-                chip.with_session(&mut reading, command, work)
+            let index = counter::open(chip, counter)?;
+            let reader = chip.session(storage, Kind::Hmac)?;
+            chip.with(reader, Duty::Authorize, |context| {
+                policy_nv(context, (index, *value), (steps, reader))
             })?;
-            Ok(false)
         }
     }
+    let key = chip.with(session, Duty::Decrypt, |context| context.unseal(object.into()))?;
+    Ok(SecretBytes::copy_from(key.value()))
+}
+
+fn load(chip: &mut Chip, storage: &Storage, blob: &Blob) -> Result<KeyHandle, ChipError> {
+    let (private, rest) = sized(&blob.0).ok_or(ChipError::unfit())?;
+    let (public, rest) = sized(rest).ok_or(ChipError::unfit())?;
+    if !rest.is_empty() {
+        return Err(ChipError::unfit());
+    }
+    let (private, public) = (Private::try_from(private)?, Public::unmarshall(public)?);
+    let session = chip.session(storage, Kind::Hmac)?;
+    let object = chip.with(session, Duty::Authorize, |context| {
+        context.load(storage.key, private.clone(), public.clone())
+    })?;
+    chip.hold(object);
+    Ok(object)
+}
+
+/// Bytes with their length before them, and what follows.
+fn sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    rest.split_at_checked(u16::from_be_bytes(*length).into())
 }
 
 /// The registers as they are now.
-fn registers(chip: &mut Chip, session: &mut Session, pcrs: PcrSet) -> Result<Vec<u8>, ChipError> {
+fn registers(chip: &mut Chip, session: AuthSession, pcrs: PcrSet) -> Result<Vec<u8>, ChipError> {
     let numbers: Vec<u8> = pcrs.numbers().collect();
     let mut values = Vec::new();
     for some in numbers.chunks(REGISTERS_AT_ONCE) {
-        let some = PcrSet::of(some).map_err(|_| Malformed)?;
-        let parameters = Writer::new().raw(pcr_selection(some).bytes());
-        let command = Command { code: Code::PcrRead, handles: &[], parameters };
-        let reply = chip.with_session(session, command, without_secret(Duty::Audit))?;
-        let mut reader = Reader(&reply.parameters);
-        let _updates = reader.u32()?;
-        if reader.raw(pcr_selection(some).bytes().len())? != pcr_selection(some).bytes() {
-            return Err(Malformed.into());
+        let wanted = selection(PcrSet::of(some).map_err(|_| ChipError::unfit())?)?;
+        let (_updates, told, digests) =
+            chip.with(session, Duty::Audit, |context| context.pcr_read(wanted.clone()))?;
+        let sound = |value: &Digest| value.len() == DIGEST_BYTES;
+        if told != wanted || digests.len() != some.len() || !digests.value().iter().all(sound) {
+            return Err(ChipError::unfit());
         }
-        for _ in 0..reader.u32()?.min(24) {
-            let value = reader.sized()?;
-            if value.len() != DIGEST_BYTES {
-                return Err(Malformed.into());
-            }
-            values.extend_from_slice(value);
-        }
-        reader.end()?;
+        digests.value().iter().for_each(|value| values.extend_from_slice(value));
     }
-    if values.len() == numbers.len().saturating_mul(DIGEST_BYTES) {
-        Ok(values)
-    } else {
-        Err(Malformed.into())
-    }
+    Ok(values)
 }
 
 fn machine_policy(pcrs: PcrSet, registers: &[u8], pin: bool) -> [u8; DIGEST_BYTES] {
     let values = digest(&[registers]);
-    let code = Code::PolicyPcr.bytes();
-    let policy = digest(&[&[0; DIGEST_BYTES], &code, pcr_selection(pcrs).bytes(), &values]);
-    if pin { digest(&[&policy, &Code::PolicyAuthValue.bytes()]) } else { policy }
+    let policy = digest(&[&[0; DIGEST_BYTES], &POLICY_PCR, &selection_bytes(pcrs), &values]);
+    if pin { digest(&[&policy, &POLICY_AUTH_VALUE]) } else { policy }
 }
 
 fn moment_policy(counter: &Counter, value: u64) -> [u8; DIGEST_BYTES] {
     // Offset 0, operation 0: equal.
     let arguments = digest(&[&value.to_be_bytes(), &[0, 0], &[0, 0]]);
-    let code = Code::PolicyNv.bytes();
-    digest(&[&[0; DIGEST_BYTES], &code, &arguments, &full_name(counter.name)])
+    digest(&[&[0; DIGEST_BYTES], &POLICY_NV, &arguments, &full_name(counter.name)])
 }
 
-/// Lends the secret of what is sealed: the PIN's, or none.
-fn with_secret<T>(policy: &Policy, see: impl FnOnce(&[u8]) -> T) -> T {
-    match policy {
-        Policy::Machine { pin: Some(pin), .. } => pin.expose(see),
-        Policy::Machine { pin: None, .. } | Policy::Moment { .. } => see(&[]),
+#[cfg(test)]
+mod tests {
+    use super::sized;
+
+    #[test]
+    fn a_length_never_reaches_beyond_its_bytes() {
+        assert_eq!(sized(b"\0\x02abc"), Some((&b"ab"[..], &b"c"[..])));
+        for bad in [&b""[..], b"\0", b"\0\x01", b"\xff\xffabc"] {
+            assert_eq!(sized(bad), None);
+        }
     }
 }

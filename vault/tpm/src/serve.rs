@@ -1,7 +1,7 @@
 //! Questions and answers: one datagram in, one out, one at a time.
 //!
 //! Invariant: the keeper learns a closed set of refusals.
-//! Invariant: once the TPM does not answer this process ends, after it said so; it is started again.
+//! Invariant: once the TPM does not answer, or not authentically, this process ends, after it said so; it is started again.
 //! Distrusts: the keeper's bytes.
 
 use std::io;
@@ -15,11 +15,11 @@ use strongroom_protocol::tpm::{
 use zeroize::Zeroizing;
 
 use crate::chip::{Chip, ChipError};
-use crate::counter::{self, CounterError};
+use crate::code::ResponseCode;
+use crate::counter;
 use crate::health::{self, tries_left};
 use crate::sealing;
-use crate::session::SessionError;
-use crate::wire::ResponseCode;
+use crate::watchdog::Watchdog;
 
 /// Why serving ended.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,9 @@ pub enum Ended {
     /// The TPM does not answer.
     #[error("the TPM does not answer")]
     NoTpm,
+    /// An answer was not authentic. libtss2 may not know what was loaded then; the kernel does, and clears it at the end.
+    #[error("an answer of the TPM was not authentic")]
+    Forged,
     /// The socket.
     #[error("the keeper's socket: {0}")]
     Socket(#[from] io::Error),
@@ -39,7 +42,7 @@ const SEND_PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// Always, in the end.
-pub fn serve(socket: &UnixDatagram, mut chip: Option<Chip>) -> Ended {
+pub fn serve(socket: &UnixDatagram, mut chip: Option<Chip>, watchdog: &Watchdog) -> Ended {
     if let Err(error) = socket.set_write_timeout(Some(SEND_PATIENCE)) {
         return error.into();
     }
@@ -54,9 +57,11 @@ pub fn serve(socket: &UnixDatagram, mut chip: Option<Chip>) -> Ended {
             tracing::warn!(length, "a datagram is no question");
             continue;
         };
+        watchdog.begin(number);
         let answer =
             chip.as_mut().map_or(Answer::Refused(Refusal::NoTpm), |chip| answer(chip, ask));
-        let gone = matches!(answer, Answer::Refused(Refusal::NoTpm));
+        watchdog.end();
+        let ended = is_last(&answer);
         match encode(&FromTpm { number, answer }, MAX_TPM_BYTES) {
             Ok(frame) => match socket.send(&frame) {
                 Ok(_) => {}
@@ -64,9 +69,20 @@ pub fn serve(socket: &UnixDatagram, mut chip: Option<Chip>) -> Ended {
             },
             Err(error) => tracing::error!(%error, "an answer is too long"),
         }
-        if gone {
-            return Ended::NoTpm;
+        if let Some(ended) = ended {
+            return ended;
         }
+    }
+}
+
+/// Whether nothing can follow this answer.
+fn is_last(answer: &Answer) -> Option<Ended> {
+    if let Answer::Refused(Refusal::NoTpm) = answer {
+        Some(Ended::NoTpm)
+    } else if let Answer::Refused(Refusal::Forged) = answer {
+        Some(Ended::Forged)
+    } else {
+        None
     }
 }
 
@@ -94,7 +110,7 @@ pub fn answer(chip: &mut Chip, ask: Ask) -> Answer {
 /// A failure, and in which act: the same code means different things.
 #[derive(Debug)]
 struct Failure {
-    error: CounterError,
+    error: ChipError,
     act: Act,
 }
 
@@ -116,27 +132,10 @@ fn perform(chip: &mut Chip, ask: Ask) -> Result<Answer, Failure> {
         | Ask::CounterIncrement { .. }
         | Ask::CounterForget { .. } => Act::Other,
     };
-    let mut moved = None;
-    let done = chip.scope(|chip| {
-        // The scope speaks of the chip alone; what the counter says goes round it.
-        match commands(chip, ask) {
-            Ok(answer) => Ok(Some(answer)),
-            Err(CounterError::Chip(error)) => Err(error),
-            Err(other) => {
-                moved = Some(other);
-                Ok(None)
-            }
-        }
-    });
-    match (done, moved) {
-        (Ok(Some(answer)), _) => Ok(answer),
-        (Ok(None), Some(error)) => Err(Failure { error, act }),
-        (Ok(None), None) => Err(Failure { error: CounterError::Gone, act }),
-        (Err(error), _) => Err(Failure { error: error.into(), act }),
-    }
+    chip.scope(|chip| commands(chip, ask)).map_err(|error| Failure { error, act })
 }
 
-fn commands(chip: &mut Chip, ask: Ask) -> Result<Answer, CounterError> {
+fn commands(chip: &mut Chip, ask: Ask) -> Result<Answer, ChipError> {
     match ask {
         Ask::Health => Ok(Answer::Health(health::health(chip)?)),
         Ask::CounterDefine { storage, secret } => {
@@ -190,20 +189,14 @@ fn is_sound(ask: &Ask) -> bool {
 }
 
 fn refusal(chip: &mut Chip, Failure { error, act }: &Failure) -> Refusal {
-    let error = match error {
-        CounterError::Gone => return Refusal::CounterGone,
-        CounterError::Moved(_) => return Refusal::CounterMoved,
-        CounterError::Chip(error) => error,
-    };
     match error {
+        ChipError::CounterGone => Refusal::CounterGone,
+        ChipError::CounterMoved(_) => Refusal::CounterMoved,
         ChipError::Device(_) => Refusal::NoTpm,
         ChipError::AnotherTpm => Refusal::AnotherTpm,
-        ChipError::Session(
-            SessionError::Forged | SessionError::Malformed(_) | SessionError::Unusable(_),
-        )
-        | ChipError::Malformed(_)
-        | ChipError::Unusable(_) => Refusal::Forged,
-        ChipError::Session(SessionError::Random) => Refusal::Other { code: 0 },
+        ChipError::Forged(_) | ChipError::Unfit(_) => Refusal::Forged,
+        ChipError::Library(code) => Refusal::Other { code: *code },
+        ChipError::Random | ChipError::NoContext => Refusal::Other { code: 0 },
         ChipError::Code(code) => refused_with(chip, *code, *act),
     }
 }

@@ -302,7 +302,6 @@ fn what_does_not_open_the_vault_does_not_seal_it_to_a_tpm() {
 fn an_unattended_appliance_opens_by_its_tpm_whenever_its_keeper_starts() {
     let emulator = emulator::Emulator::start();
     let settings = format!("tpm = {{ tcti = \"{}\", unattended = true }}\n", emulator.tcti());
-    emulator.open_to_all();
     let appliance = Appliance::start(&Options { settings, ..Options::default() });
     appliance.json(&["tpm", "seal", "--pcrs", "7,16"], PASSPHRASE.as_bytes());
     let status = appliance.json(&["tpm", "status"], b"");
@@ -337,7 +336,6 @@ fn assert_stays_sealed(appliance: &Appliance, said: usize) {
 fn what_an_operator_sealed_stays_sealed_however_the_keeper_ends_until_somebody_opens_it() {
     let emulator = emulator::Emulator::start();
     let settings = format!("tpm = {{ tcti = \"{}\", unattended = true }}\n", emulator.tcti());
-    emulator.open_to_all();
     let mut appliance = Appliance::start(&Options { settings, ..Options::default() });
     appliance.json(&["tpm", "seal", "--pcrs", "7,16"], PASSPHRASE.as_bytes());
     let said = |appliance: &Appliance| appliance.log().matches("the vault is SEALED").count();

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
@@ -28,6 +28,8 @@ const READY_WITHIN: Duration = Duration::from_mins(1);
 const CHECKED_WITHIN: Duration = Duration::from_mins(10);
 /// `EX_TEMPFAIL` of sysexits(3): the keeper's word for a database that is not there now.
 const TRY_AGAIN: u8 = 75;
+/// What the dynamic linker ends with when a library is missing.
+const NOT_LINKED: i32 = 127;
 const TICK: Duration = Duration::from_millis(50);
 /// Nothing of the environment decides anything; this one only takes colours away.
 const ENVIRONMENT: &[&str] = &["NO_COLOR"];
@@ -177,9 +179,25 @@ fn said_ready(role: Role, ours: &mut File) -> io::Result<()> {
 
 fn died(role: Role, child: &mut Child) -> Failure {
     end(child);
-    let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+    let status = child.wait();
+    let code = status.as_ref().ok().and_then(ExitStatus::code);
+    let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
     Failure::new(Code::Process, format!("the {} did not start ({status})", role.name()))
-        .next("the lines above say why; strongroom doctor looks further")
+        .next(next_step(role, code))
+}
+
+/// What helps a process that did not start.
+fn next_step(role: Role, code: Option<i32>) -> &'static str {
+    match role {
+        // No other program of ours needs a library that a system may lack.
+        Role::Tpm if code == Some(NOT_LINKED) => {
+            "it needs libtss2: apt-get install libtss2-esys-3.0.2-0 libtss2-tctildr0 \
+             libtss2-tcti-device0; or take tcti out of [tpm]"
+        }
+        Role::Tpm | Role::Keeper | Role::Emulator | Role::Courier | Role::Gateway => {
+            "the lines above say why; strongroom doctor looks further"
+        }
+    }
 }
 
 fn stopped() -> Failure {
@@ -247,4 +265,16 @@ fn quietly<T>(start: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
     let started = start();
     dup2_stdout(&before).map_err(|errno| failed(errno.into()))?;
     started
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NOT_LINKED, Role, next_step};
+
+    #[test]
+    fn a_tpm_helper_without_its_libraries_names_their_packages() {
+        assert!(next_step(Role::Tpm, Some(NOT_LINKED)).contains("libtss2-tcti-device0"));
+        assert!(!next_step(Role::Tpm, Some(1)).contains("libtss2"));
+        assert!(!next_step(Role::Keeper, Some(NOT_LINKED)).contains("libtss2"));
+    }
 }

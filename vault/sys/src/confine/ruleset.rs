@@ -6,8 +6,9 @@
 use std::path::Path;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd,
-    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, make_bitflags,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath,
+    PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    make_bitflags,
 };
 
 use super::{ConfineError, Layer, Profile, State};
@@ -44,7 +45,16 @@ pub(super) fn restrict(profile: Profile<'_>) -> Result<(), ConfineError> {
                 created = created.add_rule(rule).map_err(refused)?;
             }
         }
-        Profile::Courier | Profile::Gateway | Profile::Tpm => {}
+        // Older rungs know no ports, which is reported.
+        Profile::SoftwareTpm { ports }
+            if AccessNet::from_all(abi).contains(AccessNet::ConnectTcp) =>
+        {
+            for port in ports {
+                let rule = NetPort::new(port, AccessNet::ConnectTcp);
+                created = created.add_rule(rule).map_err(refused)?;
+            }
+        }
+        Profile::Courier | Profile::Gateway | Profile::Tpm | Profile::SoftwareTpm { .. } => {}
     }
     let status = created.restrict_self().map_err(refused)?;
     match status.ruleset {
@@ -76,9 +86,10 @@ fn ruleset(abi: ABI, profile: Profile<'_>) -> Result<Ruleset, RulesetError> {
         & match profile {
             // Any port: providers stand on any; what it dials is decided by the errand.
             Profile::Courier => BitFlags::from(AccessNet::BindTcp),
-            Profile::Keeper { .. } | Profile::Gateway | Profile::Tpm => {
-                AccessNet::BindTcp | AccessNet::ConnectTcp
-            }
+            Profile::Keeper { .. }
+            | Profile::Gateway
+            | Profile::Tpm
+            | Profile::SoftwareTpm { .. } => AccessNet::BindTcp | AccessNet::ConnectTcp,
         };
     if !ports.is_empty() {
         rules = rules.handle_access(ports)?;

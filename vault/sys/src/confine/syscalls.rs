@@ -147,6 +147,9 @@ const COURIER: &[Call] = &[
     (libc::SYS_bind, "random source ports of DNS queries"),
 ];
 
+/// libtss2 dials a software TPM for each command; Landlock says on which ports.
+const SOFTWARE_TPM: &[Call] = &[(libc::SYS_connect, "a software TPM, and its control channel")];
+
 /// Answered ENOSYS, for the fall-back it causes.
 const NOT_IMPLEMENTED: &[c_long] = &[
     // glibc then uses clone, whose flags a filter can read.
@@ -195,7 +198,9 @@ pub(super) fn filter(profile: Profile<'_>, on_violation: Violation) -> Result<()
     let mut no_access = NO_PROBING.to_vec();
     match profile {
         Profile::Keeper { .. } => {}
-        Profile::Courier | Profile::Gateway | Profile::Tpm => no_access.extend(NO_FILES),
+        Profile::Courier | Profile::Gateway | Profile::Tpm | Profile::SoftwareTpm { .. } => {
+            no_access.extend(NO_FILES);
+        }
     }
     let violation = match on_violation {
         Violation::Kill => SeccompAction::KillProcess,
@@ -214,7 +219,11 @@ pub(super) fn filter(profile: Profile<'_>, on_violation: Violation) -> Result<()
         Profile::Keeper { .. } if !flush_reaches_the_disk() => {
             Err(not_enforced("sync_file_range still works; flushes would not be durable".into()))
         }
-        Profile::Keeper { .. } | Profile::Courier | Profile::Gateway | Profile::Tpm => Ok(()),
+        Profile::Keeper { .. }
+        | Profile::Courier
+        | Profile::Gateway
+        | Profile::Tpm
+        | Profile::SoftwareTpm { .. } => Ok(()),
     }
 }
 
@@ -225,13 +234,16 @@ fn allowed(profile: Profile<'_>) -> Result<Rules, BackendError> {
         Profile::Courier => (COURIER, &[]),
         // The helper reads and writes what it opened before, like everyone.
         Profile::Gateway | Profile::Tpm => (&[], &[]),
+        Profile::SoftwareTpm { .. } => (SOFTWARE_TPM, &[]),
     };
     for (call, _reason) in [EVERYONE, EVERYONE_HERE, own, own_here].concat() {
         rules.insert(call, Vec::new());
     }
     arguments_for_everyone(&mut rules)?;
     match profile {
-        Profile::Courier => rules.insert(libc::SYS_socket, internet_sockets()?),
+        Profile::Courier | Profile::SoftwareTpm { .. } => {
+            rules.insert(libc::SYS_socket, internet_sockets()?)
+        }
         Profile::Keeper { .. } | Profile::Gateway | Profile::Tpm => None,
     };
     Ok(rules)

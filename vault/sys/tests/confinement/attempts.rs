@@ -69,6 +69,7 @@ pub(crate) fn attempt_alone(
         "courier" => Some(Profile::Courier),
         "gateway" => Some(Profile::Gateway),
         "tpm" => Some(Profile::Tpm),
+        "software_tpm" => Some(Profile::SoftwareTpm { ports: [port, port] }),
         _ => None,
     };
     // As every process starts: what comes first must not stand in the way of what follows.
@@ -137,6 +138,7 @@ fn perform(attempt: &str, at: &Prepared) -> io::Result<()> {
 fn perform_on_sockets(attempt: &str, at: &Prepared) -> Option<io::Result<()>> {
     Some(match attempt {
         "connect_tcp" => TcpStream::connect((Ipv4Addr::LOCALHOST, at.port)).map(drop),
+        "connect_other_tcp" => at.tcp.local_addr().and_then(TcpStream::connect).map(drop),
         "bind_tcp" => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map(drop),
         "udp" => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
             .and_then(|socket| socket.send_to(b"x", (Ipv4Addr::LOCALHOST, 9)))

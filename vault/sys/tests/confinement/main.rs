@@ -35,6 +35,7 @@ const CLAIMS: &[(&str, fn())] = &[
     ("the_courier_can_do_its_work", courier_works),
     ("the_tpm_helper_is_banned_from_files_sockets_and_programs", tpm_bans),
     ("the_tpm_helper_can_do_its_work", tpm_works),
+    ("the_helper_of_a_software_tpm_reaches_its_ports_and_no_more", software_tpm),
     ("the_keeper_is_banned_from_the_network_and_foreign_files", keeper_bans),
     ("the_keeper_can_do_its_work", keeper_works),
     ("a_violation_kills_in_kill_mode", violation_kills),
@@ -133,6 +134,24 @@ fn tpm_works() {
     scene.allows("tpm", &["unix_stream", "unix_datagram", "abort"]);
 }
 
+fn software_tpm() {
+    let scene = Scene::new();
+    scene.allows("software_tpm", &["connect_tcp", "unix_datagram", "abort"]);
+    scene.denies("software_tpm", NOBODY);
+    scene.denies(
+        "software_tpm",
+        &[
+            ("connect_other_tcp", Errno::EACCES),
+            ("write_data", Errno::EACCES),
+            ("udp", Errno::EPERM),
+            ("bind_tcp", Errno::EPERM),
+            ("listen_unbound", Errno::EPERM),
+            ("multipath_tcp", Errno::EPERM),
+            ("stat_shadow", Errno::EACCES),
+        ],
+    );
+}
+
 fn keeper_bans() {
     let scene = Scene::new();
     scene.denies("keeper", NOBODY);
@@ -181,11 +200,12 @@ fn violation_kills() {
 fn works_in_kill_mode() {
     let scene = Scene::new();
     let common = ["threads", "tokio", "accept", "unix_stream", "processors", "backtrace"];
-    let own: [(&str, &[&str]); 4] = [
+    let own: [(&str, &[&str]); 5] = [
         ("gateway", &[]),
         ("courier", &["connect_tcp", "udp"]),
         ("keeper", &["write_data", "files", "sled", "redb", "locked_keys", "unix_datagram"]),
         ("tpm", &["unix_datagram"]),
+        ("software_tpm", &["unix_datagram", "connect_tcp"]),
     ];
     for (profile, attempts) in own {
         for attempt in common.iter().chain(attempts) {

@@ -1,13 +1,19 @@
 //! A software TPM, and a bus between it and its clients that listens, speaks up and can be cut.
 
+use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use nix::pty::openpty;
+use nix::sys::termios::{FlushArg, SetArg, cfmakeraw, tcflush, tcgetattr, tcsetattr};
+use nix::unistd::ttyname;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -15,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Emulator {
     place: tempfile::TempDir,
     child: Option<Child>,
+    /// What stands for the TPM's device: the near end of a terminal without any of a terminal's ways. Held, since the end of
+    /// one is a signal to whoever opened it.
+    device: Option<OwnedFd>,
     line: Arc<Mutex<Line>>,
 }
 
@@ -28,31 +37,51 @@ struct Line {
 
 impl Emulator {
     pub(crate) fn start() -> Self {
+        Self::of_state(&[])
+    }
+
+    /// One that was before: with this state, or a new one without.
+    pub(crate) fn of_state(permanent: &[u8]) -> Self {
         let place = tempfile::tempdir().unwrap();
         std::fs::create_dir(place.path().join("state")).unwrap();
+        if !permanent.is_empty() {
+            std::fs::write(place.path().join("state/tpm2-00.permall"), permanent).unwrap();
+        }
         let line = Arc::new(Mutex::new(Line { stream: None, seen: Vec::new(), meddle: None }));
-        let listener = UnixListener::bind(place.path().join("bus")).unwrap();
-        let lent = Arc::clone(&line);
-        thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let line = Arc::clone(&lent);
-                thread::spawn(move || attend(client, &line));
-            }
-        });
-        let mut emulator = Self { place, child: None, line };
+        let mut emulator = Self { place, child: None, device: None, line };
         emulator.plug_in();
         emulator
     }
 
     /// For `--tcti`.
     pub(crate) fn tcti(&self) -> String {
-        format!("swtpm:{}", self.place.path().join("bus").display())
+        self.forget_what_is_under_way();
+        format!("device:{}", self.node().display())
     }
 
-    /// For clients of other users.
-    pub(crate) fn open_to_all(&self) {
-        let open = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(self.place.path(), open).unwrap();
+    /// What a helper that was killed did not read, as a driver forgets it.
+    pub(crate) fn forget_what_is_under_way(&self) {
+        if let Some(device) = &self.device {
+            tcflush(device, FlushArg::TCIOFLUSH).unwrap();
+        }
+    }
+
+    /// Where its device is, whichever it is at present.
+    fn node(&self) -> PathBuf {
+        self.place.path().join("tpmrm0")
+    }
+
+    /// Makes the device, and a thread that carries its commands.
+    fn lay_bus(&mut self) {
+        let ends = openpty(None, None).unwrap();
+        let mut ways = tcgetattr(&ends.slave).unwrap();
+        cfmakeraw(&mut ways);
+        tcsetattr(&ends.slave, SetArg::TCSANOW, &ways).unwrap();
+        drop(std::fs::remove_file(self.node()));
+        std::os::unix::fs::symlink(ttyname(&ends.slave).unwrap(), self.node()).unwrap();
+        self.device = Some(ends.slave);
+        let line = Arc::clone(&self.line);
+        thread::spawn(move || attend(File::from(ends.master), &line));
     }
 
     /// As after a power cycle: registers are as at the start, counters are as they were.
@@ -80,6 +109,7 @@ impl Emulator {
         };
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         self.line.lock().unwrap().stream = Some(stream);
+        self.lay_bus();
     }
 
     /// Takes the TPM away: its bus answers nothing more.
@@ -217,6 +247,64 @@ impl Emulator {
     }
 }
 
+/// A software TPM that listens by TCP itself.
+pub(crate) struct Direct {
+    child: Child,
+    _state: tempfile::TempDir,
+}
+
+impl Direct {
+    /// And its place.
+    pub(crate) fn start() -> (Self, String) {
+        let state = tempfile::tempdir().unwrap();
+        let port = two_free_ports();
+        let mut child = Command::new("swtpm")
+            .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear", "--tpmstate"])
+            .arg(format!("dir={}", state.path().display()))
+            .arg("--server")
+            .arg(format!("type=tcp,port={port}"))
+            .arg("--ctrl")
+            .arg(format!("type=tcp,port={}", port + 1))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("swtpm is installed: apt-get install swtpm");
+        // It takes one connection, so it is not asked whether it listens.
+        let ports = [port, port + 1].map(|port| format!(":{port:04X} "));
+        let end = Instant::now() + PATIENCE;
+        let listens = || {
+            let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+            ports.iter().all(|port| {
+                sockets.lines().any(|line| line.contains(port) && line.contains(" 0A "))
+            })
+        };
+        while !listens() {
+            assert!(child.try_wait().unwrap().is_none() && Instant::now() < end, "swtpm by TCP");
+            thread::sleep(Duration::from_millis(5));
+        }
+        (Self { child, _state: state }, format!("swtpm:127.0.0.1:{port}"))
+    }
+}
+
+impl Drop for Direct {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// The first of two ports beside one another.
+fn two_free_ports() -> u16 {
+    for _ in 0..100 {
+        let first = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = first.local_addr().unwrap().port();
+        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no two ports beside one another are free");
+}
+
 impl Drop for Emulator {
     fn drop(&mut self) {
         self.unplug();
@@ -245,10 +333,14 @@ pub(crate) fn code(answer: &[u8]) -> u32 {
 }
 
 /// One client: command by command, so that the test's own come between.
-fn attend(mut client: UnixStream, line: &Mutex<Line>) {
+fn attend(mut client: File, line: &Mutex<Line>) {
     while let Ok(command) = message(&mut client) {
         let mut line = line.lock().unwrap();
-        let Some(stream) = line.stream.as_mut() else { return };
+        let Some(stream) = line.stream.as_mut() else {
+            // No TPM answers one byte, so this is an error of the way.
+            drop(client.write_all(&[0]));
+            continue;
+        };
         let Ok(mut answer) = pass(stream, &command) else { return };
         line.seen.extend([command, answer.clone()].concat());
         if let Some(meddle) = line.meddle {
@@ -265,7 +357,7 @@ fn pass(stream: &mut UnixStream, command: &[u8]) -> std::io::Result<Vec<u8>> {
     message(stream)
 }
 
-fn message(stream: &mut UnixStream) -> std::io::Result<Vec<u8>> {
+fn message(stream: &mut impl Read) -> std::io::Result<Vec<u8>> {
     let mut bytes = vec![0; 10];
     stream.read_exact(&mut bytes)?;
     let size = u32::from_be_bytes(bytes[2..6].try_into().unwrap());

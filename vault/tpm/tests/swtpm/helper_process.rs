@@ -37,9 +37,13 @@ pub(crate) const SECRET: [u8; 32] = [0x5E; 32];
 
 impl Helper {
     pub(crate) fn start(emulator: &Emulator) -> Self {
+        Self::at(emulator.tcti())
+    }
+
+    pub(crate) fn at(tcti: String) -> Self {
         let (socket, theirs) = UnixDatagram::pair().unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let (tcti, theirs) = (emulator.tcti(), OwnedFd::from(theirs));
+        let theirs = OwnedFd::from(theirs);
         let child = spawn(&tcti, &theirs);
         Self { child, socket, theirs, tcti, number: 0 }
     }

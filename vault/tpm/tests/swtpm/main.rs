@@ -5,6 +5,7 @@
 #![expect(dead_code, reason = "the emulator serves the appliance's tests as well")]
 
 mod emulator;
+mod golden;
 mod helper_process;
 
 use strongroom_protocol::SecretBytes;
@@ -216,19 +217,43 @@ fn the_bus_sees_no_byte_of_what_is_sealed_nor_a_pin_nor_a_counters_secret() {
 
 #[test]
 fn an_answer_that_is_changed_on_the_bus_is_refused() {
-    let (emulator, mut helper, storage) = scene();
+    let (mut emulator, mut helper, storage) = scene();
     let counter = helper.define(storage);
     let blob = helper.seal(storage, (&KEY, machine(&[7], None)));
     // The last byte is the MAC's wherever there is a session; elsewhere nothing is believed.
-    emulator.meddle(Some(|answer| {
+    let everywhere: fn(&mut Vec<u8>) = |answer| {
         if answer.len() > 60
             && let Some(last) = answer.last_mut()
         {
             *last ^= 1;
         }
-    }));
-    assert!(helper.read(storage, counter).is_err());
-    assert!(helper.unseal(storage, (&blob, machine(&[7], None))).is_err());
+    };
+    // Not where the storage key is made: so that sessions are reached.
+    let in_sessions: fn(&mut Vec<u8>) = |answer| {
+        if answer.get(..2) == Some(&[0x80, 0x02])
+            && answer.get(20..24) != Some(&[0, 0x23, 0, 0x0B])
+            && let Some(last) = answer.last_mut()
+        {
+            *last ^= 1;
+        }
+    };
+    for how in [everywhere, in_sessions] {
+        for unseals in [false, true] {
+            emulator.meddle(Some(how));
+            let refused = if unseals {
+                helper.unseal(storage, (&blob, machine(&[7], None))).unwrap_err()
+            } else {
+                helper.read(storage, counter).unwrap_err()
+            };
+            assert_eq!(refused, Refusal::Forged);
+            assert_eq!(helper.wait(), Some(75), "libtss2 may have lost what was loaded");
+            emulator.meddle(None);
+            // In the place of the kernel, which clears what a process that ends has left.
+            emulator.unplug();
+            emulator.plug_in();
+            helper.start_again();
+        }
+    }
     // A value that is replaced: 8 bytes with their length, where the parameters of `NV_Read` lie.
     emulator.meddle(Some(|answer| {
         if answer.get(10..16) == Some(&[0, 0, 0, 10, 0, 8]) {
@@ -236,7 +261,9 @@ fn an_answer_that_is_changed_on_the_bus_is_refused() {
         }
     }));
     assert_eq!(helper.read(storage, counter), Err(Refusal::Forged));
+    assert_eq!(helper.wait(), Some(75));
     emulator.meddle(None);
+    helper.start_again();
     assert_eq!(helper.read(storage, counter), Ok(counter.value));
 }
 
@@ -250,6 +277,53 @@ fn without_a_tpm_that_is_said_and_the_helper_ends_to_be_started_again() {
     emulator.plug_in();
     helper.start_again();
     assert_eq!(helper.read(storage, counter), Ok(counter.value));
+}
+
+// Red without the watchdog: libtss2 waits for ever.
+#[test]
+fn a_tpm_that_says_nothing_is_given_up() {
+    let (emulator, mut helper, storage) = scene();
+    let counter = helper.define(storage);
+    emulator.meddle(Some(Vec::clear));
+    assert_eq!(helper.read(storage, counter), Err(Refusal::NoTpm));
+    assert_eq!(helper.wait(), None, "ended by a signal");
+    emulator.meddle(None);
+    emulator.forget_what_is_under_way();
+    helper.start_again();
+    assert_eq!(helper.read(storage, counter), Ok(counter.value));
+}
+
+// Red when `Chip::storage` takes the name from the answer, or salts a session before it has compared.
+#[test]
+fn no_session_is_salted_to_a_storage_key_that_the_bus_replaced() {
+    let (emulator, mut helper, storage) = scene();
+    let counter = helper.define(storage);
+    // The y of the storage key's point, in the answer to `CreatePrimary`: behind the header, a handle, a length, 32 bytes of
+    // public area and the x with its length.
+    emulator.meddle(Some(|answer| {
+        if answer.get(10) == Some(&0x80) && answer.get(20..24) == Some(&[0, 0x23, 0, 0x0B]) {
+            let y = 20 + 24 + 32 + 4;
+            answer[y] ^= 1;
+        }
+    }));
+    let before = emulator.seen().len();
+    assert_eq!(helper.read(storage, counter), Err(Refusal::Forged));
+    let sent = emulator.seen()[before..].to_vec();
+    assert!(sent.windows(4).any(|bytes| bytes == [0, 0, 0x01, 0x31]), "a key was asked for");
+    assert!(!sent.windows(4).any(|bytes| bytes == [0, 0, 0x01, 0x76]), "a session was opened");
+}
+
+/// swtpm itself by TCP, as `tcti = "swtpm:ADDRESS:PORT"` reaches it, without the bus between.
+#[test]
+fn a_software_tpm_is_reached_by_tcp() {
+    let (emulator, place) = emulator::Direct::start();
+    let mut helper = Helper::at(place);
+    let storage = helper.health().storage;
+    let counter = helper.define(storage);
+    let blob = helper.seal(storage, (&KEY, moment(counter, counter.value)));
+    assert_eq!(helper.unseal(storage, (&blob, moment(counter, counter.value))), Ok(KEY.to_vec()));
+    drop(emulator);
+    assert_eq!(helper.read(storage, counter), Err(Refusal::NoTpm));
 }
 
 #[test]
