@@ -133,6 +133,23 @@ impl Proof {
         Ok(parts)
     }
 
+    /// What the TPM is shown, so that a rotation takes its way along; nothing where no way leads over one alone.
+    pub(crate) fn tpm(&self, ways: &[WayRow]) -> Outcome<Option<UnsealWith>> {
+        let standing = ways.iter().filter(|way| way.standing == WayStanding::InForce);
+        let pin = standing.map(|way| way.locks.as_slice()).find_map(|locks| match locks {
+            [LockRow::Tpm { pin }] => Some(*pin),
+            _ => None,
+        });
+        match pin {
+            None => Ok(None),
+            Some(false) => Ok(Some(UnsealWith::Tpm(None))),
+            Some(true) => {
+                let typed = self.next("PIN of the TPM (hidden): ")?;
+                Ok(Some(UnsealWith::Tpm(Some(typed.message()))))
+            }
+        }
+    }
+
     fn next(&self, prompt: &str) -> Outcome<Typed> {
         match self.proof_fd {
             Some(number) => prompt::shared_descriptor(number),

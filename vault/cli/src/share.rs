@@ -93,7 +93,8 @@ fn verify(source: &Source, link: &mut Link, desk: &Desk) -> Outcome<ExitCode> {
 
 fn rotate(rotation: &Rotation, link: &mut Link, form: Form) -> Outcome {
     let ways = parts::ways(link)?;
-    let proof = rotation.proof.read(&ways)?;
+    let mut proof = rotation.proof.read(&ways)?;
+    proof.extend(rotation.proof.tpm(&ways)?);
     let mut wish = rotation.locks.wish(form)?;
     let act = WaysAct::Rotate(std::mem::take(&mut wish.ways));
     match link.ask(&Request::ChangeWays(Box::new(WaysChange { proof, act })))? {

@@ -248,6 +248,13 @@ impl KeyringFile {
         Ok(file)
     }
 
+    /// Whether the file opens under this key. Writes nothing.
+    pub fn opens(directory: &Path, key: &KeyringKey, store: StoreId) -> bool {
+        SlotFile::open(&directory.join(KEYRING_FILE), CAPACITY).is_ok_and(|(slots, payload)| {
+            open_payload(key, (store, slots.generation()), &payload).is_ok()
+        })
+    }
+
     /// The keys.
     pub fn keyring(&self) -> &Keyring {
         &self.keyring

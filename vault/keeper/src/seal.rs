@@ -43,6 +43,7 @@ pub use passphrase::{KdfCost, PassphraseError, PassphraseLock};
 pub use share_text::BadShareText;
 pub use shares::{SetId, Share, ShareRefusal, ShareSet, SplitError, split_root};
 pub use tpm_lock::{MAX_TPM_BLOB_BYTES, Pin, TpmCounter, TpmLock, TpmMoment};
+pub use tpm_way::TpmWayError;
 pub use way::{Lock, LockKind, MAX_HOLDER_BYTES, NewLock, Way, WayError};
 
 /// The seal's file in the data directory.
@@ -210,6 +211,12 @@ impl Sealed {
     pub fn incoming(&self) -> Option<(&[Way], bool)> {
         let incoming = self.file.incoming.as_ref()?;
         Some((&incoming.ways, incoming.to == Target::Another))
+    }
+
+    /// Whether this R is the one that the keyring is under.
+    fn fits(&self, root: &RootKey) -> bool {
+        keys::derive_keyring_key(root, self.file.vault)
+            .is_ok_and(|key| KeyringFile::opens(&self.directory, &key, self.file.vault))
     }
 
     /// What a way is made of, for the journal.

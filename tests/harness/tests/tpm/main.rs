@@ -250,6 +250,49 @@ fn a_crash_between_the_manifest_and_the_dropping_of_the_old_blob_leaves_a_vault_
     assert_eq!(tokens(&scene), 0);
 }
 
+// Red when a rotation leaves the way over the TPM out.
+#[test]
+fn a_rotation_takes_the_tpm_along_and_old_shares_and_old_disks_open_nothing() {
+    for pin in [None, Some(PIN)] {
+        let mut scene = Scene::sealed_to_the_tpm(pin);
+        if pin.is_some() {
+            assert_eq!(failure(scene.rotate(None)).code, "SR-TPM-009");
+            let wrong = failure(scene.rotate(Some(b"000000")));
+            assert_eq!(wrong.code, "SR-TPM-002");
+            assert!(wrong.next.is_some_and(|next| next.contains("tpm remove")));
+        }
+        make_user(&scene, "alice");
+        let before = scene.copy_data("before");
+        let Answer::Shares(new) = scene.rotate(pin) else { panic!("no shares") };
+        let new: Vec<Vec<u8>> = new.iter().map(|share| share.expose(<[u8]>::to_vec)).collect();
+        // Until the new shares are shown the vault opens as before, by the TPM too, whose counter moves on.
+        scene.restart_keeper();
+        assert_open(&scene.unseal_by_tpm(pin));
+        scene.restart_keeper();
+        assert_open(&scene.unseal_by_shares([None; 2]));
+        let waiting = scene.copy_data("waiting");
+        let old = std::mem::replace(&mut scene.shares, new);
+        scene.show_custody();
+        scene.restart_keeper();
+        assert_open(&scene.unseal_by_tpm(pin));
+        assert!(scene.tpm_status().trouble.is_none());
+        scene.power_cycle();
+        assert_open(&scene.unseal_by_shares([None; 2]));
+        assert!(matches!(scene.ask(&Request::Seal), Answer::Done));
+        let new = std::mem::replace(&mut scene.shares, old);
+        assert_eq!(failure(scene.unseal_by_shares([None; 2])).code, "SR-SHARE-001");
+        for copy in [before, waiting] {
+            scene.kill_keeper();
+            scene.put_back(&copy, "");
+            scene.start_keeper();
+            assert_eq!(failure(scene.unseal_by_tpm(pin)).code, "SR-TPM-005");
+            let fault = failure(scene.unseal_by_shares([None; 2]));
+            assert_eq!((fault.code.as_str(), fault.exit), ("SR-TPM-011", Exit::RolledBack));
+        }
+        drop(new);
+    }
+}
+
 #[test]
 fn the_loss_of_the_tpm_is_not_the_loss_of_data() {
     let mut scene = Scene::sealed_to_the_tpm(Some(PIN));
@@ -307,6 +350,12 @@ fn an_unattended_appliance_opens_by_its_tpm_whenever_its_keeper_starts() {
     let status = appliance.json(&["tpm", "status"], b"");
     assert_eq!(status["seal"]["pin"], false, "{status}");
     assert!(status["trouble"].is_null(), "{status}");
+    appliance.kill(Part::Keeper);
+    appliance.wait_ready();
+    // Another passphrase under another root key: the TPM goes along, and still nobody is needed.
+    let typed = format!("{PASSPHRASE}\nanother five words of mine\n");
+    appliance.json(&["share", "rotate", "--seal", "passphrase"], typed.as_bytes());
+    assert!(appliance.json(&["tpm", "status"], b"")["trouble"].is_null());
     appliance.kill(Part::Keeper);
     appliance.wait_ready();
     let doctor = appliance.cli(&["doctor"], b"");

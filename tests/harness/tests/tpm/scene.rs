@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::frame::{decode, split_first};
+use strongroom_protocol::operator::sealing::{WaysAct, WaysChange};
 use strongroom_protocol::operator::tpm::{TpmStatus, TpmWish};
 use strongroom_protocol::operator::{Answer, Fault, Request, SealWish, UnsealWith};
 use strongroom_protocol::tpm::{Ask, MAX_TPM_BYTES, PcrSet, ToTpm};
@@ -80,13 +81,28 @@ impl Scene {
         let wish = SealWish::Shares { threshold: 2, count: 3, holders: Vec::new() };
         let Answer::Shares(shares) = scene.ask(&Request::Init(wish)) else { panic!("no shares") };
         scene.shares = shares.iter().map(|share| share.expose(<[u8]>::to_vec)).collect();
+        let made = scene.show_custody();
+        assert!(matches!(made, Answer::Initialised(_)), "{made:?}");
+        scene
+    }
+
+    /// Enters two shares back.
+    pub(crate) fn show_custody(&self) -> Answer {
         let show = |share: &Vec<u8>| {
             Request::ShowCustody(UnsealWith::Share(SecretBytes::copy_from(share)))
         };
-        let asked: Vec<_> = scene.shares[..2].iter().map(show).collect();
-        let made: Vec<_> = asked.iter().map(|request| scene.ask(request)).collect();
-        assert!(matches!(made.last(), Some(Answer::Initialised(_))), "{made:?}");
-        scene
+        let made: Vec<_> = self.shares[..2].iter().map(|share| self.ask(&show(share))).collect();
+        made.into_iter().next_back().unwrap()
+    }
+
+    /// Asks for new shares under a new root key, with what opens the vault now and, for the TPM, a PIN.
+    pub(crate) fn rotate(&self, pin: Option<&[u8]>) -> Answer {
+        let part = |share: &Vec<u8>| UnsealWith::Share(SecretBytes::copy_from(share));
+        let mut proof: Vec<_> = self.shares[..2].iter().map(part).collect();
+        proof.push(UnsealWith::Tpm(pin.map(SecretBytes::copy_from)));
+        let shares = SealWish::Shares { threshold: 2, count: 3, holders: Vec::new() };
+        let act = WaysAct::Rotate(vec![vec![shares]]);
+        self.ask(&Request::ChangeWays(Box::new(WaysChange { proof, act })))
     }
 
     /// The same, and sealed to the TPM.

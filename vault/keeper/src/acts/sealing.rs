@@ -287,7 +287,7 @@ fn try_part(
 }
 
 /// Why the TPM gave no key.
-enum NoTpmKey {
+pub(super) enum NoTpmKey {
     NotSealedToIt,
     NoHelper,
     Lock(LockError),
@@ -295,14 +295,14 @@ enum NoTpmKey {
 
 impl NoTpmKey {
     /// Whether somebody showed a wrong PIN, or one that was not even looked at.
-    const fn is_a_guess(&self) -> bool {
+    pub(super) const fn is_a_guess(&self) -> bool {
         match self {
             Self::Lock(error) => error.is_wrong_pin(),
             Self::NotSealedToIt | Self::NoHelper => false,
         }
     }
 
-    fn fault(&self) -> Fault {
+    pub(super) fn fault(&self) -> Fault {
         match self {
             Self::NotSealedToIt => {
                 let next = "open it with shares, then 'strongroom tpm seal'";
@@ -314,7 +314,8 @@ impl NoTpmKey {
     }
 }
 
-fn ask_tpm(
+/// Has the TPM open its lock. Blocks.
+pub(super) fn ask_tpm(
     sealed: &Sealed,
     tpm: Option<&Link>,
     pin: Option<&SecretBytes>,

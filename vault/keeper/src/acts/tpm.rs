@@ -22,7 +22,9 @@ use crate::founding::VAULT_DIRECTORY;
 use crate::keeper::Keeper;
 use crate::keys::{self, RootKey, StoreId};
 use crate::manifest::{CounterNote, Manifest, Motion};
-use crate::seal::{Bringer, Ceremony, Offer, Pin, Progress, Sealed, TpmLock, Unsealed};
+use crate::seal::{
+    Bringer, Ceremony, Offer, Pin, Progress, Sealed, TpmLock, TpmWayError, Unsealed,
+};
 use crate::tpm::freshness::{Found, Freshness};
 use crate::tpm::link::{Link, LinkError, PATIENCE};
 use crate::tpm::lock::{self, LockError};
@@ -184,7 +186,7 @@ impl Bench {
             &mut getrandom::fill,
         );
         drop(root);
-        let way = put.map_err(|error| seal_fault(&error))?;
+        let way = put.map_err(|error| tpm_way_fault(&error))?;
         if let Some((_, old)) = sealed.tpm_way() {
             forget(link, old);
         }
@@ -197,7 +199,7 @@ impl Bench {
             self.before.as_deref().map(|one| one.lock().unwrap_or_else(PoisonError::into_inner));
         let sealed = Sealed::load(&self.directory()).map_err(|error| seal_fault(&error))?;
         let mut unsealed = self.unsealed.lock().unwrap_or_else(PoisonError::into_inner);
-        let removed = unsealed.remove_tpm_way().map_err(|error| seal_fault(&error))?;
+        let removed = unsealed.remove_tpm_way().map_err(|error| tpm_way_fault(&error))?;
         drop(unsealed);
         if let (true, Some(link), Some((_, old))) = (removed, &self.link, sealed.tpm_way()) {
             forget(link, old);
@@ -288,6 +290,22 @@ pub(super) fn no_helper() -> Fault {
         "this keeper was started without a TPM",
         "name it in strongroom.toml ([tpm] tcti = \"device:/dev/tpmrm0\"), then 'strongroom up'",
     )
+}
+
+fn tpm_way_fault(error: &TpmWayError) -> Fault {
+    match error {
+        TpmWayError::UnderWay => fault(
+            "SR-WAYS-004",
+            error.to_string(),
+            "enter its shares back ('strongroom share verify'), or give it up ('strongroom seal-ways drop')",
+        ),
+        TpmWayError::LastWay => fault(
+            "SR-WAYS-006",
+            error.to_string(),
+            "add another way first ('strongroom seal-ways add')",
+        ),
+        TpmWayError::File(_) | TpmWayError::Way(_) => seal_fault(error),
+    }
 }
 
 fn seal_fault(error: &dyn std::error::Error) -> Fault {

@@ -14,18 +14,21 @@ use strongroom_protocol::operator::sealing::{
 use strongroom_protocol::operator::{Answer, Fault, SealWish, UnsealWith};
 
 use super::making::check_lock;
-use super::sealing::{on_thread, part_fault, progress_of};
+use super::sealing::{NoTpmKey, ask_tpm, on_thread, part_fault, progress_of};
 use super::{Act, fault};
 use crate::books::TenantKeys;
 use crate::clock;
 use crate::founding::{VAULT_DIRECTORY, new_locks, offer_of, passphrases_of, secret_of};
 use crate::journal::entry::{ActResult, Entry};
 use crate::keeper::State;
-use crate::keys::{RootKey, WayId};
+use crate::keys::{RootKey, TpmLockKey, WayId};
 use crate::seal::{
     AttemptRefusal, Bringer, Ceremony, Change, ChangeError, Changed, Lock, Pin, Progress, Sealed,
     Standing, Unsealed, Way,
 };
+use crate::tpm::freshness::Freshness;
+use crate::tpm::link::Link;
+use crate::tpm::standing::Standing as TpmStanding;
 use crate::vault::{Custody, algorithm, seal_kind, tenant_of};
 
 /// What a thread needs to change the ways.
@@ -35,6 +38,9 @@ struct Desk {
     place: PathBuf,
     by: Bringer,
     commit: u64,
+    tpm: Option<Arc<Link>>,
+    /// Held while the TPM is asked, so that the counter does not move meanwhile.
+    counter: Option<Arc<Mutex<Freshness>>>,
 }
 
 /// Why a change was not made.
@@ -42,6 +48,7 @@ enum Refused {
     Part(AttemptRefusal),
     Change(ChangeError),
     NotEnough(Option<u8>),
+    Tpm(NoTpmKey),
 }
 
 impl Act<'_> {
@@ -77,7 +84,8 @@ impl Act<'_> {
         let desk = self.desk()?;
         let made = on_thread(move || {
             let root = prove(&desk, &proof)?;
-            desk.change(root, &act)
+            let carried = desk.carry(&act, &proof)?;
+            desk.change(root, &act, carried)
         });
         match made.await? {
             Ok(shares) => {
@@ -127,7 +135,13 @@ impl Act<'_> {
         let by = Bringer(self.operator);
         self.vault(|vault| {
             let (unsealed, custody) = (Arc::clone(&vault.unsealed), Arc::clone(&vault.custody));
-            Ok(Desk { unsealed, custody, place, by, commit: vault.books.commit() })
+            let tpm = self.keeper.settings.tpm.clone();
+            let counter = match &vault.tpm {
+                TpmStanding::Held(hold) => Some(Arc::clone(&hold.freshness)),
+                TpmStanding::None | TpmStanding::Lost { .. } => None,
+            };
+            let commit = vault.books.commit();
+            Ok(Desk { unsealed, custody, place, by, commit, tpm, counter })
         })
     }
 
@@ -161,6 +175,12 @@ impl Act<'_> {
         }
         match refused {
             Refused::Part(refusal) => part_fault(refusal),
+            Refused::Tpm(why) => {
+                let fault = why.fault();
+                let or =
+                    "; or without it: 'strongroom tpm remove', the rotation, 'strongroom tpm seal'";
+                Fault { next: fault.next.map(|next| next + or), ..fault }
+            }
             Refused::NotEnough(missing) => {
                 let more = missing.map_or_else(String::new, |more| format!(": {more} shares more"));
                 let what = format!("this does not open the vault yet{more}");
@@ -179,8 +199,35 @@ impl Act<'_> {
 }
 
 impl Desk {
+    /// For a rotation: the key of the TPM's lock, which goes on opening the vault. Blocks.
+    fn carry(&self, act: &WaysAct, proof: &[UnsealWith]) -> Result<Option<TpmLockKey>, Refused> {
+        let rotates = matches!(act, WaysAct::Rotate(_));
+        let _still = self.counter.as_deref().map(lock);
+        let sealed = self.sealed()?;
+        if !rotates || sealed.tpm_way().is_none() {
+            return Ok(None);
+        }
+        let pin = proof.iter().find_map(|part| match part {
+            UnsealWith::Tpm(pin) => pin.as_ref(),
+            UnsealWith::Passphrase(_) | UnsealWith::Share(_) => None,
+        });
+        let now = Instant::now();
+        let mut custody = lock(&self.custody);
+        custody.proofs.admit((self.by, None), now).map_err(Refused::Part)?;
+        let asked = ask_tpm(&sealed, self.tpm.as_deref(), pin);
+        if asked.as_ref().is_err_and(NoTpmKey::is_a_guess) {
+            custody.proofs.count_failure(self.by, Instant::now());
+        }
+        Ok(Some(asked.map_err(Refused::Tpm)?.1))
+    }
+
     /// Makes a change, and answers the texts of its shares. Blocks.
-    fn change(&self, root: RootKey, act: &WaysAct) -> Result<Vec<SecretBytes>, Refused> {
+    fn change(
+        &self,
+        root: RootKey,
+        act: &WaysAct,
+        carried: Option<TpmLockKey>,
+    ) -> Result<Vec<SecretBytes>, Refused> {
         let one: Vec<&Vec<SealWish>> = match act {
             WaysAct::Add(locks) | WaysAct::Replace(_, locks) => vec![locks],
             WaysAct::Remove(_) => Vec::new(),
@@ -193,7 +240,7 @@ impl Desk {
             WaysAct::Add(_) => Change::Add(made.pop().unwrap_or_default()),
             WaysAct::Replace(id, _) => Change::Replace(WayId(*id), made.pop().unwrap_or_default()),
             WaysAct::Remove(id) => Change::Remove(WayId(*id)),
-            WaysAct::Rotate(_) => Change::Rotate(made),
+            WaysAct::Rotate(_) => Change::Rotate(made, carried),
         };
         let mut unsealed = lock(&self.unsealed);
         unsealed.keyring_mut().reach(self.commit);
@@ -235,7 +282,8 @@ fn prove(desk: &Desk, proof: &[UnsealWith]) -> Result<RootKey, Refused> {
     let mut custody = lock(&desk.custody);
     let ceremony = &mut custody.proofs;
     let mut missing = None;
-    for part in proof {
+    // A TPM proves nobody: what is brought for it is asked for the way that a rotation takes along.
+    for part in proof.iter().filter(|part| !matches!(part, UnsealWith::Tpm(_))) {
         match offer(ceremony, &mut sealed, desk.by, part) {
             Ok(Progress::Complete(root, _)) => return Ok(root),
             Ok(Progress::Waiting(standing)) => missing = standing.missing,

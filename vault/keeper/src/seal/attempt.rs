@@ -164,7 +164,7 @@ impl Ceremony {
             Offer::Passphrase(passphrase) => {
                 self.take_passphrase(by, passphrase, now, (sealed, random))
             }
-            Offer::Tpm(way, key) => self.take_tpm(by, (way, key), now, (&sealed.file, random)),
+            Offer::Tpm(way, key) => self.take_tpm(by, (way, key), now, (sealed, random)),
         };
         if taken.as_ref().is_err_and(AttemptRefusal::counts) {
             self.failures.count(by, now);
@@ -333,14 +333,14 @@ impl Ceremony {
         by: Bringer,
         (way, key): (WayId, TpmLockKey),
         now: Instant,
-        (file, random): (&SealFile, FillRandom<'_>),
+        (sealed, random): (&Sealed, FillRandom<'_>),
     ) -> Result<Progress, AttemptRefusal> {
+        let file = &sealed.file;
         let way = file.way(way).filter(|way| way.tpm().is_some());
         let way = way.ok_or(AttemptRefusal::NoSuchLock)?;
         let key = LockKey::Tpm(key);
         if way.locks.len() == 1 {
-            let root = way.open(file.vault, &[&key]).map_err(AttemptRefusal::Damaged)?;
-            return Ok(Progress::Complete(root, way.id));
+            return open_by_tpm((sealed, way), &key);
         }
         let attempt = self.attempt(now, random)?;
         attempt.hold(Held { way: way.id, by, key })?;
@@ -405,6 +405,25 @@ impl Ceremony {
         }
         self.attempt.as_mut().ok_or(AttemptRefusal::NoSuchAttempt)
     }
+}
+
+/// Opens a way over the TPM alone. A rotation has the same lock on the old way and on the new one, and a crash may have left
+/// the keyring under either's R: the way that opens it is the one.
+fn open_by_tpm((sealed, way): (&Sealed, &Way), key: &LockKey) -> Result<Progress, AttemptRefusal> {
+    let vault = sealed.file.vault;
+    let counter = way.tpm().map(|lock| lock.counter);
+    let twin = sealed.file.all_ways().find(|other| {
+        let same = other.tpm().map(|lock| lock.counter) == counter;
+        other.id != way.id && other.locks.len() == 1 && same
+    });
+    if let Some(twin) = twin
+        && let Ok(root) = twin.open(vault, &[key])
+        && sealed.fits(&root)
+    {
+        return Ok(Progress::Complete(root, twin.id));
+    }
+    let root = way.open(vault, &[key]).map_err(AttemptRefusal::Damaged)?;
+    Ok(Progress::Complete(root, way.id))
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@
 //!            4 seal file: the new ways alone, in both slots                       new ways open
 //! ```
 //!
+//! A way over the TPM alone goes along: its lock, with its counter, is on the old and on the new way until step 4.
+//!
 //! R is in no memory while the vault is open, so each change brings it anew.
 //!
 //! Invariant: between any two writes either the ways in force or the incoming ones open, never neither.
@@ -15,10 +17,10 @@
 
 use super::file::{Incoming, SealFile, Target};
 use super::{
-    CAPACITY, KeyringError, MAX_WAYS, NewLock, SEAL_FILE, SealError, Share, Unsealed, Way,
+    CAPACITY, KeyringError, Lock, MAX_WAYS, NewLock, SEAL_FILE, SealError, Share, Unsealed, Way,
     WayError, file::Read, write,
 };
-use crate::keys::{self, Algorithm, DeriveError, FillRandom, RootKey, WayId};
+use crate::keys::{self, Algorithm, DeriveError, FillRandom, RootKey, TpmLockKey, WayId};
 use crate::slots::SlotFile;
 
 /// What is to lead into the vault.
@@ -29,8 +31,8 @@ pub enum Change<'a> {
     Replace(WayId, Vec<NewLock<'a>>),
     /// One way less.
     Remove(WayId),
-    /// Another R, and these ways alone.
-    Rotate(Vec<Vec<NewLock<'a>>>),
+    /// Another R, and these ways alone; with the key of its lock also the way over the TPM alone, under the same lock.
+    Rotate(Vec<Vec<NewLock<'a>>>, Option<TpmLockKey>),
 }
 
 impl Change<'_> {
@@ -38,7 +40,7 @@ impl Change<'_> {
         match self {
             Self::Add(_) => false,
             Self::Replace(way, _) | Self::Remove(way) => *way == id,
-            Self::Rotate(_) => true,
+            Self::Rotate(..) => true,
         }
     }
 }
@@ -69,7 +71,7 @@ pub enum ChangeError {
     #[error("a way over the TPM stands in the way of this change")]
     Tpm,
     /// Nothing would open the vault.
-    #[error("the last way into the vault cannot be removed")]
+    #[error("the last way into the vault that needs no TPM cannot be removed")]
     LastWay,
     /// There is no such way.
     #[error("there is no such way into the vault")]
@@ -111,9 +113,7 @@ impl Unsealed {
         if !self.keyring.is_under(&key) {
             return Err(ChangeError::NotTheRoot);
         }
-        if file.ways.iter().any(|way| way.tpm().is_some() && change.takes_away(way.id)) {
-            return Err(ChangeError::Tpm);
-        }
+        let change = carry_tpm(&file, change)?;
         let (to, root, locks) = match change {
             Change::Remove(id) => {
                 drop(root);
@@ -124,7 +124,7 @@ impl Unsealed {
                 file.ways.iter().find(|way| way.id == id).ok_or(ChangeError::NoSuchWay)?;
                 (Target::Replace(id), root, vec![locks])
             }
-            Change::Rotate(ways) => {
+            Change::Rotate(ways, _) => {
                 drop(root);
                 (Target::Another, RootKey::make(random).map_err(WayError::from)?, ways)
             }
@@ -197,7 +197,8 @@ impl Unsealed {
         if gone.is_empty() {
             return Err(ChangeError::NoSuchWay);
         }
-        if file.ways.is_empty() {
+        // Whatever is left must outlive the machine.
+        if file.ways.iter().all(|way| way.tpm().is_some()) {
             return Err(ChangeError::LastWay);
         }
         file.retire(&gone);
@@ -213,6 +214,21 @@ impl Unsealed {
             // Whoever opened it wrote it anew.
             Read::FirstShares(_) | Read::FirstPassphrase(..) => Err(SealError::Malformed.into()),
         }
+    }
+}
+
+/// A change that takes a way over the TPM away is refused, but for a rotation that brings its lock along.
+fn carry_tpm<'a>(file: &SealFile, change: Change<'a>) -> Result<Change<'a>, ChangeError> {
+    let mut lost = file.ways.iter().filter(|way| way.tpm().is_some() && change.takes_away(way.id));
+    let Some(way) = lost.next() else { return Ok(change) };
+    match (change, way.locks.as_slice()) {
+        (Change::Rotate(ways, _), _) if ways.is_empty() => Err(ChangeError::LastWay),
+        (Change::Rotate(mut ways, Some(key)), [Lock::Tpm(lock)]) => {
+            // As it is in the file now: its counter moves.
+            ways.push(vec![NewLock::Tpm(lock.clone(), key)]);
+            Ok(Change::Rotate(ways, None))
+        }
+        _ => Err(ChangeError::Tpm),
     }
 }
 

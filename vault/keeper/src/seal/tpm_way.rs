@@ -1,9 +1,10 @@
 //! The way over the TPM in the seal file: put there, kept up with its counter, removed.
 //!
-//! Invariant: one way over a TPM at most, so that there is one counter to judge by.
+//! Invariant: one way over a TPM at most, and in a rotation its successor with the same lock, so that there is one counter to
+//! judge by.
 
 use super::file::SealFile;
-use super::way::{Lock, NewLock, Way, WayError};
+use super::way::{NewLock, Way, WayError};
 use super::{SealError, Sealed, TpmLock, Unsealed, write};
 use crate::keys::{FillRandom, RootKey, TpmLockKey, WayId};
 use crate::vault::algorithm;
@@ -17,6 +18,12 @@ pub enum TpmWayError {
     /// The way.
     #[error(transparent)]
     Way(#[from] WayError),
+    /// A rotation waits, which brings another root key.
+    #[error("a change of the ways waits until its shares are entered back")]
+    UnderWay,
+    /// Nothing would open the vault without a TPM.
+    #[error("the last way into the vault cannot be removed")]
+    LastWay,
 }
 
 impl Sealed {
@@ -27,7 +34,7 @@ impl Sealed {
 }
 
 impl Unsealed {
-    /// Puts a way over the TPM beside the others, in the place of an earlier one that led over a TPM alone.
+    /// Puts a way over the TPM beside the others, in the place of an earlier one that led over a TPM.
     ///
     /// # Errors
     /// When there is no room, or the file cannot be written.
@@ -38,6 +45,9 @@ impl Unsealed {
         random: FillRandom<'_>,
     ) -> Result<WayId, TpmWayError> {
         let mut file = Sealed::load(&self.directory)?.file;
+        if file.incoming.is_some() {
+            return Err(TpmWayError::UnderWay);
+        }
         let id = WayId(file.next_way);
         let locks = vec![NewLock::Tpm(lock, key)];
         let (way, _) = Way::make((file.vault, id), root, locks, algorithm(), random)?;
@@ -48,35 +58,44 @@ impl Unsealed {
         Ok(id)
     }
 
-    /// Removes the way that leads over a TPM alone; tells whether there was one.
+    /// Removes the way that leads over a TPM, and its successor in a rotation that waits; tells whether there was one.
     ///
     /// # Errors
     /// When it is the only way, or the file cannot be written.
-    pub fn remove_tpm_way(&mut self) -> Result<bool, SealError> {
+    pub fn remove_tpm_way(&mut self) -> Result<bool, TpmWayError> {
         let mut file = Sealed::load(&self.directory)?.file;
         let found = drop_tpm(&mut file);
         if found {
+            if file.ways.is_empty() {
+                return Err(TpmWayError::LastWay);
+            }
             write(&self.directory, &file)?;
         }
         Ok(found)
     }
 
-    /// Writes what the TPM's lock has become.
+    /// Writes what the TPM's lock has become: on its way and, during a rotation, on the way that succeeds it.
     ///
     /// # Errors
     /// When the way is gone, or the file cannot be written.
-    pub fn write_tpm_lock(&mut self, way: WayId, lock: &TpmLock) -> Result<(), SealError> {
+    pub fn write_tpm_lock(&mut self, lock: &TpmLock) -> Result<(), SealError> {
         let mut file = Sealed::load(&self.directory)?.file;
-        let mut ways =
+        let ways =
             file.ways.iter_mut().chain(file.incoming.iter_mut().flat_map(|new| &mut new.ways));
-        let place = ways.find(|one| one.id == way).and_then(Way::tpm_mut);
-        lock.clone_into(place.ok_or(SealError::Malformed)?);
-        write(&self.directory, &file)
+        let mut found = false;
+        for old in ways.filter_map(Way::tpm_mut).filter(|old| old.counter == lock.counter) {
+            lock.clone_into(old);
+            found = true;
+        }
+        if found { write(&self.directory, &file) } else { Err(SealError::Malformed) }
     }
 }
 
 fn drop_tpm(file: &mut SealFile) -> bool {
     let before = file.ways.len();
-    file.ways.retain(|way| !matches!(way.locks.as_slice(), [Lock::Tpm(_)]));
+    file.ways.retain(|way| way.tpm().is_none());
+    if let Some(incoming) = &mut file.incoming {
+        incoming.ways.retain(|way| way.tpm().is_none());
+    }
     file.ways.len() < before
 }

@@ -144,7 +144,7 @@ impl Freshness {
 
     fn write(&self) -> Result<(), SealError> {
         let mut unsealed = self.unsealed.lock().unwrap_or_else(PoisonError::into_inner);
-        unsealed.write_tpm_lock(self.found.way, &self.found.lock)
+        unsealed.write_tpm_lock(&self.found.lock)
     }
 
     fn note(&self, value: u64, motion: Motion) -> Result<(), ManifestError> {

@@ -9,11 +9,11 @@ use strongroom_sys::Secret;
 
 use super::*;
 use crate::keyring::KEYRING_FILE;
-use crate::keys::{Epoch, StoreId};
+use crate::keys::{Epoch, StoreId, TpmLockKey};
 use crate::seal::passphrase::tests::CHEAP;
 use crate::seal::{
     AttemptRefusal, Bringer, Ceremony, Offer, PassphraseError, Progress, Sealed, ShareRefusal,
-    UnsealError, create,
+    TpmLock, UnsealError, create,
 };
 use crate::slots::{scratch::Scratch, steps};
 
@@ -109,7 +109,7 @@ fn a_rotation_counts_when_the_new_shares_were_entered_back_and_then_only_they_op
     let scratch = Scratch::make();
     let (mut open, old) = vault(&scratch);
     let seed = open.keyring().keyring().system().secret().expose(<[u8]>::to_vec);
-    let new = made(change(&mut open, &old[..2], || Change::Rotate(vec![shares_of(2, 2)])));
+    let new = made(change(&mut open, &old[..2], || Change::Rotate(vec![shares_of(2, 2)], None)));
     drop(open);
     let refused = unseal(scratch.directory(), &new).unwrap_err();
     assert_eq!(refused, UnsealError::NotInForce.to_string());
@@ -128,7 +128,7 @@ fn a_rotation_counts_when_the_new_shares_were_entered_back_and_then_only_they_op
 fn a_rotation_that_was_given_up_leaves_the_old_shares_and_names_the_new_ones_stale() {
     let scratch = Scratch::make();
     let (mut open, old) = vault(&scratch);
-    let rotate = || Change::Rotate(vec![shares_of(2, 2)]);
+    let rotate = || Change::Rotate(vec![shares_of(2, 2)], None);
     let new = made(change(&mut open, &old[..2], rotate));
     let again = change(&mut open, &old[..2], rotate);
     assert!(matches!(again, Err(ChangeError::UnderWay)));
@@ -182,7 +182,7 @@ fn another_r_changes_nothing() {
     let changes = [
         Change::Remove(WayId(1)),
         Change::Add(shares_of(2, 2)),
-        Change::Rotate(vec![shares_of(2, 2)]),
+        Change::Rotate(vec![shares_of(2, 2)], None),
     ];
     for change in changes {
         let root = RootKey::make(&mut getrandom::fill).unwrap();
@@ -285,7 +285,7 @@ fn a_rotation_cut_between_any_two_system_calls_or_in_a_write_leaves_old_or_new_s
         let (images, place) = (Rc::clone(&images), place.clone());
         move || images.borrow_mut().push(Image::take(&place))
     };
-    let rotate = || Change::Rotate(vec![shares_of(2, 2)]);
+    let rotate = || Change::Rotate(vec![shares_of(2, 2)], None);
     let new = made(steps::watch(look.clone(), || change(&mut open, &old[..2], rotate)));
     steps::watch(look, || accept(&mut open, &new)).unwrap();
     let images = Rc::try_unwrap(images).ok().unwrap().into_inner();
@@ -330,4 +330,85 @@ fn a_change_of_one_way_cut_anywhere_leaves_the_other_way_open() {
         }
     }
     assert!(stale(&bring(&place, &first[..2])));
+}
+
+fn tpm_key() -> TpmLockKey {
+    TpmLockKey::from_secret(Secret::copy_from(&[9; 32])).unwrap()
+}
+
+/// As [`vault`], and sealed to a TPM.
+fn vault_with_a_tpm(scratch: &Scratch) -> (Unsealed, Vec<Share>) {
+    let (mut open, shares) = vault(scratch);
+    let (root, _) = bring(scratch.directory(), &shares[..2]).unwrap();
+    open.put_tpm_way(&root, (TpmLock::sample(9), tpm_key()), &mut getrandom::fill).unwrap();
+    (open, shares)
+}
+
+fn unseal_by_tpm(directory: &Path) -> Result<Unsealed, String> {
+    let mut sealed = Sealed::load(directory).unwrap();
+    let (way, _) = sealed.tpm_way().ok_or("no way over a TPM")?;
+    let mut ceremony = Ceremony::new(Ceremony::STANDARD_LIFE);
+    let offer = Offer::Tpm(way, tpm_key());
+    let who = (Bringer(0), None);
+    let brought = ceremony.offer(who, offer, Instant::now(), &mut sealed, &mut getrandom::fill);
+    let Progress::Complete(root, way) = brought.map_err(|error| error.to_string())? else {
+        return Err("more is needed".to_owned());
+    };
+    sealed.unseal((root, way), AES, &mut getrandom::fill).map_err(|still| still.error.to_string())
+}
+
+// Red when the TPM opens the way in force alone, or when the counter is followed by one of the two ways alone.
+#[test]
+fn a_rotation_that_takes_the_tpm_along_opens_by_it_wherever_it_was_cut() {
+    let scratch = Scratch::make();
+    let place = scratch.directory().to_path_buf();
+    let (mut open, old) = vault_with_a_tpm(&scratch);
+    let images = Rc::new(RefCell::new(vec![Image::take(&place)]));
+    let look = {
+        let (images, place) = (Rc::clone(&images), place.clone());
+        move || images.borrow_mut().push(Image::take(&place))
+    };
+    let rotate = || Change::Rotate(vec![shares_of(2, 2)], Some(tpm_key()));
+    let new = made(steps::watch(look.clone(), || change(&mut open, &old[..2], rotate)));
+    // The counter moves while the shares are on their way: both ways follow it.
+    let mut moved = TpmLock::sample(9);
+    moved.moments[0].value = 2;
+    steps::watch(look.clone(), || open.write_tpm_lock(&moved)).unwrap();
+    steps::watch(look, || accept(&mut open, &new)).unwrap();
+    let images = Rc::try_unwrap(images).ok().unwrap().into_inner();
+    assert_eq!(images.len(), 1 + 2 * 8);
+    for (step, pair) in images.windows(2).enumerate() {
+        let [before, after] = pair else { panic!() };
+        let torn = (1..4).map(|quarter| before.torn(after, quarter));
+        for image in std::iter::once(before.clone()).chain(torn).chain([after.clone()]) {
+            let scratch = image.lay();
+            drop(unseal_by_tpm(scratch.directory()).unwrap_or_else(|why| panic!("{step}: {why}")));
+            // And again, after whatever the first time finished.
+            assert!(unseal_by_tpm(scratch.directory()).is_ok(), "step {step}");
+        }
+        let (by_old, by_new) = openers(before, &old[..2], &new);
+        assert!(by_old != by_new, "step {step}");
+    }
+    let sealed = Sealed::load(&place).unwrap();
+    assert_eq!((sealed.ways().len(), sealed.incoming()), (2, None));
+    assert_eq!(sealed.tpm_way().map(|(_, lock)| lock.newest()), Some(2));
+    assert!(stale(&bring(&place, &old[..2])));
+}
+
+#[test]
+fn a_way_over_a_tpm_is_neither_lost_by_a_change_nor_the_last_one() {
+    let scratch = Scratch::make();
+    let (mut open, shares) = vault_with_a_tpm(&scratch);
+    let without = change(&mut open, &shares[..2], || Change::Rotate(vec![shares_of(2, 2)], None));
+    assert!(matches!(without, Err(ChangeError::Tpm)));
+    let alone = change(&mut open, &shares[..2], || Change::Rotate(Vec::new(), Some(tpm_key())));
+    assert!(matches!(alone, Err(ChangeError::LastWay)));
+    let last = change(&mut open, &shares[..2], || Change::Remove(WayId(1)));
+    assert!(matches!(last, Err(ChangeError::LastWay)), "a TPM that breaks would be the end of it");
+    let rotate = || Change::Rotate(vec![shares_of(2, 2)], Some(tpm_key()));
+    let new = made(change(&mut open, &shares[..2], rotate));
+    assert!(open.remove_tpm_way().unwrap(), "also while a rotation waits");
+    accept(&mut open, &new).unwrap();
+    let sealed = Sealed::load(scratch.directory()).unwrap();
+    assert!(sealed.tpm_way().is_none());
 }
