@@ -7,6 +7,7 @@
 
 #[path = "../../../../vault/tpm/tests/swtpm/emulator.rs"]
 mod emulator;
+mod rollback;
 mod scene;
 
 use std::fs;
