@@ -52,7 +52,7 @@ enum Verb {
         before_help = "Example: strongroom backup restore today.backup --journal /mnt/old/vault/journal"
     )]
     Restore(RestoreArguments),
-    /// Allow changes again in a restored vault, after looking at it
+    /// Let a restored vault answer calls and take changes, after looking at it
     #[command(before_help = "Example: strongroom backup confirm --token laptop")]
     Confirm(ConfirmArguments),
 }
@@ -183,8 +183,8 @@ fn restore(arguments: &RestoreArguments, desk: &Desk) -> Outcome {
             out::say("the backup is in place; it is restored and checked when it is unsealed");
             if journal.is_empty() {
                 out::warn(
-                    "no journal was named: what was revoked or deleted since the backup is unknown, and every \
-                     token will sleep until you confirm it",
+                    "no journal was named: what was revoked or deleted since the backup is unknown, and 'backup confirm' \
+                     will ask which tokens live on",
                 );
             }
             out::say(
@@ -213,10 +213,13 @@ fn confirm(arguments: ConfirmArguments, desk: &Desk) -> Outcome {
     };
     let act = match &kept {
         KeptTokens::Known | KeptTokens::All => {
-            "allow changes again, with the tokens as they are".to_owned()
+            "answer calls and allow changes again, with the tokens as they are".to_owned()
         }
         KeptTokens::Only(kept) => {
-            format!("allow changes again and revoke all tokens but {}", kept.len())
+            format!(
+                "answer calls and allow changes again, and revoke all tokens but {}",
+                kept.len()
+            )
         }
     };
     if confirmation.ask(&act)? == Decision::Leave {
@@ -225,7 +228,7 @@ fn confirm(arguments: ConfirmArguments, desk: &Desk) -> Outcome {
     link.tell(&Request::Backup(BackupRequest::Confirm(kept)))?;
     match desk.form {
         Form::Json => out::object(json!({"confirmed": true})),
-        Form::Text => out::say("confirmed: changes can be made again"),
+        Form::Text => out::say("confirmed: calls are answered and changes can be made again"),
     }
     Ok(())
 }
@@ -264,18 +267,18 @@ pub(crate) fn standing_json(restored: &Restored) -> Value {
 pub(crate) fn lines(restored: &Restored) -> Vec<String> {
     let backup = render::moment(restored.backup);
     let mut lines = vec![format!(
-        "restored from commit {} of {backup}: read-only until 'strongroom backup confirm'",
-        restored.commit
+        "restored from commit {} of {backup}: no call is answered and no power grows until 'strongroom backup confirm'; {} sleep",
+        restored.commit,
+        render::count(usize::try_from(restored.sleeping_tokens).unwrap_or(usize::MAX), "token")
     )];
     match &restored.journal {
         Some(covered) => lines.push(format!(
-            "a journal tells what was taken away until entry {} of {}; what happened after that is unknown",
+            "a journal tells what was taken away until entry {} of {}; what was revoked after that is unknown, and would act again",
             covered.entries,
             out::plain(&covered.until)
         )),
         None => lines.push(format!(
-            "without a journal: what happened since {backup} is unknown; {} sleep",
-            render::count(usize::try_from(restored.sleeping_tokens).unwrap_or(usize::MAX), "token")
+            "without a journal: what was revoked or deleted since {backup} is unknown"
         )),
     }
     let done = restored.done_again;

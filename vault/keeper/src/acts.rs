@@ -42,6 +42,9 @@ use crate::vault::Vault;
 pub use backups::restore_fault;
 use effect::{Effect, Turn, effect};
 
+/// How long an act that takes something away waits for a checkpoint, and how often it looks.
+const COVER_PATIENCE: Duration = Duration::from_secs(3);
+const COVER_LOOKS: Duration = Duration::from_millis(5);
 /// How long an act waits for the store.
 const STORE_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -71,6 +74,9 @@ impl Act<'_> {
         self.refuse_growth(&request)?;
         self.refuse_unconfirmed(&request)?;
         let answer = self.answer(request).await?;
+        if restricts {
+            self.cover().await?;
+        }
         self.follow(restricts).await?;
         Ok(answer)
     }
@@ -140,6 +146,29 @@ impl Act<'_> {
             Request::WitnessAdd { key, required } => self.witness_add(key, required).await,
             Request::WitnessRemove(name) => self.witness_remove(name).await,
         }
+    }
+
+    /// What took something away is under a durable checkpoint before that is answered: whoever has a copy of the journal
+    /// up to its checkpoint, a mirror or a crash, has it.
+    async fn cover(&self) -> Result<(), Fault> {
+        // A vault that was closed by now has signed its journal's end.
+        let Ok(journal) = self.keeper.with_vault(|vault| vault.journal.clone()) else {
+            return Ok(());
+        };
+        let entries = journal.entries();
+        journal.hasten();
+        let covered = async {
+            while journal.checkpoint().is_none_or(|signed| signed.size < entries) {
+                tokio::time::sleep(COVER_LOOKS).await;
+            }
+        };
+        timeout(COVER_PATIENCE, covered).await.map_err(|_| {
+            fault(
+                "SR-JOURNAL-012",
+                "it is done and durable, but no checkpoint covers its journal entry yet",
+                "look at the disk ('strongroom doctor')",
+            )
+        })
     }
 
     /// In a vault that was restored powers only shrink until an operator has looked at it.

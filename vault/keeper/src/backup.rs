@@ -31,9 +31,14 @@ pub mod transfer;
 /// How many numbers of commits, and of generations, one life of a vault has.
 const LIFE_BITS: u32 = 32;
 
+/// Which life of a vault a number is of; each restore begins one.
+pub const fn life_of(number: u64) -> u64 {
+    number >> LIFE_BITS
+}
+
 /// Where the numbers of a restored vault begin: above every number that the vault could reach that was lost.
 pub const fn next_life(number: u64) -> Option<u64> {
-    match (number >> LIFE_BITS).checked_add(1) {
+    match life_of(number).checked_add(1) {
         Some(life) => life.checked_mul(1 << LIFE_BITS),
         None => None,
     }

@@ -448,6 +448,11 @@ impl Journal {
         self.writer.checkpoint()
     }
 
+    /// Makes a checkpoint over what is written by now due at once.
+    pub fn hasten(&self) {
+        self.writer.shared().hasten();
+    }
+
     /// How many words stand in the reserve.
     pub fn last_words(&self) -> u64 {
         self.writer.shared().words().kept()

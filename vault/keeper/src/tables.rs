@@ -223,8 +223,9 @@ impl Tables {
 
     /// The token of a hash. The hash is keyed, so finding it by map tells a guesser nothing.
     pub fn token_of(&self, hash: &[u8; 32]) -> Option<TokenId> {
-        // It may have been revoked after the backup, and nobody can tell: a sleeping token is none.
-        if self.restored.as_ref().is_some_and(|restored| restored.journal.is_none()) {
+        // It may have been revoked after the backup or after a journal's end, and nobody can tell: until an operator has
+        // looked at a restored vault every token sleeps, and a sleeping token is none.
+        if self.restored.is_some() {
             return None;
         }
         self.by_hash.get(hash).copied()

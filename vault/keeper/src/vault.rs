@@ -21,6 +21,7 @@ use strongroom_tlog::cosignature::WitnessKey;
 use strongroom_tlog::{Name, Signer, Verifier};
 
 use crate::acts::restore_fault;
+use crate::backup::life_of;
 use crate::backup::restore::{self, RestoreError};
 use crate::books::{Books, BooksError, Opened, TenantKeys};
 use crate::journal::entry::{ActResult, Entry};
@@ -251,15 +252,14 @@ impl Vault {
             tpm,
             manifest: opened.manifest,
         };
-        let state = (named != Some(opened.state)).then_some(opened.state);
-        vault.record_opening(&unfinished, state, opening)?;
+        vault.record_opening(&unfinished, (named, opened.state), opening)?;
         Ok(vault)
     }
 
     fn record_opening(
         &self,
         unfinished: &Unfinished,
-        state: Option<StoreState>,
+        (named, found): (Option<StoreState>, StoreState),
         opening: &Opening,
     ) -> Result<(), JournalError> {
         let mut entries = vec![Entry::Unseal {
@@ -268,14 +268,17 @@ impl Vault {
             failed_attempts: opening.failed_attempts,
             cut_bytes: self.journal.cut_bytes(),
         }];
-        let restored = self.tables.restored.as_ref().filter(|one| one.restored == opening.now);
+        // The journal does not name a state of the restored vault's life before its first opening, and with this it does.
+        let first = named.is_none_or(|named| life_of(named.commit) < life_of(found.commit));
+        let restored = self.tables.restored.as_ref().filter(|_| first);
         entries.extend(restored.map(|restored| Entry::Act {
             act: "backup.restore",
             operator: opening.operator,
             target: restored.commit.to_string(),
             result: ActResult::Begun,
         }));
-        entries.extend(state.map(|StoreState { commit, digest }| Entry::State { commit, digest }));
+        let StoreState { commit, digest } = found;
+        entries.extend((named != Some(found)).then_some(Entry::State { commit, digest }));
         let stops = unfinished.stops.iter();
         entries.extend(stops.map(|(at, reason)| Entry::Stopped { at: at.clone(), reason }));
         entries.extend(unfinished.calls.iter().map(|call| Entry::Lost { call: *call }));
@@ -338,7 +341,7 @@ fn witnesses_of(tables: &Tables, journal: &Path, log: &Verifier) -> Result<Witne
 ///
 /// # Errors
 /// When the keyring is wiped.
-pub fn audit_signer(unsealed: &Mutex<Unsealed>, store: StoreId) -> Result<Signer, OpenError> {
+pub fn audit_signer(unsealed: &Mutex<Unsealed>, store: StoreId) -> Result<Signer, DeriveError> {
     let guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
     let seed = keys::derive_audit_signing_seed(guard.keyring().keyring().system(), store)?;
     let name = Name::parse(&format!("strongroom/{}", hex::encode(store.0)));

@@ -32,18 +32,19 @@ fn a_restored_vault_is_read_only_and_trusts_no_token_that_nobody_vouches_for() {
     let again = &told["restored"]["done_again"];
     assert!(again["tokens"] == 1 && again["credentials"] == 1, "{told}");
     let both = |new: &Appliance| [&kept, &doomed].map(|token| asked(new, token));
-    assert_eq!(both(&new), [200, 401], "what was revoked stays dead");
+    assert_eq!(both(&new), [401, 401], "nobody has looked at it yet");
     let listed = new.json(&["credential", "list"], b"").to_string();
     assert!(listed.contains("openai") && !listed.contains("anthropic"), "{listed}");
     refused(&new, &["token", "create", "early"], "SR-BACKUP-011");
     refused(&new, &["backup", "verify", text(&aged)], "--age-identity");
-    new.cli(&["backup", "confirm", "--yes"], b"").ok();
-    assert_eq!(both(&new), [200, 401]);
+    let confirmed = new.cli(&["backup", "confirm", "--yes"], b"").ok();
+    assert!(confirmed.stderr.contains("1 token revoked"), "{}", confirmed.stderr);
+    assert_eq!(both(&new), [200, 401], "what was revoked stays dead");
     new.token("late", &[]);
     drop(new);
 
     let mut new = restored(&[text(&backup)]);
-    assert_eq!(both(&new), [401, 401], "without a journal all tokens sleep");
+    assert_eq!(both(&new), [401, 401], "all tokens sleep");
     // A start in between: nothing is made in a vault that waits.
     new.stop();
     new.start_as(Vault::Passphrase);

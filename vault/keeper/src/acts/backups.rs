@@ -217,8 +217,8 @@ impl Act<'_> {
                 let next = "nothing to do";
                 return Err(fault("SR-BACKUP-012", "no restored vault waits for a word", next));
             };
-            let sleeping = restored.journal.is_none() && !tables.tokens.is_empty();
-            Ok((restored.commit, revoked(tables, (sleeping, kept))?))
+            let unknown = restored.journal.is_none() && !tables.tokens.is_empty();
+            Ok((restored.commit, revoked(tables, (unknown, kept))?))
         })?;
         for (user, token) in revoked {
             self.commit(
@@ -253,10 +253,10 @@ impl Act<'_> {
 /// Which tokens end when a restored vault is confirmed.
 fn revoked(
     tables: &Tables,
-    (sleeping, kept): (bool, &KeptTokens),
+    (unknown, kept): (bool, &KeptTokens),
 ) -> Result<Vec<(UserId, TokenId)>, Fault> {
     let kept: BTreeSet<TokenId> = match kept {
-        KeptTokens::Known if sleeping => {
+        KeptTokens::Known if unknown => {
             let what =
                 format!("{} tokens sleep: it is not known which were revoked", tables.tokens.len());
             let next = "name those that live on: 'strongroom backup confirm --token NAME', or --all-tokens, or --no-tokens";

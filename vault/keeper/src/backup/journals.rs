@@ -1,13 +1,16 @@
 //! Journals as a backup needs them: where one stands, and what a surviving one says was taken away.
 //!
 //! Invariant: an entry counts only when its chain holds from the very entry on at which the backup was made.
+//! Invariant: a journal tells nothing without a checkpoint of this vault, so that who cuts its end must have an older one.
 //! Distrusts: every byte of a journal; it may come from anywhere.
 
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde::Deserialize;
-use strongroom_tlog::{Checkpoint, Entries, Note};
+use strongroom_tlog::{Bundle, Checkpoint, Entries, Note, Verifier};
 
 use super::content::JournalPoint;
 use crate::journal::line::{chain_of, check_chain};
@@ -34,6 +37,8 @@ pub struct Surviving {
     pub entries: u64,
     /// When the last one was written, RFC 3339.
     pub until: String,
+    /// The highest commit that it names.
+    pub named: u64,
     /// Acts behind the backup's point, in their order, without those that failed to give something.
     pub acts: Vec<SeenAct>,
 }
@@ -62,6 +67,11 @@ pub enum JournalRefusal {
     /// It ends before the backup.
     #[error("the journal ends at entry {0}, before the backup was made")]
     Older(u64),
+    /// Nothing says where it ends.
+    #[error(
+        "the journal has no checkpoint of this vault: whether its end is missing cannot be told; bring the whole directory"
+    )]
+    Unsigned,
     /// Its last entries are not there.
     #[error(
         "the journal's end is missing: {entries} entries are here, and its checkpoint covers {signed}; bring the whole directory"
@@ -82,6 +92,7 @@ struct Line<'a> {
     n: u64,
     t: &'a str,
     what: &'a str,
+    commit: Option<u64>,
     act: Option<&'a str>,
     target: Option<&'a str>,
     result: Option<&'a str>,
@@ -104,13 +115,41 @@ pub fn is_begun(directory: &Path) -> io::Result<bool> {
     Ok(directory.try_exists()? && point(directory)?.entries > 0)
 }
 
+/// Makes of a static copy, as `audit export` writes it, a journal as a vault writes it: the last bundle lies in `tail`.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn settle(directory: &Path) -> io::Result<()> {
+    let place = Place::new(directory);
+    if !directory.try_exists()? || place.tail().try_exists()? {
+        return Ok(());
+    }
+    let text = read::checkpoint(&place)?;
+    let note = text.and_then(|text| Note::parse(&text).ok());
+    // Whether it is this vault's is asked when its entries are read.
+    let Some(head) = note.and_then(|note| Checkpoint::parse(note.text()).ok()) else {
+        return Ok(());
+    };
+    let last = head.size.0.checked_div(BUNDLE_ENTRIES).unwrap_or(0);
+    let partial = Bundle::within(head.size, last).map(|bundle| directory.join(bundle.path()));
+    let bytes = match partial {
+        Some(path) if path.try_exists()? => fs::read(path)?,
+        Some(_) | None => Vec::new(),
+    };
+    let mut tail =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(place.tail())?;
+    tail.write_all(&bytes)?;
+    tail.sync_all()?;
+    File::open(directory)?.sync_all()
+}
+
 /// Reads a journal from its first line and answers what was done behind `from`.
 ///
 /// # Errors
 /// When a line does not hold, or it is not the journal that the backup was made with.
 pub fn gather(
     directory: &Path,
-    key: &MacKey<Journal>,
+    (key, verifier): (&MacKey<Journal>, &Verifier),
     from: JournalPoint,
 ) -> Result<Surviving, JournalRefusal> {
     let place = Place::new(directory);
@@ -119,7 +158,7 @@ pub fn gather(
         return Err(JournalRefusal::Older(newest));
     }
     let mut at = JournalPoint { entries: 0, chain: [0; TAG_BYTES] };
-    let mut found = Surviving { entries: 0, until: String::new(), acts: Vec::new() };
+    let mut found = Surviving { entries: 0, until: String::new(), named: 0, acts: Vec::new() };
     // What lies before the backup's own point is vouched for by it.
     let mut index = from.entries.saturating_sub(1).checked_div(BUNDLE_ENTRIES).unwrap_or(0);
     loop {
@@ -131,6 +170,7 @@ pub fn gather(
             at = step(entry, at, (key, from))?;
             let seen = read_line(entry).ok_or(JournalRefusal::Damaged(at.entries))?;
             seen.t.clone_into(&mut found.until);
+            found.named = found.named.max(seen.commit.unwrap_or(0));
             if at.entries > from.entries {
                 note(&mut found.acts, &seen)?;
             }
@@ -143,7 +183,7 @@ pub fn gather(
     if at.entries < from.entries {
         return Err(JournalRefusal::Older(at.entries));
     }
-    let signed = signed_entries(&place)?;
+    let signed = signed_entries(&place, verifier)?.ok_or(JournalRefusal::Unsigned)?;
     if signed > at.entries {
         return Err(JournalRefusal::Cut { entries: at.entries, signed });
     }
@@ -172,12 +212,12 @@ fn step(
     Ok(JournalPoint { entries, chain })
 }
 
-/// How many entries the directory's own checkpoint covers. It can only refuse, so its signature does not matter here.
-fn signed_entries(place: &Place) -> io::Result<u64> {
+/// How many entries the directory's own checkpoint covers; none without one that this vault signed.
+fn signed_entries(place: &Place, verifier: &Verifier) -> io::Result<Option<u64>> {
     let text = read::checkpoint(place)?;
-    let read = text.and_then(|text| Note::parse(&text).ok());
-    let read = read.and_then(|note| Checkpoint::parse(note.text()).ok());
-    Ok(read.map_or(0, |checkpoint| checkpoint.size.0))
+    let note = text.and_then(|text| Note::parse(&text).ok());
+    let signed = note.and_then(|note| Checkpoint::open(&note, verifier).ok());
+    Ok(signed.map(|checkpoint| checkpoint.size.0))
 }
 
 fn note(acts: &mut Vec<SeenAct>, seen: &Line<'_>) -> Result<(), JournalRefusal> {

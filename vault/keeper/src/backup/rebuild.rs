@@ -103,20 +103,21 @@ pub fn read_header(path: &Path) -> Result<Header, RebuildError> {
     Ok(Header::read(&mut BufReader::new(File::open(path)?))?)
 }
 
-/// Builds the vault of a backup in `directory`, which must not exist, with this seal, and opens every record. Blocks.
+/// Builds the vault of a backup in `directory`, which must not exist, with this seal, and opens every record. Its commits
+/// begin a life above the backup's and the one of the highest commit that is `known`. Blocks.
 ///
 /// # Errors
 /// When anything does not hold; what lies in `directory` then is to be removed.
 pub fn rebuild(
     backup: &Path,
-    (key, seal): (KeyringKey, &[u8]),
+    (key, seal, known): (KeyringKey, &[u8], u64),
     (directory, choice, halt): (&Path, &Choice, &Halt),
 ) -> Result<Rebuilt, RebuildError> {
     let mut file = BufReader::with_capacity(256 * 1024, File::open(backup)?);
     let header = Header::read(&mut file)?;
     DirBuilder::new().mode(0o700).create(directory)?;
     drop(seal::restore(directory, seal)?);
-    let commit = next_life(header.commit).ok_or(ManifestError::Count)?;
+    let commit = next_life(header.commit.max(known)).ok_or(ManifestError::Count)?;
     let keyring = KeyringFile::restore(
         directory,
         key,
@@ -186,7 +187,7 @@ pub fn verify(
         return Err(RebuildError::OtherVault);
     }
     let header = read_header(backup)?;
-    let rebuilt = rebuild(backup, (key, &header.seal), scratch)?;
+    let rebuilt = rebuild(backup, (key, &header.seal, 0), scratch)?;
     let Rebuilt { tables, header, closing, .. } = &rebuilt;
     let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
     let own = tables.providers.values().filter(|one| one.origin == Origin::Operator);

@@ -9,7 +9,8 @@
 //! builds `vault.new/`, does again what journals say was taken away, and renames it to `vault/`. A crash before that rename
 //! leaves `vault.restore/` as it was, one after it leaves a whole vault and something to remove.
 //!
-//! Invariant: nothing is served before what journals tell was done again; without a journal every token sleeps.
+//! Invariant: nothing is served before what journals tell was done again, and an operator has looked at it: until then
+//! every token sleeps.
 //! Invariant: a vault that is there is never touched.
 
 use std::fs::{self, File};
@@ -25,6 +26,7 @@ use super::again::{self, Taken};
 use super::content::JournalPoint;
 use super::halt::Halt;
 use super::journals::{self, JournalRefusal, Surviving};
+use super::life_of;
 use super::rebuild::{self, RebuildError, Rebuilt};
 use super::transfer::{BACKUP_FILE, journal_directory};
 use crate::books::BooksError;
@@ -34,7 +36,7 @@ use crate::keyring::{self, KeyringError};
 use crate::keys::{self, DeriveError, MacKey};
 use crate::records::RecordName;
 use crate::seal::{self, SealError, Sealed, Unsealed};
-use crate::vault::{JOURNAL_DIRECTORY, learn_keys, settle_keyring};
+use crate::vault::{JOURNAL_DIRECTORY, audit_signer, learn_keys, settle_keyring};
 
 /// What was brought and waits for its unsealing.
 pub const RESTORE_DIRECTORY: &str = "vault.restore";
@@ -165,12 +167,17 @@ fn build(
     // The seal's file of the waiting directory: what opened it may have changed it.
     let seal = seal::export(waiting)?;
     drop(unsealed);
-    let mut rebuilt = rebuild::rebuild(
-        &waiting.join(BACKUP_FILE),
-        (key, &seal),
-        (building, choice, &Halt::default()),
-    )?;
-    let found = surviving(&rebuilt, (data, waiting))?;
+    let (backup, halt) = (waiting.join(BACKUP_FILE), Halt::default());
+    let mut rebuilt = rebuild::rebuild(&backup, (key, &seal, 0), (building, choice, &halt))?;
+    let mut found = surviving(&rebuilt, (data, waiting))?;
+    let known = found.as_ref().map_or(0, |(_, surviving)| surviving.named);
+    if life_of(known) >= life_of(rebuilt.books.commit()) {
+        // This backup was restored before, and that vault's journal is here: once more, above all that it names.
+        let key = close(rebuilt)?.keyring().copy_key()?;
+        erase(building)?;
+        rebuilt = rebuild::rebuild(&backup, (key, &seal, known), (building, choice, &halt))?;
+        found = surviving(&rebuilt, (data, waiting))?;
+    }
     record(&mut rebuilt, found.as_ref().map(|(_, surviving)| surviving), now)?;
     let unsealed = close(rebuilt)?;
     if let Some((directory, _)) = found {
@@ -187,16 +194,22 @@ fn surviving(
     let guard = rebuilt.unsealed.lock().unwrap_or_else(PoisonError::into_inner);
     let keyring = guard.keyring().keyring();
     let key = MacKey::new(&keys::derive_journal_key(keyring.system(), keyring.store())?)?;
+    let store = keyring.store();
+    drop(guard);
+    let verifier = audit_signer(&rebuilt.unsealed, store)?.verifier();
     let brought = (0..MAX_JOURNALS).map(|number| journal_directory(waiting, number));
     let mut best: Option<(PathBuf, Surviving)> = None;
     for (number, directory) in
         std::iter::once(data.join(JOURNAL_DIRECTORY)).chain(brought).enumerate()
     {
+        if number > 0 {
+            journals::settle(&directory)?;
+        }
         if !journals::is_begun(&directory)? {
             continue;
         }
         let from: JournalPoint = rebuilt.closing.journal;
-        let surviving = match journals::gather(&directory, &key, from) {
+        let surviving = match journals::gather(&directory, (&key, &verifier), from) {
             Ok(surviving) => surviving,
             // It tells nothing of the time since the backup, and takes nothing from what others tell.
             Err(JournalRefusal::Older(_)) => continue,
@@ -228,10 +241,9 @@ fn record(
             entries: surviving.entries,
             until: surviving.until.clone(),
         }),
-        sleeping_tokens: match surviving {
-            Some(_) => 0,
-            None => u32::try_from(tables.tokens.len()).unwrap_or(u32::MAX),
-        },
+        sleeping_tokens: u32::try_from(tables.tokens.len())
+            .unwrap_or(u32::MAX)
+            .saturating_sub(done_again.tokens),
         done_again,
         left_open: taken.left_open,
         left_open_count: taken.left_open_count,

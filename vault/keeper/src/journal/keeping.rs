@@ -95,13 +95,13 @@ impl Keeping {
         if self.shared.health().is_err() {
             return;
         }
-        let (size, root, last) = (taken.size, taken.root, taken.last);
+        let (size, root, now) = (taken.size, taken.root, taken.last || taken.wished);
         if let Err(error) = self.sync(taken) {
             tracing::error!(%error, "the journal cannot be kept");
             self.shared.stop("entries could not be handed to the disk");
             return;
         }
-        if self.is_due(size, last)
+        if self.is_due(size, now)
             && let Err(error) = self.sign(size, root)
         {
             tracing::error!(%error, "the journal's checkpoint cannot be kept");
@@ -138,11 +138,11 @@ impl Keeping {
         Ok(())
     }
 
-    fn is_due(&self, size: Size, last: bool) -> bool {
+    fn is_due(&self, size: Size, now: bool) -> bool {
         let signed = self.published.last().map_or(0, |signed| signed.size);
         let new = size.0.saturating_sub(signed);
         let old = self.signed_at.is_none_or(|at| at.elapsed() >= CHECKPOINT_EVERY);
-        new >= WAKE_AFTER || (new > 0 && (old || last))
+        new >= WAKE_AFTER || (new > 0 && (old || now))
     }
 
     fn sign(&mut self, size: Size, root: Hash) -> io::Result<()> {

@@ -37,7 +37,7 @@ impl Place {
         self.0.join("checkpoint")
     }
 
-    pub(super) fn tail(&self) -> PathBuf {
+    pub(crate) fn tail(&self) -> PathBuf {
         self.0.join("tail")
     }
 

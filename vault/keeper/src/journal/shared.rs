@@ -50,6 +50,8 @@ pub(super) struct Standing {
     pub(super) tail: Arc<File>,
     unkept: Unkept,
     taken: Size,
+    /// Whether somebody waits for a checkpoint.
+    wished: bool,
     ended: bool,
 }
 
@@ -80,6 +82,8 @@ pub(super) struct Taken {
     pub(super) root: Hash,
     /// Whether the tail has its name; not so when it was unlinked, renamed or replaced.
     pub(super) in_place: bool,
+    /// Whether a checkpoint is due whatever its time.
+    pub(super) wished: bool,
     /// Whether nothing will come after this.
     pub(super) last: bool,
 }
@@ -99,7 +103,8 @@ impl Shared {
     pub(super) fn new(edge: Edge, tail: Arc<File>, words: LastWords, sinks: Sinks) -> Self {
         let entries = AtomicU64::new(edge.size().0);
         let taken = edge.size();
-        let standing = Standing { edge, tail, unkept: Unkept::default(), taken, ended: false };
+        let standing =
+            Standing { edge, tail, unkept: Unkept::default(), taken, wished: false, ended: false };
         Self {
             standing: Mutex::new(standing),
             news: Condvar::new(),
@@ -226,7 +231,7 @@ impl Shared {
     pub(super) fn take(&self, path: &Path, patience: Duration) -> Taken {
         let much = |standing: &mut Standing| {
             let new = standing.edge.size().0.saturating_sub(standing.taken.0);
-            !standing.ended && new < WAKE_AFTER
+            !standing.ended && !standing.wished && new < WAKE_AFTER
         };
         let waited = self.news.wait_timeout_while(self.standing(), patience, much);
         let mut standing = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -238,11 +243,18 @@ impl Shared {
             size,
             root,
             in_place: is_in_place(&standing.tail, path).unwrap_or(false),
+            wished: std::mem::take(&mut standing.wished),
             last: standing.ended,
         };
         // Whoever waited for room to be kept goes on; what is taken is bounded by what was there.
         self.news.notify_all();
         taken
+    }
+
+    /// Makes a checkpoint due at once over what is written by now.
+    pub(super) fn hasten(&self) {
+        self.standing().wished = true;
+        self.news.notify_all();
     }
 
     /// Nothing will be written any more.

@@ -45,7 +45,8 @@ impl KeyringFile {
     ) -> Result<Self, KeyringError> {
         let mut keyring = open_payload(&key, (store, exported), payload)?;
         keyring.commit_floor = keyring.commit_floor.max(floor);
-        let life = next_life(exported.0).ok_or(KeyringError::Full)?;
+        // A backup that is restored a second time begins a life that the first restore did not have.
+        let life = next_life(exported.0).ok_or(KeyringError::Full)?.max(floor);
         let generations = [1, 2].map(|number| Generation(life.saturating_add(number)));
         let [one, two] = generations;
         let first = seal(&key, &keyring, one, algorithm, random)?;

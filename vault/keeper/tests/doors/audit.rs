@@ -215,3 +215,24 @@ fn why_the_journal_stopped_is_told_when_it_is_opened_again() {
     assert!(told.contains("\"what\":\"stopped\"") && told.contains("taken away"), "{told}");
     assert!(std::fs::read(&reserve).unwrap().iter().all(|byte| *byte == 0));
 }
+
+/// Red when `in_turn` does not wait for it, or nothing hastens the checkpoint.
+#[test]
+fn what_took_something_away_is_under_a_checkpoint_when_it_is_answered() {
+    let keeper = Keeper::start();
+    furnish(&keeper);
+    let mut door = keeper.operator();
+    for round in 0..5 {
+        let name = label(&format!("user {round}"));
+        assert!(matches!(door.request(&Request::UserCreate(name.clone())), Told::User(_)));
+        let told = door.request(&Request::UserDisable(Pick(name)));
+        assert!(!matches!(told, Told::Failed(_)), "{told:?}");
+        let signed = std::fs::read_to_string(keeper.data().join("journal/checkpoint")).unwrap();
+        let signed: u64 = signed.lines().nth(1).unwrap().parse().unwrap();
+        let journal = keeper.told();
+        let entry = journal.lines().rfind(|line| line.contains("user.disable")).unwrap();
+        let (_, number) = entry.split_once("\"n\":").unwrap();
+        let number: u64 = number.split(',').next().unwrap().parse().unwrap();
+        assert!(signed >= number, "{signed} of {number}");
+    }
+}

@@ -157,7 +157,7 @@ pub struct Restored {
     pub backup: Moment,
     /// When it was restored.
     pub restored: Moment,
-    /// How far a journal that survived reached; without one every token sleeps.
+    /// How far a journal that survived reached; without one it is not known which tokens were revoked.
     pub journal: Option<Covered>,
     /// Tokens that sleep until they are confirmed.
     pub sleeping_tokens: u32,

@@ -35,7 +35,7 @@ fn try_verify(small: &Small, backup: &Path) -> Result<super::Content, RebuildErr
 fn again(small: &Small, backup: &Path, name: &str, choice: &Choice) -> Rebuilt {
     let header = read_header(backup).unwrap();
     let place = small.scratch.path(name);
-    rebuild(backup, (small.key(), &header.seal), (&place, choice, &Halt::default())).unwrap()
+    rebuild(backup, (small.key(), &header.seal, 0), (&place, choice, &Halt::default())).unwrap()
 }
 
 fn write(small: &Small, bytes: &[u8]) -> PathBuf {

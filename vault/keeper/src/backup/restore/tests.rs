@@ -8,6 +8,7 @@ use strongroom_policy::rules::Standing;
 use strongroom_protocol::operator::SealKind;
 use strongroom_protocol::operator::backup::{DoneAgain, LeftOpen};
 use strongroom_store::Choice;
+use strongroom_tlog::{Bundle, Size};
 
 use super::{RESTORE_DIRECTORY, RestoreError, STAGING_DIRECTORY, place, stage, tidy};
 use crate::backup::content::JournalPoint;
@@ -141,7 +142,7 @@ fn what_was_taken_away_after_the_backup_is_taken_away_again() {
     assert!(unsealed.keyring().keyring().shred_key(ShredId::of(SHARED)).is_ok());
     drop(unsealed);
     let restored = tables.restored.clone().unwrap();
-    assert_eq!((restored.commit, restored.sleeping_tokens), (written.commit, 0));
+    assert_eq!((restored.commit, restored.sleeping_tokens), (written.commit, 1));
     assert_eq!(restored.journal.unwrap().entries, 8);
     let done = DoneAgain {
         credentials: 1,
@@ -153,7 +154,7 @@ fn what_was_taken_away_after_the_backup_is_taken_away_again() {
     assert_eq!(restored.done_again, done);
     let open = LeftOpen { act: "credential.rotate".to_owned(), target: SHARED.to_string() };
     assert_eq!((restored.left_open, restored.left_open_count), (vec![open], 1));
-    assert!(tables.token_of(&[8; 32]).is_some());
+    assert!(tables.token_of(&[8; 32]).is_none(), "it sleeps until an operator has looked");
     assert!(vault.journal.entries() > 8, "the journal goes on");
     close(vault);
     let again = open_again(&small, "data");
@@ -165,9 +166,9 @@ fn open_again(small: &Small, name: &str) -> Vault {
     open(small, &small.scratch.path(name)).unwrap()
 }
 
-/// Red when `Tables::token_of` does not ask for the journal.
+/// Red when `Tables::token_of` asks for the journal alone.
 #[test]
-fn without_a_journal_every_token_sleeps() {
+fn every_token_of_a_restored_vault_sleeps_with_a_journal_or_without() {
     let small = Small::make();
     let log = small.scratch.path("log");
     let point = journal(&small, &log, &[begun("token.create", TOKEN)]);
@@ -246,6 +247,102 @@ fn a_journal_whose_end_was_cut_off_stops_the_restore_where_its_checkpoint_tells(
         panic!("it was restored")
     };
     assert!(matches!(refusal, JournalRefusal::Cut { entries: 1, signed: 2 }));
+}
+
+/// Red when `gather` takes a journal without a checkpoint, or under anybody's signature, for whole.
+#[test]
+fn a_journal_whose_end_and_checkpoint_are_gone_stops_the_restore() {
+    let small = Small::make();
+    let log = small.scratch.path("log");
+    let point = journal(&small, &log, &[begun("token.create", TOKEN)]);
+    let (backup, _) = small.backup_at("one", point);
+    journal(&small, &log, &[begun("token.revoke", TOKEN)]);
+    let tail = fs::read(log.join("tail")).unwrap();
+    let first = 2 + usize::from(u16::from_be_bytes([tail[0], tail[1]]));
+    fs::write(log.join("tail"), &tail[..first]).unwrap();
+    let signed = fs::read_to_string(log.join("checkpoint")).unwrap();
+    let forged = signed.replacen("\n2\n", "\n1\n", 1);
+    assert_ne!(signed, forged);
+    for (name, checkpoint) in [("none", None), ("forged", Some(forged))] {
+        match checkpoint {
+            Some(text) => fs::write(log.join("checkpoint"), text).unwrap(),
+            None => fs::remove_file(log.join("checkpoint")).unwrap(),
+        }
+        let Err(OpenError::Restore(RestoreError::Journal { refusal, .. })) =
+            restore(&small, name, &backup, &[&log])
+        else {
+            panic!("it was restored")
+        };
+        assert!(matches!(refusal, JournalRefusal::Unsigned), "{refusal}");
+    }
+}
+
+/// Red when the restored vault's commits begin above the backup's alone, or when the entry of the restore is written for the
+/// first try only.
+#[test]
+fn a_backup_is_restored_a_second_time_above_the_first_and_each_restore_is_in_the_journal_once() {
+    let small = Small::make();
+    let log = small.scratch.path("log");
+    let point = journal(&small, &log, &[begun("token.create", TOKEN)]);
+    let (backup, _) = small.backup_at("one", point);
+    let first = restore(&small, "first", &backup, &[&log]).unwrap();
+    let above = first.books.commit();
+    close(first);
+    close(open_again(&small, "first"));
+    let journal = small.scratch.path("first").join(JOURNAL_DIRECTORY);
+    assert_eq!(restores_in(&journal), 1);
+    let second = restore(&small, "second", &backup, &[&journal]).unwrap();
+    assert!(second.books.commit() >> 32 > above >> 32);
+    close(second);
+    close(open_again(&small, "second"));
+    assert_eq!(restores_in(&small.scratch.path("second").join(JOURNAL_DIRECTORY)), 2);
+    // A first try that went no further than the vault's place: a TPM that must be asked, a disk that is full.
+    let third = data(&small, "third");
+    stage(&third, &bring(&third, &backup, &[&log])).unwrap();
+    let sealed = Sealed::load(&place(&third).unwrap().unwrap()).unwrap();
+    let unsealed = sealed.unseal(small.root(), algorithm(), &mut getrandom::fill).unwrap();
+    let now = Moment::from_unix_millis(55);
+    drop(super::complete(unsealed, (&third, &Choice::Sled), now).unwrap());
+    close(open(&small, &third).unwrap());
+    assert_eq!(restores_in(&third.join(JOURNAL_DIRECTORY)), 1);
+}
+
+fn restores_in(journal: &Path) -> usize {
+    let tail = fs::read(journal.join("tail")).unwrap();
+    String::from_utf8_lossy(&tail).matches("backup.restore").count()
+}
+
+/// As `audit export` lays it out. Red when a static copy's last bundle is not looked for.
+#[test]
+fn a_static_copy_of_the_journal_tells_what_was_taken_away() {
+    let small = Small::make();
+    for (name, before) in [("short", 3), ("long", 300), ("even", 255)] {
+        let log = small.scratch.path(&format!("log {name}"));
+        let point = journal(&small, &log, &vec![begun("token.create", TOKEN); before]);
+        let (backup, _) = small.backup_at(name, point);
+        journal(&small, &log, &[begun("token.revoke", TOKEN)]);
+        let size = u64::try_from(before).unwrap() + 1;
+        let copied = small.scratch.path(&format!("copied {name}"));
+        copy(&log, &copied);
+        for own in ["tail", "reserve", "next"] {
+            drop(fs::remove_file(copied.join(own)));
+        }
+        if let Some(last) =
+            Bundle::within(Size(size), size / 256).map(|last| copied.join(last.path()))
+        {
+            fs::create_dir_all(last.parent().unwrap()).unwrap();
+            fs::copy(log.join("tail"), last).unwrap();
+        }
+        let vault = restore(&small, &format!("data {name}"), &backup, &[&copied]).unwrap();
+        let restored = vault.tables.restored.as_ref().unwrap();
+        assert_eq!(
+            (restored.journal.as_ref().unwrap().entries, restored.done_again.tokens),
+            (size, 1)
+        );
+        assert!(!vault.tables.tokens.contains_key(&TOKEN));
+        close(vault);
+        close(open_again(&small, &format!("data {name}")));
+    }
 }
 
 #[test]
