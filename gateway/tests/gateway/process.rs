@@ -71,6 +71,7 @@ impl Program {
             network: Network::Host,
             inherited: &[listener.as_fd(), metrics.as_fd(), theirs.as_fd()],
             keep_environment: &[],
+            wipes_freed: false,
         };
         let child = child.start().unwrap();
         drop(theirs);

@@ -22,6 +22,10 @@ use crate::process::{become_user, die_with_parent};
 
 /// How our programs' malloc is set: more small blocks are kept at hand, and few arenas hold freed memory.
 const MALLOC: &str = "glibc.malloc.tcache_count=100:glibc.malloc.arena_max=2";
+/// The same for a program through whose C libraries secrets pass: what C frees is overwritten, and nothing is kept at hand,
+/// since that would not be.
+const WIPING_MALLOC: &str =
+    "glibc.malloc.tcache_count=0:glibc.malloc.perturb=165:glibc.malloc.arena_max=2";
 
 /// The number under which a child finds its first inherited descriptor; the next ones follow.
 pub const FIRST_INHERITED: RawFd = 3;
@@ -70,6 +74,8 @@ pub struct Child<'a> {
     pub inherited: &'a [BorrowedFd<'a>],
     /// Names of environment variables that it may see.
     pub keep_environment: &'a [&'a str],
+    /// Whether C's `free` overwrites; Rust's does by our allocator in any case.
+    pub wipes_freed: bool,
 }
 
 impl Child<'_> {
@@ -86,7 +92,7 @@ impl Child<'_> {
         let (user, network, parent) = (self.user, self.network, Pid::this());
         let mut command = Command::new(self.program);
         command.args(self.arguments).stdin(Stdio::null()).env_clear();
-        command.env("GLIBC_TUNABLES", MALLOC);
+        command.env("GLIBC_TUNABLES", if self.wipes_freed { WIPING_MALLOC } else { MALLOC });
         for name in self.keep_environment {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);

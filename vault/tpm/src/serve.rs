@@ -12,7 +12,7 @@ use strongroom_protocol::frame::{decode, encode, split_first};
 use strongroom_protocol::tpm::{
     Answer, Ask, FromTpm, MAX_BLOB_BYTES, MAX_TPM_BYTES, Policy, Refusal, TPM_KEY_BYTES, ToTpm,
 };
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::chip::{Chip, ChipError};
 use crate::code::ResponseCode;
@@ -53,7 +53,10 @@ pub fn serve(socket: &UnixDatagram, mut chip: Option<Chip>, watchdog: &Watchdog)
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return error.into(),
         };
-        let Some(ToTpm { number, ask }) = datagram.get(..length).and_then(parse) else {
+        let question = datagram.get(..length).and_then(parse);
+        datagram.zeroize();
+        datagram.resize(MAX_TPM_BYTES.saturating_add(64), 0);
+        let Some(ToTpm { number, ask }) = question else {
             tracing::warn!(length, "a datagram is no question");
             continue;
         };
@@ -61,6 +64,7 @@ pub fn serve(socket: &UnixDatagram, mut chip: Option<Chip>, watchdog: &Watchdog)
         let answer =
             chip.as_mut().map_or(Answer::Refused(Refusal::NoTpm), |chip| answer(chip, ask));
         watchdog.end();
+        clear_stack();
         let ended = is_last(&answer);
         match encode(&FromTpm { number, answer }, MAX_TPM_BYTES) {
             Ok(frame) => match socket.send(&frame) {
@@ -73,6 +77,18 @@ pub fn serve(socket: &UnixDatagram, mut chip: Option<Chip>, watchdog: &Watchdog)
             return ended;
         }
     }
+}
+
+/// Deeper than libtss2 and tss-esapi go, which copy secrets by value and leave them there.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// Overwrites what the commands have left below this frame.
+#[inline(never)]
+#[expect(clippy::large_stack_arrays, reason = "the stack is what is to be overwritten")]
+fn clear_stack() {
+    let mut area = [0_u8; STACK_BYTES];
+    area.zeroize();
+    std::hint::black_box(&area);
 }
 
 /// Whether nothing can follow this answer.

@@ -309,6 +309,7 @@ fn start(program: &str, arguments: &[&str], socket: &OwnedFd) -> Child {
         network: Network::Host,
         inherited: &[theirs.as_fd(), socket.as_fd()],
         keep_environment: &[],
+        wipes_freed: program == "strongroom-tpm",
     };
     let child = child.start().unwrap();
     drop(theirs);

@@ -84,6 +84,7 @@ fn spawn(
         network: role.network(ground),
         inherited,
         keep_environment: ENVIRONMENT,
+        wipes_freed: role == Role::Tpm,
     };
     child.start().map_err(|error| {
         Failure::new(Code::Process, error.to_string())

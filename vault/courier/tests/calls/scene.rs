@@ -196,6 +196,7 @@ fn start(errand: &Path, call: &Path, root: &Path, more: &[&str]) -> Child {
         network: spawn::Network::Host,
         inherited: &[theirs.as_fd()],
         keep_environment: &["RUST_LOG", "RUST_BACKTRACE"],
+        wipes_freed: false,
     };
     let courier = courier.start().unwrap();
     drop(theirs);
@@ -215,6 +216,7 @@ fn idle() -> Child {
         network: spawn::Network::Host,
         inherited: &[],
         keep_environment: &[],
+        wipes_freed: false,
     };
     child.start().unwrap()
 }

@@ -52,6 +52,7 @@ pub(crate) fn supervise() -> ExitCode {
         network: Network::Host,
         inherited: &[stream.as_fd()],
         keep_environment: &[],
+        wipes_freed: false,
     }
     .start()
     .unwrap();

@@ -290,6 +290,7 @@ fn spawned_child() {
         network: if root { Network::None } else { Network::Host },
         inherited: &[theirs.as_fd(), second.as_fd()],
         keep_environment: &["PATH", "NOT_SET"],
+        wipes_freed: false,
     }
     .start()
     .unwrap();
@@ -311,6 +312,7 @@ fn spawned_child() {
         network: Network::Host,
         inherited: &[],
         keep_environment: &[],
+        wipes_freed: false,
     };
     assert!(failed.start().unwrap_err().to_string().contains("/does/not/exist"));
 }
@@ -325,6 +327,7 @@ fn child_dies_with_parent() {
         network: Network::Host,
         inherited: &[theirs.as_fd()],
         keep_environment: &[],
+        wipes_freed: false,
     }
     .start()
     .unwrap();

@@ -1,10 +1,12 @@
 //! The helper's program as a child process, asked as the keeper asks it.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::frame::{decode, encode, split_first};
@@ -56,7 +58,36 @@ impl Helper {
     }
 
     pub(crate) fn wait(&mut self) -> Option<i32> {
-        self.child.wait().unwrap().code()
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < end, "the helper goes on");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// How often a secret stands in its memory.
+    pub(crate) fn finds(&self, secret: &[u8; 32]) -> usize {
+        let process = PathBuf::from(format!("/proc/{}", self.child.id()));
+        let memory = File::open(process.join("mem")).unwrap();
+        let maps = std::fs::read_to_string(process.join("maps")).unwrap();
+        let writable = maps.lines().filter(|line| line.contains(" rw"));
+        writable
+            .map(|line| {
+                let (range, _) = line.split_once(' ').unwrap();
+                let (first, end) = range.split_once('-').unwrap();
+                let first = u64::from_str_radix(first, 16).unwrap();
+                let length = u64::from_str_radix(end, 16).unwrap() - first;
+                let mut bytes = vec![0; usize::try_from(length).unwrap()];
+                // Not the kernel's own pages.
+                let read = memory.read_exact_at(&mut bytes, first);
+                // Not the first bytes: `free` puts its own there.
+                let part = &secret[16..];
+                read.map_or(0, |()| count(&bytes, part))
+            })
+            .sum()
     }
 
     pub(crate) fn raw(&self, datagram: &[u8]) {
@@ -136,6 +167,17 @@ impl Drop for Helper {
     }
 }
 
+/// How often `part` stands in `bytes`, each time from a place of its own.
+fn count(bytes: &[u8], part: &[u8]) -> usize {
+    let (mut found, mut at) = (0, 0);
+    while let Some(window) = bytes.get(at..at + part.len()) {
+        let here = window == part;
+        found += usize::from(here);
+        at += if here { part.len() } else { 1 };
+    }
+    found
+}
+
 fn value(answer: Answer) -> Result<u64, Refusal> {
     match answer {
         Answer::Value(value) => Ok(value),
@@ -154,6 +196,7 @@ fn spawn(tcti: &str, keeper: &OwnedFd) -> Child {
         network: Network::Host,
         inherited: &[keeper.as_fd(), theirs.as_fd()],
         keep_environment: &[],
+        wipes_freed: true,
     };
     let child = child.start().unwrap();
     drop(theirs);

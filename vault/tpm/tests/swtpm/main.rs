@@ -8,8 +8,11 @@ mod emulator;
 mod golden;
 mod helper_process;
 
+use sha2::Digest as _;
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::tpm::{Answer, Ask, Kind, Name, PcrSet, Policy, Refusal};
+use strongroom_tpm::chip::{Chip, ChipError};
+use strongroom_tpm::place::Place;
 
 use emulator::Emulator;
 use helper_process::{Counted, Helper, SECRET};
@@ -194,10 +197,11 @@ fn many_questions_of_which_half_fail_leave_no_slot_taken() {
     assert_eq!(emulator.held(), 0);
 }
 
-// Red when `Duty::Encrypt` or `Duty::Decrypt` does not encrypt.
+// Red when `Duty::Encrypt` or `Duty::Decrypt` does not encrypt, or a session is not salted.
 #[test]
 fn the_bus_sees_no_byte_of_what_is_sealed_nor_a_pin_nor_a_counters_secret() {
     let (emulator, mut helper, storage) = scene();
+    let at_start = emulator.seen().len();
     let counter = helper.define(storage);
     let policies =
         [|_| machine(&[7], Some(PIN)), |counter: Counted| moment(counter, counter.value)];
@@ -208,6 +212,12 @@ fn the_bus_sees_no_byte_of_what_is_sealed_nor_a_pin_nor_a_counters_secret() {
     helper.increment(storage, (counter, counter.value)).unwrap();
     let seen = emulator.seen();
     assert!(seen.len() > 4000, "the bus was listened to");
+    // An open session's key is a secret only because of its salt.
+    let sessions_to = |key: u8| {
+        let sent = [0, 0, 0x01, 0x76, key];
+        seen[at_start..].windows(5).filter(|bytes| *bytes == sent).count()
+    };
+    assert!(sessions_to(0x80) > 8 && sessions_to(0x40) == 0, "each session has a salt");
     for secret in [KEY, PIN, SECRET] {
         for part in secret.chunks(8) {
             assert!(!seen.windows(8).any(|window| window == part));
@@ -293,37 +303,86 @@ fn a_tpm_that_says_nothing_is_given_up() {
     assert_eq!(helper.read(storage, counter), Ok(counter.value));
 }
 
-// Red when `Chip::storage` takes the name from the answer, or salts a session before it has compared.
+// Red when `Chip::storage` does not compare, or a session is opened before it has compared.
 #[test]
 fn no_session_is_salted_to_a_storage_key_that_the_bus_replaced() {
     let (emulator, mut helper, storage) = scene();
     let counter = helper.define(storage);
-    // The y of the storage key's point, in the answer to `CreatePrimary`: behind the header, a handle, a length, 32 bytes of
-    // public area and the x with its length.
-    emulator.meddle(Some(|answer| {
-        if answer.get(10) == Some(&0x80) && answer.get(20..24) == Some(&[0, 0x23, 0, 0x0B]) {
-            let y = 20 + 24 + 32 + 4;
-            answer[y] ^= 1;
+    // In the answer to `CreatePrimary`: the y of the key's point, and the name to fit, as an attacker's own key would have one.
+    // Before the public area are the header, a handle, a length and its own length; behind the name an empty password's five.
+    let how: fn(&mut Vec<u8>) = |answer| {
+        if answer.get(20..24) == Some(&[0, 0x23, 0, 0x0B]) {
+            let length = usize::from(u16::from_be_bytes([answer[18], answer[19]]));
+            answer[20 + length - 1] ^= 1;
+            let name = sha2::Sha256::digest(&answer[20..20 + length]);
+            let at = answer.len() - 5 - 32;
+            answer[at..at + 32].copy_from_slice(&name);
         }
-    }));
+    };
+    emulator.meddle(Some(how));
     let before = emulator.seen().len();
-    assert_eq!(helper.read(storage, counter), Err(Refusal::Forged));
+    assert_eq!(helper.read(storage, counter), Err(Refusal::AnotherTpm));
     let sent = emulator.seen()[before..].to_vec();
     assert!(sent.windows(4).any(|bytes| bytes == [0, 0, 0x01, 0x31]), "a key was asked for");
     assert!(!sent.windows(4).any(|bytes| bytes == [0, 0, 0x01, 0x76]), "a session was opened");
 }
 
-/// swtpm itself by TCP, as `tcti = "swtpm:ADDRESS:PORT"` reaches it, without the bus between.
+// Red when registers are read without a session: whoever sits on the bus would choose what the vault is sealed to.
 #[test]
-fn a_software_tpm_is_reached_by_tcp() {
-    let (emulator, place) = emulator::Direct::start();
-    let mut helper = Helper::at(place);
-    let storage = helper.health().storage;
+fn registers_that_the_bus_changed_are_not_sealed_to() {
+    let (emulator, mut helper, storage) = scene();
+    // One selection of the SHA-256 bank, of register 7, and one digest.
+    let how: fn(&mut Vec<u8>) = |answer| {
+        let selection = [0, 0, 0, 1, 0, 0x0B, 3, 0x80, 0, 0, 0, 0, 0, 1, 0, 32];
+        let at = answer.windows(16).position(|bytes| bytes == selection);
+        if let Some(at) = at {
+            answer[at + 16] ^= 1;
+        }
+    };
+    emulator.meddle(Some(how));
+    let key = SecretBytes::copy_from(&KEY);
+    let sealed = helper.ask(Ask::Seal { storage, key, policy: machine(&[7], None) });
+    assert!(matches!(sealed, Answer::Refused(Refusal::Forged)), "{sealed:?}");
+}
+
+// Red when `policy_nv` lets a second context live, or does not notice the end of the first: it would call libtss2 with the wrong
+// context, or with one that is freed.
+#[test]
+fn libtss2_has_one_context_at_a_time() {
+    let (_emulator, place) = emulator::Direct::start();
+    let place: Place = place.parse().unwrap();
+    let first = Chip::open(&place).unwrap();
+    let second = Chip::open(&place).unwrap_err();
+    assert!(matches!(second, ChipError::Library(0x0007_0007)), "{second:?}");
+    drop(first);
+    drop(Chip::open(&place).unwrap());
+    drop(Chip::open(&place).unwrap());
+}
+
+// Red without `clear_stack`, without the wiping of the datagram, or when C's `free` does not overwrite.
+#[test]
+fn secrets_are_gone_from_the_helpers_memory_after_the_next_question() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("left out: only root reads another process's memory");
+        return;
+    }
+    let (_emulator, mut helper, storage) = scene();
     let counter = helper.define(storage);
-    let blob = helper.seal(storage, (&KEY, moment(counter, counter.value)));
-    assert_eq!(helper.unseal(storage, (&blob, moment(counter, counter.value))), Ok(KEY.to_vec()));
-    drop(emulator);
-    assert_eq!(helper.read(storage, counter), Err(Refusal::NoTpm));
+    for policy in
+        [|_| machine(&[7, 16], Some(PIN)), |counter: Counted| moment(counter, counter.value)]
+    {
+        let blob = helper.seal(storage, (&KEY, policy(counter)));
+        assert!(helper.finds(&KEY) <= 1, "libtss2's own buffer");
+        helper.unseal(storage, (&blob, policy(counter))).unwrap();
+        assert_eq!(
+            helper.finds(&KEY),
+            1,
+            "libtss2's own buffer, and the search finds what is there"
+        );
+    }
+    helper.read(storage, counter).unwrap();
+    helper.health();
+    assert_eq!([&KEY, &PIN, &SECRET].map(|secret| helper.finds(secret)), [0; 3]);
 }
 
 #[test]
