@@ -252,11 +252,13 @@ pub(crate) struct Tpm {
     pub(crate) pcrs: Vec<u8>,
     /// Whether `up` opens a vault by its TPM without anybody there.
     pub(crate) unattended: bool,
+    /// Whether a vault that is not sealed to the TPM is refused: a copy from before it was. Set it after `tpm seal`.
+    pub(crate) required: bool,
 }
 
 impl Default for Tpm {
     fn default() -> Self {
-        Self { tcti: None, pcrs: vec![7], unattended: false }
+        Self { tcti: None, pcrs: vec![7], unattended: false, required: false }
     }
 }
 
@@ -341,6 +343,9 @@ impl Settings {
         }
         if self.tpm.unattended && self.tpm.tcti.is_none() {
             return Err("tpm.unattended needs tpm.tcti".to_owned());
+        }
+        if self.tpm.required && self.tpm.tcti.is_none() {
+            return Err("tpm.required needs tpm.tcti".to_owned());
         }
         if let Some(backup) = &self.backup {
             check_backup(backup)?;
@@ -540,6 +545,7 @@ mod tests {
             "[tpm]\npcrs = []",
             "[tpm]\npcrs = [24]",
             "[tpm]\nunattended = true",
+            "[tpm]\nrequired = true",
             "[backup]\nkeep = 3",
             "[backup]\ndirectory = \"b\"",
             "[backup]\ndirectory = \"/b\"\nevery = \"often\"",

@@ -16,7 +16,7 @@ use crate::link::Link;
 use crate::out::{self, Form};
 use crate::prompt::{self, Typed};
 use crate::seal::Unsealed;
-use crate::settings::Settings;
+use crate::settings::{Settings, Tpm};
 use crate::status;
 
 /// Arguments of `tpm`.
@@ -80,7 +80,7 @@ fn ask(link: &mut Link) -> Outcome<TpmStatus> {
 fn seal(arguments: &SealArguments, desk: &Desk) -> Outcome {
     let mut link = desk.link()?;
     let settings = Settings::read(&desk.places.settings())?;
-    let usual = settings.map_or_else(|| vec![7], |settings| settings.tpm.pcrs);
+    let usual = settings.as_ref().map_or_else(|| vec![7], |settings| settings.tpm.pcrs.clone());
     let numbers = if arguments.pcrs.is_empty() { &usual } else { &arguments.pcrs };
     let pcrs = PcrSet::of(numbers).map_err(Failure::argument)?;
     let pin = if arguments.pin { Some(new_pin(arguments.pin_fd)?) } else { None };
@@ -88,6 +88,11 @@ fn seal(arguments: &SealArguments, desk: &Desk) -> Outcome {
     let wish = TpmWish { pcrs, pin: pin.as_ref().map(Typed::message), parts };
     link.tell(&Request::TpmSeal(Box::new(wish)))?;
     done(desk.form, "sealed to the TPM; what opened the vault before opens it still");
+    if !settings.is_some_and(|settings| settings.tpm.required) {
+        out::say(
+            "so that a copy of the disk from before is refused too, set `required = true` under [tpm] in strongroom.toml",
+        );
+    }
     if pin.is_none() {
         out::warn("without a PIN whoever has this machine has the vault: it opens by itself");
     }
@@ -172,10 +177,10 @@ pub(crate) fn unseal_unattended(link: &mut Link, settings: &Settings) {
 pub(crate) fn checks(desk: &Desk, settings: &Settings) -> Vec<Check> {
     let asked = desk.link().and_then(|mut link| ask(&mut link));
     let (Some(_), Ok(found)) = (&settings.tpm.tcti, asked) else { return Vec::new() };
-    judge(&found, settings.tpm.unattended)
+    judge(&found, &settings.tpm)
 }
 
-fn judge(found: &TpmStatus, unattended: bool) -> Vec<Check> {
+fn judge(found: &TpmStatus, settings: &Tpm) -> Vec<Check> {
     let check = |verdict, detail: String, fix: Option<&str>| Check {
         name: "tpm".to_owned(),
         verdict,
@@ -205,7 +210,7 @@ fn judge(found: &TpmStatus, unattended: bool) -> Vec<Check> {
     }
     match found.seal {
         Some(seal) if !seal.pin => {
-            let opens = if unattended { "by itself" } else { "for whoever asks" };
+            let opens = if settings.unattended { "by itself" } else { "for whoever asks" };
             let detail = format!(
                 "there is no PIN: a stolen machine opens the vault {opens}, and PCR 7 alone accepts any kernel \
                  that the firmware takes"
@@ -213,6 +218,10 @@ fn judge(found: &TpmStatus, unattended: bool) -> Vec<Check> {
             checks.push(check(Verdict::Warn, detail, Some("strongroom tpm seal --pin")));
         }
         Some(_) => {}
+        None if settings.required => {
+            let detail = "the settings say that the vault is sealed to it, and it is not: the next unsealing is refused";
+            checks.push(check(Verdict::Fail, detail.to_owned(), Some("strongroom tpm seal")));
+        }
         None => {
             let detail = "the vault is not sealed to it: nothing outside the disk says which copy is the newest";
             checks.push(check(Verdict::Warn, detail.to_owned(), Some("strongroom tpm seal")));
@@ -298,6 +307,8 @@ mod tests {
     use strongroom_protocol::operator::tpm::{TpmSeal, TpmStatus};
     use strongroom_protocol::tpm::{Health, Kind, Name, PcrSet};
 
+    use crate::settings::Tpm;
+
     use super::{judge, maker, sentences};
 
     fn status(pin: Option<bool>) -> TpmStatus {
@@ -332,12 +343,20 @@ mod tests {
 
     #[test]
     fn a_seal_without_a_pin_and_a_tpm_without_a_seal_are_warned_of() {
-        let worst = |found: &TpmStatus| judge(found, true).iter().map(|check| check.verdict).max();
+        let worst = |found: &TpmStatus| {
+            judge(found, &Tpm { unattended: true, ..Tpm::default() })
+                .iter()
+                .map(|check| check.verdict)
+                .max()
+        };
         assert_eq!(worst(&status(Some(true))), Some(Verdict::Ok));
         assert_eq!(worst(&status(Some(false))), Some(Verdict::Warn));
         assert_eq!(worst(&status(None)), Some(Verdict::Warn));
         let lost = TpmStatus { trouble: Some("gone".to_owned()), ..status(Some(true)) };
         assert_eq!(worst(&lost), Some(Verdict::Fail));
+        let required = Tpm { required: true, ..Tpm::default() };
+        let checks = judge(&status(None), &required);
+        assert_eq!(checks.iter().map(|check| check.verdict).max(), Some(Verdict::Fail));
     }
 
     #[test]

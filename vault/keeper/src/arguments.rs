@@ -12,6 +12,7 @@ use strongroom_sys::confine::Layer;
 
 use crate::journal::Durability;
 use crate::journal::sinks::{MAX_SINKS, SinkWish};
+use crate::tpm::Demand;
 
 /// What the keeper is to do.
 #[derive(Debug)]
@@ -75,6 +76,8 @@ pub struct Arguments {
     pub ready_fd: Option<RawFd>,
     /// One end of a pair of datagram sockets; the TPM's helper has the other.
     pub tpm_fd: Option<RawFd>,
+    /// Whether a vault that is not sealed to a TPM is refused.
+    pub tpm_demand: Demand,
     /// Layers of confinement that may be missing.
     pub accept_missing: Vec<Layer>,
     /// When a journal entry is on the disk.
@@ -138,6 +141,7 @@ struct Given {
     errand_gid: Option<u32>,
     ready_fd: Option<RawFd>,
     tpm_fd: Option<RawFd>,
+    tpm_demand: Demand,
     accept_missing: Vec<Layer>,
     durability: Durability,
     sinks: Vec<SinkWish>,
@@ -161,6 +165,13 @@ impl Given {
             "--errand-gid" => self.errand_gid = Some(number(name, &value)?),
             "--ready-fd" => self.ready_fd = Some(number(name, &value)?),
             "--tpm-fd" => self.tpm_fd = Some(number(name, &value)?),
+            "--tpm-seal" => {
+                self.tpm_demand = match value.as_str() {
+                    "optional" => Demand::None,
+                    "required" => Demand::Sealed,
+                    _ => return Err(BadArguments::Value(name.to_owned())),
+                }
+            }
             "--accept-missing" => {
                 for layer in value.split(',').filter(|layer| !layer.is_empty()) {
                     self.accept_missing.push(number(name, layer)?);
@@ -219,6 +230,7 @@ impl Given {
             errand_gid: self.errand_gid.map(Gid::from_raw),
             ready_fd: self.ready_fd,
             tpm_fd: self.tpm_fd,
+            tpm_demand: self.tpm_demand,
             accept_missing: self.accept_missing,
             durability: self.durability,
             sinks: self.sinks,
@@ -254,6 +266,8 @@ mod tests {
         assert!(parse(&format!("{whole} --what ever")).is_err());
         assert!(parse(&format!("{whole} --ready-fd x")).is_err());
         assert!(parse(&format!("{whole} --tpm-fd 4")).is_ok());
+        assert!(parse(&format!("{whole} --tpm-seal required")).is_ok());
+        assert!(parse(&format!("{whole} --tpm-seal yes")).is_err());
         assert!(parse(&format!("{whole} --tpm-fd /dev/tpm0")).is_err());
         assert!(parse(&format!("{whole} --accept-missing nonsense")).is_err());
         assert!(parse(&format!("{whole} --journal-durability strict")).is_ok());

@@ -31,6 +31,7 @@ use crate::founding::Founding;
 use crate::journal::Manner;
 use crate::journal::entry::Entry;
 use crate::seal::{Ceremony, Sealed};
+use crate::tpm::Demand;
 use crate::tpm::link::Link;
 use crate::tpm::standing::{Standing, advance};
 use crate::vault::Vault;
@@ -81,6 +82,8 @@ pub struct Settings {
     pub journal: Manner,
     /// The TPM's helper, when there is one.
     pub tpm: Option<Arc<Link>>,
+    /// Whether a vault that is not sealed to a TPM is refused.
+    pub tpm_demand: Demand,
 }
 
 /// Waits for the outcome of one probe.

@@ -39,6 +39,7 @@ use crate::keeper::{Keeper, Settings, State, Waiting};
 use crate::pipeline::{self, STRANGERS_EVERY};
 use crate::seal::Sealed;
 use crate::store_fault::told;
+use crate::tpm::Demand;
 use crate::tpm::link::Link;
 use crate::vault::JOURNAL_DIRECTORY;
 
@@ -49,6 +50,7 @@ pub struct Opened {
     errand: StdListener,
     ready: Option<StdStream>,
     tpm: Option<Arc<Link>>,
+    tpm_demand: Demand,
     lock: Flock<File>,
     guards: [Guard; 2],
     data: PathBuf,
@@ -85,6 +87,7 @@ pub fn open(arguments: &Arguments) -> anyhow::Result<Opened> {
         errand: door("errand", arguments.errand_gid)?,
         ready: arguments.ready_fd.map(take_unix_stream).transpose()?,
         tpm: arguments.tpm_fd.map(take_unix_datagram).transpose()?.map(Link::new).map(Arc::new),
+        tpm_demand: arguments.tpm_demand,
         lock,
         guards: [Guard::Only(arguments.ask_uid), Guard::Only(arguments.errand_uid)],
         data,
@@ -145,6 +148,7 @@ pub async fn run(opened: Opened, report: &Report) -> anyhow::Result<()> {
         standing,
         journal: opened.journal,
         tpm: opened.tpm,
+        tpm_demand: opened.tpm_demand,
     };
     transfer::clear(&opened.data);
     restore::tidy(&opened.data);

@@ -27,3 +27,13 @@ pub(crate) fn named(counter: &TpmCounter) -> Counter {
         secret: SecretBytes::copy_from(&counter.authority),
     }
 }
+
+/// Whether the settings say that this vault is sealed to a TPM.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Demand {
+    /// They say nothing: a vault that knows of no TPM is opened.
+    #[default]
+    None,
+    /// They do: a vault that knows of none is a copy of before.
+    Sealed,
+}

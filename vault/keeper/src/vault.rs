@@ -37,9 +37,9 @@ use crate::slots::lacks_room;
 use crate::store_fault::told;
 use crate::tables::{Malformed, Tables};
 use crate::tickets::Tickets;
-use crate::tpm::freshness;
 use crate::tpm::link::Link;
 use crate::tpm::standing::{Standing, judge_newest, not_newest, stand};
+use crate::tpm::{Demand, freshness};
 use crate::uploads::Uploads;
 use crate::witnesses::{self, Seen, Witnesses};
 
@@ -158,6 +158,8 @@ pub struct Opening {
     pub now: Moment,
     /// The TPM's helper, when there is one.
     pub tpm: Option<Arc<Link>>,
+    /// Whether a vault that is not sealed to a TPM is refused.
+    pub demand: Demand,
     /// The checkpoint that all who brought a part have confirmed.
     pub confirmed: Option<String>,
 }
@@ -437,7 +439,7 @@ fn open_newest(
     unsealed: &Arc<Mutex<Unsealed>>,
     opening: &Opening,
 ) -> Result<(Opened, Counted), OpenError> {
-    let (seen, found) = freshness::look(opening.tpm.as_deref(), place.0)?;
+    let (seen, found) = freshness::look((opening.tpm.as_deref(), opening.demand), place.0)?;
     let mut doubt = None;
     let opened = open_books(place, unsealed, |manifest| {
         doubt = judge_newest(manifest, &seen, opening.confirmed.as_deref())?;

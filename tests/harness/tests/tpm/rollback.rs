@@ -57,6 +57,34 @@ fn the_whole_directory_of_any_earlier_moment_is_refused_by_the_tpm() {
     tell("rollback-tpm", "refused by shares without a word of their holders, exit 6", by_shares);
 }
 
+// Red when the settings' word is not asked, or is asked for a new vault too.
+#[test]
+fn a_copy_from_before_the_seal_is_refused_where_the_settings_say_that_there_is_one() {
+    let mut scene = Scene::found();
+    let before = scene.copy_data("before");
+    make_user(&scene, "alice");
+    make_token(&scene, "stolen");
+    assert!(matches!(scene.seal_to_tpm(None), Answer::Done));
+    scene.kill_keeper();
+    let newest = scene.copy_data("newest");
+    // The stated limit: without a word of the settings nothing knows of a TPM.
+    put_back(&mut scene, &before);
+    assert_open(&scene.unseal_by_shares([None; 2]));
+    scene.required = true;
+    put_back(&mut scene, &before);
+    let fault = failure(scene.unseal_by_shares([None; 2]));
+    assert_eq!((fault.code.as_str(), fault.exit), ("SR-TPM-011", Exit::RolledBack));
+    assert_eq!(failure(scene.unseal_by_tpm(None)).code, "SR-TPM-012");
+    let shown = checkpoint(&fault);
+    assert_open(&scene.unseal_by_shares([Some(&shown); 2]));
+    put_back(&mut scene, &newest);
+    assert_open(&scene.unseal_by_tpm(None));
+    // Without its seal it is refused as well, until people say that this is what they want.
+    assert!(matches!(scene.ask(&Request::TpmRemove), Answer::Done));
+    scene.restart_keeper();
+    assert_eq!(failure(scene.unseal_by_shares([None; 2])).code, "SR-TPM-011");
+}
+
 fn put_back(scene: &mut Scene, copy: &std::path::Path) {
     scene.kill_keeper();
     scene.put_back(copy, "");

@@ -52,6 +52,8 @@ pub(crate) struct Scene {
     keeper: Option<Child>,
     helper: Option<Child>,
     pub(crate) shares: Vec<Vec<u8>>,
+    /// Whether the settings say that the vault is sealed to the TPM.
+    pub(crate) required: bool,
 }
 
 pub(crate) const PIN: &[u8] = b"271828";
@@ -75,6 +77,7 @@ impl Scene {
             keeper: None,
             helper: None,
             shares: Vec::new(),
+            required: false,
         };
         scene.start_helper();
         scene.start_keeper();
@@ -186,6 +189,7 @@ impl Scene {
             ["--errand-uid", &uid],
             ["--ready-fd", "3"],
             ["--tpm-fd", "4"],
+            ["--tpm-seal", if self.required { "required" } else { "optional" }],
         ];
         self.keeper = Some(start("strongroom-keeper", &arguments.concat(), &self.for_keeper));
     }

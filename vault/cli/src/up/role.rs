@@ -152,6 +152,7 @@ fn keeper(ground: &Ground, ready: i32) -> Line {
     line.pair("--public-url", ground.settings.public_url());
     if ground.tpm.is_some() {
         line.pair("--tpm-fd", ready + 1);
+        line.pair("--tpm-seal", if ground.settings.tpm.required { "required" } else { "optional" });
     }
     line.pair("--journal-durability", ground.settings.journal.durability.name());
     for sink in &ground.settings.journal.sink {

@@ -9,12 +9,13 @@ use strongroom_protocol::operator::{
     UnsealWith, VaultWish,
 };
 
-use super::sealing::{on_thread, part_fault, progress_of};
+use super::sealing::{Brought, on_thread, part_fault, progress_of};
 use super::{Act, fault};
 use crate::founding::{Founded, Founding, FoundingError, Shown, VAULT_DIRECTORY};
 use crate::keeper::State;
 use crate::keys::WayId;
 use crate::seal::{Bringer, Sealed, Unsealed};
+use crate::tpm::Demand;
 use crate::vault::seal_kind;
 
 impl Act<'_> {
@@ -97,7 +98,9 @@ impl Act<'_> {
             self.keeper.enter(State::Faulty(why.clone()));
             why
         })?;
-        self.open(unsealed, kind, (way, 0, None)).await?;
+        // It was made just now: a TPM can come to it only afterwards.
+        let brought = Brought { way, failed_attempts: 0, confirmed: None, demand: Demand::None };
+        self.open(unsealed, kind, brought).await?;
         let vault_key = self.vault(|vault| Ok(vault.vault_key.clone()))?;
         Ok(Answer::Initialised(vault_key))
     }

@@ -30,9 +30,22 @@ use crate::seal::{
     self, AttemptId, AttemptRefusal, Bringer, LockKind, Offer, Sealed, UnsealError, Unsealed,
 };
 use crate::seal_mark;
+use crate::tpm::Demand;
 use crate::tpm::link::Link;
 use crate::tpm::lock::{self, LockError};
 use crate::vault::{Opening, Vault, algorithm, seal_kind};
+
+/// How a vault was opened.
+pub(super) struct Brought {
+    /// By which way.
+    pub(super) way: &'static str,
+    /// After how many attempts that failed.
+    pub(super) failed_attempts: u64,
+    /// The checkpoint that all have confirmed.
+    pub(super) confirmed: Option<String>,
+    /// Whether it must be sealed to a TPM.
+    pub(super) demand: Demand,
+}
 
 impl Act<'_> {
     /// Takes a part of what opens the vault, from somebody who may confirm a checkpoint with it.
@@ -137,7 +150,10 @@ impl Act<'_> {
             on_thread(move || sealed.unseal(opened, algorithm(), &mut getrandom::fill)).await?;
         match unsealed {
             Ok(unsealed) => {
-                self.open(unsealed, kind, (way, ceremony.failed(), confirmed)).await?;
+                let demand = self.keeper.settings.tpm_demand;
+                let brought =
+                    Brought { way, failed_attempts: ceremony.failed(), confirmed, demand };
+                self.open(unsealed, kind, brought).await?;
                 Ok(Answer::Unsealed)
             }
             Err(still) => {
@@ -154,14 +170,15 @@ impl Act<'_> {
         &self,
         unsealed: Unsealed,
         kind: SealKind,
-        (way, failed_attempts, confirmed): (&'static str, u64, Option<String>),
+        brought: Brought,
     ) -> Result<(), Fault> {
         self.keeper.enter(State::Opening);
         let data: PathBuf = self.keeper.settings.data.clone();
         let store = self.keeper.settings.store.clone();
         let tpm = self.keeper.settings.tpm.clone();
         let (operator, now) = (self.operator, clock::now());
-        let opening = Opening { operator, way, failed_attempts, now, tpm, confirmed };
+        let Brought { way, failed_attempts, confirmed, demand } = brought;
+        let opening = Opening { operator, way, failed_attempts, now, tpm, demand, confirmed };
         let manner = self.keeper.settings.journal.clone();
         let opened = on_thread(move || {
             let opened = Vault::open((unsealed, kind), (&data, &store), &opening, &manner);

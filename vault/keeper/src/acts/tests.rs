@@ -14,6 +14,7 @@ use super::{Act, Keeper, Rc, State, perform};
 use crate::journal::Manner;
 use crate::keeper::Settings;
 use crate::slots::scratch::Scratch;
+use crate::tpm::Demand;
 
 fn passphrase() -> SecretBytes {
     SecretBytes::copy_from(b"correct horse battery staple")
@@ -34,6 +35,7 @@ async fn keeper(scratch: &Scratch) -> Rc<Keeper> {
         standing: Vec::new(),
         journal: Manner::default(),
         tpm: None,
+        tpm_demand: Demand::None,
     };
     let keeper = Rc::new(Keeper::new(settings, State::Uninitialised(None)));
     let made = perform(&keeper, 0, Request::Init(SealWish::Passphrase(passphrase()))).await;

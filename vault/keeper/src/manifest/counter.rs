@@ -3,6 +3,7 @@
 //! | the note | the TPM's counter | answer |
 //! |---|---|---|
 //! | none | no way leads over a TPM | accepted: nothing outside is asked |
+//! | any, or none | no way leads over a TPM, and the settings say that one does | older than its seal to the TPM |
 //! | value | that value, that name | accepted |
 //! | value, moving | that value or the next one, that name | accepted |
 //! | value | a higher one | older than the TPM knows |
@@ -45,6 +46,8 @@ pub enum Motion {
 pub enum Seen {
     /// No way into the vault leads over a TPM.
     Nowhere,
+    /// No way into the vault leads over a TPM, and the settings say that one does.
+    Missing,
     /// A counter.
     At {
         /// Its name.
@@ -94,6 +97,9 @@ pub enum NotNewest {
     /// The note is of a way that is gone.
     #[error("a counter is noted, and no way into the vault leads over its TPM any more")]
     NoWay,
+    /// The settings say that it is sealed to a TPM.
+    #[error("this copy of the vault is not sealed to a TPM, and the settings say that it is")]
+    NotSealed,
     /// The vault is older than its way over the TPM.
     #[error("this copy of the vault is older than its seal to the TPM")]
     NoNote,
@@ -150,6 +156,7 @@ impl Manifest {
     pub fn judge_counter(&self, seen: &Seen) -> Result<(), NotNewest> {
         let (note, name, value) = match (self.record.counter, seen) {
             (None, Seen::Nowhere) => return Ok(()),
+            (_, Seen::Missing) => return Err(NotNewest::NotSealed),
             (Some(_), Seen::Nowhere) => return Err(NotNewest::NoWay),
             (_, Seen::Unread { why }) => return Err(NotNewest::Unread { why: why.clone() }),
             (None, Seen::At { .. }) => return Err(NotNewest::NoNote),
@@ -210,6 +217,8 @@ mod tests {
         let still = Some(note(5, Motion::Still));
         assert_eq!(judge(None, &Seen::Nowhere), Ok(()));
         assert_eq!(judge(still, &Seen::Nowhere), Err(NotNewest::NoWay));
+        assert_eq!(judge(None, &Seen::Missing), Err(NotNewest::NotSealed));
+        assert_eq!(judge(still, &Seen::Missing), Err(NotNewest::NotSealed));
         let at = Seen::At { name: NAME, value: 5 };
         assert_eq!(judge(None, &at), Err(NotNewest::NoNote));
         for noted in [None, still] {

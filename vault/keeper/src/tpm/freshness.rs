@@ -20,7 +20,7 @@ use strongroom_protocol::tpm::{Ask, Name, Policy};
 
 use super::link::{Link, LinkError};
 use super::lock::{self, LockError};
-use super::named;
+use super::{Demand, named};
 use crate::keys::{TpmMomentKey, WayId};
 use crate::manifest::{CounterNote, Manifest, ManifestError, Motion, Seen};
 use crate::seal::{SealError, Sealed, TpmLock, TpmMoment, Unsealed};
@@ -65,9 +65,17 @@ pub enum AdvanceError {
 ///
 /// # Errors
 /// When the seal file cannot be read.
-pub fn look(link: Option<&Link>, directory: &Path) -> Result<(Seen, Option<Found>), SealError> {
+pub fn look(
+    (link, demand): (Option<&Link>, Demand),
+    directory: &Path,
+) -> Result<(Seen, Option<Found>), SealError> {
     let sealed = Sealed::load(directory)?;
-    let Some((way, lock)) = sealed.tpm_way() else { return Ok((Seen::Nowhere, None)) };
+    let Some((way, lock)) = sealed.tpm_way() else {
+        return Ok(match demand {
+            Demand::None => (Seen::Nowhere, None),
+            Demand::Sealed => (Seen::Missing, None),
+        });
+    };
     let unread = |why: String| Ok((Seen::Unread { why }, None));
     let Some(link) = link else { return unread("this keeper was started without a TPM".into()) };
     let name = lock.counter.name;

@@ -25,6 +25,7 @@ use crate::journal::{Journal, Manner};
 use crate::keyring::ShredId;
 use crate::keys::{self, MacKey};
 use crate::seal::Sealed;
+use crate::tpm::Demand;
 use crate::vault::{JOURNAL_DIRECTORY, OpenError, Opening, Vault, algorithm, audit_signer};
 
 /// Writes acts into the vault's journal in a directory, and answers where it stands.
@@ -81,6 +82,7 @@ fn open(small: &Small, data: &Path) -> Result<Vault, OpenError> {
         failed_attempts: 0,
         now,
         tpm: None,
+        demand: Demand::None,
         confirmed: None,
     };
     Vault::open(
