@@ -5,6 +5,7 @@
 
 mod bring;
 mod fetch;
+mod place;
 mod recipients;
 pub(crate) mod schedule;
 
@@ -41,6 +42,9 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Prepare the directory that scheduled backups go to, once its disk is mounted
+    #[command(before_help = "Example: strongroom backup init /mnt/backup")]
+    Init(InitArguments),
     /// Write one encrypted file with the whole vault of this moment
     #[command(before_help = "Example: strongroom backup create --to /mnt/backup/today.backup")]
     Create(CreateArguments),
@@ -55,6 +59,13 @@ enum Verb {
     /// Let a restored vault answer calls and take changes, after looking at it
     #[command(before_help = "Example: strongroom backup confirm --token laptop")]
     Confirm(ConfirmArguments),
+}
+
+#[derive(Debug, Args)]
+struct InitArguments {
+    /// The directory, as in `[backup] directory`; made if it is not there
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -107,11 +118,25 @@ struct ConfirmArguments {
 /// Runs the command.
 pub(crate) fn run(arguments: Arguments, desk: &Desk) -> Outcome {
     match arguments.verb {
+        Verb::Init(arguments) => init(&arguments, desk),
         Verb::Create(arguments) => create(&arguments, desk),
         Verb::Verify(arguments) => verify(&arguments, desk),
         Verb::Restore(arguments) => restore(&arguments, desk),
         Verb::Confirm(arguments) => confirm(arguments, desk),
     }
+}
+
+fn init(arguments: &InitArguments, desk: &Desk) -> Outcome {
+    let directory = &arguments.directory;
+    place::prepare(directory)?;
+    match desk.form {
+        Form::Json => out::object(json!({"directory": directory})),
+        Form::Text => {
+            out::say(&format!("{} is prepared for scheduled backups", directory.display()));
+            out::say("next: set it as [backup] directory in strongroom.toml, then start again");
+        }
+    }
+    Ok(())
 }
 
 fn create(arguments: &CreateArguments, desk: &Desk) -> Outcome {

@@ -57,6 +57,8 @@ pub(crate) enum Code {
     Rejected,
     /// `doctor` found something that is not as promised.
     Unhealthy,
+    /// Where backups go is not the place that was prepared for them.
+    BackupPlace,
     /// No audit key is pinned, or it is not one.
     AuditPin,
     /// A witnessed checkpoint is not to be believed.
@@ -98,6 +100,7 @@ impl Code {
             Self::Tls => "SR-CLI-013",
             Self::Rejected => "SR-CLI-014",
             Self::Unhealthy => "SR-CLI-015",
+            Self::BackupPlace => "SR-BACKUP-019",
             Self::AuditPin => "SR-AUDIT-001",
             Self::Witnessed => "SR-AUDIT-002",
             Self::NoEntry => "SR-AUDIT-003",

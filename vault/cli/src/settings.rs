@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::unistd::User;
 use serde::Deserialize;
 use strongroom_policy::name::HostName;
 use strongroom_protocol::tpm::PcrSet;
@@ -145,6 +146,8 @@ pub(crate) struct Store {
     pub(crate) port: Option<u16>,
     /// With PostgreSQL: the database.
     pub(crate) database: Option<String>,
+    /// With PostgreSQL: the Unix user that the server runs as.
+    pub(crate) owner: Option<String>,
     /// With PostgreSQL: the role, which the keeper's user must be let in as without a password.
     pub(crate) role: Option<String>,
 }
@@ -152,10 +155,10 @@ pub(crate) struct Store {
 impl Store {
     fn check(&self) -> Result<(), String> {
         let named = self.socket.is_some() || self.port.is_some();
-        let named = named || self.database.is_some() || self.role.is_some();
+        let named = named || self.database.is_some() || self.role.is_some() || self.owner.is_some();
         match self.kind {
             StoreKind::Sled | StoreKind::Redb if named => {
-                Err("store: socket, port, database and role belong to kind = \"postgres\""
+                Err("store: socket, port, database, owner and role belong to kind = \"postgres\""
                     .to_owned())
             }
             StoreKind::Sled | StoreKind::Redb => Ok(()),
@@ -175,6 +178,25 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The uid of the server's user: the one that is named, or Debian's if there is such a user.
+    pub(crate) fn owner(&self) -> Outcome<Option<u32>> {
+        let name = self.owner.as_deref().unwrap_or(DEBIAN_OWNER);
+        let found = User::from_name(name).map_err(|error| Failure::argument(error.to_string()))?;
+        match found {
+            Some(user) => Ok(Some(user.uid.as_raw())),
+            None if self.owner.is_none() => Ok(None),
+            None => {
+                let what = format!("store.owner: there is no user called {name}");
+                Err(Failure::new(Code::Settings, what)
+                    .next("name the user that the server runs as"))
+            }
+        }
+    }
+}
+
+/// Whom Debian's server runs as.
+const DEBIAN_OWNER: &str = "postgres";
 /// Where Debian's server listens.
 const DEBIAN_SOCKET: &str = "/run/postgresql";
 
@@ -536,6 +558,7 @@ mod tests {
             "[store]\nkind = \"files\"",
             "[store]\nkind = \"postgres\"",
             "[store]\nkind = \"redb\"\ndatabase = \"d\"",
+            "[store]\nkind = \"redb\"\nowner = \"postgres\"",
             "[store]\nkind = \"postgres\"\ndatabase = \"d\"\nsocket = \"run\"",
             "[store]\nkind = \"postgres\"\ndatabase = \"d\"\npassword = \"p\"",
             "[tpm]\ntcti = \"/dev/tpmrm0\"",

@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use nix::unistd::{Gid, Uid};
+use nix::unistd::{Gid, Uid, geteuid};
 use strongroom_store::{DEFAULT_PORT, Kind, Server};
 use strongroom_sys::confine::Layer;
 
@@ -129,6 +129,7 @@ struct Given {
     data: Option<PathBuf>,
     store: Option<Kind>,
     store_socket: Option<PathBuf>,
+    store_owner: Option<u32>,
     store_port: Option<u16>,
     store_database: Option<String>,
     store_role: Option<String>,
@@ -152,6 +153,7 @@ impl Given {
         match name {
             "--data" => self.data = Some(value.into()),
             "--store" => self.store = Some(number(name, &value)?),
+            "--store-owner" => self.store_owner = Some(number(name, &value)?),
             "--store-socket" => self.store_socket = Some(value.into()),
             "--store-port" => self.store_port = Some(number(name, &value)?),
             "--store-database" => self.store_database = Some(value),
@@ -201,7 +203,9 @@ impl Given {
     fn keeping(&mut self) -> Result<Keeping, BadArguments> {
         let (socket, port) = (self.store_socket.take(), self.store_port.take());
         let (database, role) = (self.store_database.take(), self.store_role.take());
+        let owner = self.store_owner.take();
         let none = socket.is_none() && port.is_none() && database.is_none() && role.is_none();
+        let none = none && owner.is_none();
         match self.store.unwrap_or(Kind::Sled) {
             Kind::Sled if none => Ok(Keeping::Sled),
             Kind::Redb if none => Ok(Keeping::Redb),
@@ -211,6 +215,8 @@ impl Given {
                 port: port.unwrap_or(DEFAULT_PORT),
                 database: database.ok_or(BadArguments::Missing("--store-database"))?,
                 role: role.ok_or(BadArguments::Missing("--store-role"))?,
+                // Who is root, or ourselves, has the records anyway.
+                trusted: owner.into_iter().chain([0, geteuid().as_raw()]).collect(),
             })),
         }
     }
@@ -263,6 +269,9 @@ mod tests {
         assert!(parse("--check --data d --store postgres --store-socket /s").is_err());
         assert!(parse(&format!("--check --data d --store redb {place}")).is_err());
         assert!(parse(&format!("{postgres} --store-port 70000")).is_err());
+        assert!(parse(&format!("{postgres} --store-owner 70000")).is_ok());
+        assert!(parse(&format!("{postgres} --store-owner postgres")).is_err());
+        assert!(parse("--check --data d --store redb --store-owner 1").is_err());
         assert!(parse(&format!("{whole} --what ever")).is_err());
         assert!(parse(&format!("{whole} --ready-fd x")).is_err());
         assert!(parse(&format!("{whole} --tpm-fd 4")).is_ok());

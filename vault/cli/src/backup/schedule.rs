@@ -2,10 +2,11 @@
 //!
 //! Invariant: a file is removed only if this schedule wrote it, and only after a newer one was restored by the keeper and
 //! read back as it was written.
-//! Invariant: a backup that fails never holds up anything; it is noted, and tried again.
+//! Invariant: a backup that fails never holds up anything; it is noted, and tried again, not before [`AGAIN_AFTER`].
+//! Invariant: none is made that cannot be remembered, or into a directory that nobody prepared.
 
 use std::fs;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use strongroom_protocol::operator::backup::Care;
 use strongroom_protocol::operator::{Check, Verdict};
 
 use super::fetch::{self, Fetched, Target, Wish};
+use super::place;
 use super::recipients::Recipient;
 use crate::failure::{Failure, Outcome};
 use crate::files;
@@ -66,13 +68,15 @@ struct Failed {
 #[derive(Debug)]
 pub(crate) struct Clock {
     looked: Option<Instant>,
-    running: Option<JoinHandle<()>>,
+    running: Option<JoinHandle<Outcome>>,
+    /// After a failure, whether it could be noted or not.
+    not_before: Option<Instant>,
 }
 
 impl Clock {
     /// Nothing runs yet.
     pub(crate) const fn new() -> Self {
-        Self { looked: None, running: None }
+        Self { looked: None, running: None, not_before: None }
     }
 
     /// Makes a backup on a thread of its own if one is due.
@@ -85,11 +89,20 @@ impl Clock {
         if self.running.as_ref().is_some_and(|running| !running.is_finished()) {
             return;
         }
+        if let Some(ended) = self.running.take() {
+            self.not_before = match ended.join() {
+                Ok(Ok(())) => None,
+                Ok(Err(_)) | Err(_) => Instant::now().checked_add(settings.every.min(AGAIN_AFTER)),
+            };
+        }
+        if self.not_before.is_some_and(|when| Instant::now() < when) {
+            return;
+        }
         let (places, settings) = (places.clone(), settings.clone());
         let started = thread::Builder::new().name("backup".to_owned()).spawn(move || {
-            if let Err(failure) = look(&places, &settings, render::now()) {
+            look(&places, &settings, render::now()).inspect_err(|failure| {
                 out::warn(&format!("the scheduled backup failed: {failure}"));
-            }
+            })
         });
         match started {
             Ok(running) => self.running = Some(running),
@@ -109,12 +122,14 @@ fn look(places: &Places, settings: &Backup, now: Moment) -> Outcome {
     if status::ask(&mut link)?.state != VaultState::Ready {
         return Ok(());
     }
+    // A backup that could not be remembered would be made again and again, and never removed.
+    write(places, &memory)?;
     match make(&mut link, settings, now) {
         Ok(kept) => {
             out::say(&format!("scheduled backup: {} (commit {})", kept.name, kept.commit));
             let memory = Memory { files: [memory.files, vec![kept]].concat(), failed: None };
             write(places, &memory)?;
-            write(places, &prune(memory, settings)?)
+            write(places, &prune(memory, settings))
         }
         Err(failure) => {
             let failed = Failed {
@@ -142,9 +157,7 @@ fn due(memory: &Memory, every: Duration, now: u64) -> u64 {
 /// Makes one, has it restored by the keeper, and reads back what was written.
 fn make(link: &mut Link, settings: &Backup, now: Moment) -> Outcome<Kept> {
     let directory = &settings.directory;
-    if !directory.exists() {
-        files::directory(directory, 0o700)?;
-    }
+    place::check(directory)?;
     let recipients = settings
         .recipients
         .iter()
@@ -162,22 +175,42 @@ fn make(link: &mut Link, settings: &Backup, now: Moment) -> Outcome<Kept> {
     Ok(Kept { name, when: now.unix_millis(), commit: made.commit, digest })
 }
 
-/// Removes the oldest beyond those that are to be kept; the newest was proved.
-fn prune(mut memory: Memory, settings: &Backup) -> Outcome<Memory> {
+/// Removes the oldest beyond those that are to be kept; the newest was proved. What cannot be read or removed now is tried
+/// again after the next backup.
+fn prune(memory: Memory, settings: &Backup) -> Memory {
     let keep = usize::try_from(settings.keep).unwrap_or(usize::MAX).max(1);
-    while memory.files.len() > keep {
-        let oldest = memory.files.remove(0);
-        let path = settings.directory.join(&oldest.name);
-        // Somebody may have taken it away, or put another file in its place: only our own is removed.
-        match digest(&path) {
-            Ok((_, found)) if found == oldest.digest => {
-                fs::remove_file(&path).map_err(|error| Failure::file(&path, error))?;
-            }
-            Ok(_) => out::warn(&format!("{} was changed; it is left there", path.display())),
-            Err(_) => {}
+    let mut excess = memory.files.len().saturating_sub(keep);
+    let stays = |one: &Kept| {
+        if excess == 0 {
+            return true;
         }
+        excess -= 1;
+        match remove(&settings.directory.join(&one.name), &one.digest) {
+            Ok(()) => false,
+            Err(failure) => {
+                out::warn(&format!("an old backup is still there: {failure}"));
+                true
+            }
+        }
+    };
+    let mut files = memory.files;
+    files.retain(stays);
+    Memory { files, ..memory }
+}
+
+/// Removes a file of ours. Somebody may have taken it away, or put another one in its place: that is left there and forgotten.
+fn remove(path: &Path, expected: &str) -> Outcome {
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Failure::file(path, error)),
+        Ok(_) => {}
     }
-    Ok(memory)
+    let (_, found) = digest(path)?;
+    if found == expected {
+        return fs::remove_file(path).map_err(|error| Failure::file(path, error));
+    }
+    out::warn(&format!("{} was changed; it is left there", path.display()));
+    Ok(())
 }
 
 fn digest(path: &Path) -> Outcome<(u64, String)> {
@@ -223,9 +256,10 @@ pub(crate) fn check(places: &Places, settings: Option<&Backup>) -> Check {
         let fix = "set [backup] directory in strongroom.toml, then start again";
         return told(Verdict::Warn, "none is scheduled".to_owned(), Some(fix));
     };
-    let memory = match read(places) {
+    let memory = place::check(&settings.directory).and_then(|()| read(places));
+    let memory = match memory {
         Ok(memory) => memory,
-        Err(failure) => return told(Verdict::Warn, failure.message, failure.next.as_deref()),
+        Err(failure) => return told(Verdict::Fail, failure.message, failure.next.as_deref()),
     };
     let age = memory.files.last().map(|last| {
         let millis = render::now().unix_millis().saturating_sub(last.when);
@@ -260,7 +294,7 @@ mod tests {
     use std::fs;
     use std::time::Duration;
 
-    use super::{Failed, Kept, Memory, due, prune};
+    use super::{Failed, Kept, Memory, due, place, prune};
     use crate::settings::Backup;
 
     const DAY: Duration = Duration::from_hours(24);
@@ -296,7 +330,7 @@ mod tests {
         fs::write(directory.join("b"), "somebody else's").unwrap();
         let files = ["a", "b", "c", "d"].map(|name| kept(name, 1, name.as_bytes())).to_vec();
         let settings = Backup { directory, every: DAY, keep: 2, recipients: Vec::new() };
-        let left = prune(Memory { files, failed: None }, &settings).unwrap();
+        let left = prune(Memory { files, failed: None }, &settings);
         assert_eq!(left.files.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["c", "d"]);
         let mut names: Vec<_> = fs::read_dir(scratch.path())
             .unwrap()
@@ -304,5 +338,36 @@ mod tests {
             .collect();
         names.sort();
         assert_eq!(names, ["b", "c", "d", "foreign"]);
+    }
+
+    /// Red when an unreadable file is forgotten.
+    #[test]
+    fn a_file_that_cannot_be_read_now_is_tried_again_and_one_that_is_gone_is_forgotten() {
+        let scratch = tempfile::tempdir().unwrap();
+        let directory = scratch.path().to_owned();
+        // No file, whoever looks: root reads everything else.
+        fs::create_dir(directory.join("a")).unwrap();
+        fs::write(directory.join("c"), "c").unwrap();
+        let files = ["a", "b", "c", "d"].map(|name| kept(name, 1, name.as_bytes())).to_vec();
+        let settings = Backup { directory, every: DAY, keep: 1, recipients: Vec::new() };
+        let left = prune(Memory { files, failed: None }, &settings);
+        assert_eq!(left.files.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["a", "d"]);
+        assert!(!scratch.path().join("c").exists());
+    }
+
+    /// Red when the marker is not asked for.
+    #[test]
+    fn nothing_is_written_where_nobody_prepared_a_place() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mount = scratch.path().join("mount");
+        assert_eq!(place::check(&mount).unwrap_err().code, "SR-BACKUP-019");
+        fs::create_dir(&mount).unwrap();
+        assert_eq!(place::check(&mount).unwrap_err().code, "SR-BACKUP-019");
+        place::prepare(&mount).unwrap();
+        place::prepare(&mount).unwrap();
+        assert_eq!(place::check(&mount), Ok(()));
+        let other = scratch.path().join("made/below");
+        place::prepare(&other).unwrap();
+        assert_eq!(place::check(&other), Ok(()));
     }
 }

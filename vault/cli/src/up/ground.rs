@@ -20,7 +20,9 @@ use crate::failure::{Code, Failure, Outcome};
 use crate::files;
 use crate::out;
 use crate::places::{Install, Places, is_ours, open_to_all};
-use crate::settings::{DEFAULT_PORT, FirstSettings, NO_NETNS, NO_UIDS, Settings, first_names};
+use crate::settings::{
+    DEFAULT_PORT, FirstSettings, NO_NETNS, NO_UIDS, Settings, StoreKind, first_names,
+};
 use crate::up::Arguments;
 use crate::up::accounts::{Accounts, Separation};
 use crate::up::role::{NOBODY, Role};
@@ -44,6 +46,8 @@ pub(crate) struct Ground {
     pub(crate) metrics: TcpListener,
     /// What keeper and TPM helper talk over, an end each, where there is a TPM; kept open over their restarts.
     pub(crate) tpm: Option<(OwnedFd, OwnedFd)>,
+    /// Who runs the database, where the records are in one.
+    pub(crate) store_owner: Option<u32>,
     demo: bool,
     _lock: Flock<File>,
 }
@@ -68,6 +72,10 @@ impl Ground {
         let metrics = listen(settings.metrics, "`metrics` in strongroom.toml")?;
         raise_descriptor_limit();
         let tpm = settings.tpm.tcti.as_ref().map(|_| pair(&places, &binaries)).transpose()?;
+        let store_owner = match settings.store.kind {
+            StoreKind::Postgres => settings.store.owner()?,
+            StoreKind::Sled | StoreKind::Redb => None,
+        };
         Ok(Self {
             places,
             settings,
@@ -77,6 +85,7 @@ impl Ground {
             listener,
             metrics,
             tpm,
+            store_owner,
             demo,
             _lock: lock,
         })

@@ -129,6 +129,9 @@ fn records(line: &mut Line, ground: &Ground) {
             if let Some(database) = &store.database {
                 line.pair("--store-database", database);
             }
+            if let Some(owner) = ground.store_owner {
+                line.pair("--store-owner", owner);
+            }
             line.pair("--store-role", store.role.as_deref().unwrap_or(KEEPER_USER));
         }
     }

@@ -1,6 +1,7 @@
 //! A PostgreSQL server of the test's own: killed when dropped, stopped and started as the test wants.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -35,9 +36,10 @@ impl Postgres {
     /// The arguments that make a keeper use it.
     pub(crate) fn arguments(&self) -> Vec<String> {
         let socket = self.dir.path().display().to_string();
+        let owner = fs::metadata(self.dir.path()).unwrap().uid().to_string();
         ["--store", "postgres", "--store-socket", &socket, "--store-database", "strongroom"]
             .into_iter()
-            .chain(["--store-role", "keeper"])
+            .chain(["--store-role", "keeper", "--store-owner", &owner])
             .map(ToOwned::to_owned)
             .collect()
     }

@@ -118,8 +118,11 @@ impl Fault {
 
 async fn open(server: &Server) -> Result<Client, StoreError> {
     let path = server.socket.join(format!(".s.PGSQL.{}", server.port));
+    server.look_at_directory()?;
     let stream =
         UnixStream::connect(path).await.map_err(StoreError::io("connect to the database"))?;
+    let peer = stream.peer_cred().map_err(StoreError::io("ask who runs the database"))?;
+    server.look_at_peer(peer.uid())?;
     let mut config = Config::new();
     config.user(&server.role).dbname(&server.database).application_name("strongroom");
     let refused = |error: tokio_postgres::Error| match error.as_db_error() {

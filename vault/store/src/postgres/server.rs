@@ -1,11 +1,13 @@
 //! Where a PostgreSQL server is, and what a store's own part of it is called.
 //!
 //! Invariant: a server is reached by a Unix socket on this machine and by the rights of our own user; no password exists.
+//! Invariant: nothing is said to a program that runs as somebody else than the server's user, root or ourselves.
 //! Invariant: a name that is put into a statement has 35 bytes of `sr_` and hexadecimal digits, and nothing else.
 
 use std::fmt;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::contract::StoreError;
@@ -22,7 +24,35 @@ pub struct Server {
     pub database: String,
     /// The role that we are there; not a superuser.
     pub role: String,
+    /// Unix users whose program at the socket is believed to be the server.
+    pub trusted: Vec<u32>,
 }
+
+impl Server {
+    /// That nobody else can put a socket in the place of the server's.
+    pub(super) fn look_at_directory(&self) -> Result<(), StoreError> {
+        let found =
+            self.socket.metadata().map_err(StoreError::io("look at the database's socket"))?;
+        let mode = found.permissions().mode();
+        if mode & EVERYBODY_WRITES != 0 && mode & STICKY == 0 {
+            return Err(StoreError::Unfit("everybody may replace the socket in its directory"));
+        }
+        Ok(())
+    }
+
+    /// That the program at the other end is the server's, as the kernel saw it when it began to listen.
+    pub(super) fn look_at_peer(&self, uid: u32) -> Result<(), StoreError> {
+        if self.trusted.contains(&uid) {
+            return Ok(());
+        }
+        Err(StoreError::Unfit("the program at its socket runs as another user than the server"))
+    }
+}
+
+/// Write for others, in a directory's mode.
+const EVERYBODY_WRITES: u32 = 0o002;
+/// Names belong to those who made them, in a directory's mode.
+const STICKY: u32 = 0o1000;
 
 /// The port that PostgreSQL has by default.
 pub const DEFAULT_PORT: u16 = 5432;

@@ -178,6 +178,26 @@ fn a_server_that_does_not_keep_what_it_confirms_or_makes_us_superuser_is_refused
     assert!(matches!(refused, StoreError::Unfit(why) if why.contains("superuser")), "{refused}");
 }
 
+/// Red when the peer is not asked for, or the directory is not looked at.
+#[test]
+fn a_socket_of_another_user_or_in_a_directory_of_everybodys_is_told_nothing() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(server) = Server::start(&[]) else { return };
+    let ours = address(server.socket());
+    let stranger = strongroom_store::Server { trusted: vec![4_000_000_000], ..ours.clone() };
+    let refused = Database::connect(stranger).unwrap_err();
+    assert!(matches!(refused, StoreError::Unfit(why) if why.contains("another user")), "{refused}");
+    let set = |mode| {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(server.socket(), mode).unwrap();
+    };
+    set(0o777);
+    let refused = Database::connect(ours.clone()).unwrap_err();
+    assert!(matches!(refused, StoreError::Unfit(why) if why.contains("everybody")), "{refused}");
+    set(0o1777);
+    assert!(Database::connect(ours).is_ok(), "names in it belong to those who made them");
+}
+
 #[test]
 fn a_vault_that_is_not_in_this_database_is_missing_and_never_made_anew() {
     let Some(server) = Server::start(&[]) else { return };

@@ -80,6 +80,7 @@ pub(crate) fn address(socket: &Path) -> strongroom_store::Server {
         port: DEFAULT_PORT,
         database: "strongroom".to_owned(),
         role: "keeper".to_owned(),
+        trusted: vec![std::fs::metadata(socket).unwrap().uid()],
     }
 }
 
