@@ -25,25 +25,48 @@ const WRITERS: usize = 3;
 /// Most calls between two kills; the journal is read from its first line at each start.
 const CALLS: usize = 60;
 
+/// Kills of one vault: a journal that grows for ever would make of each opening the longest part.
+const OF_ONE_VAULT: usize = 50;
+
+#[derive(Default)]
+struct Count {
+    kills: usize,
+    opening: usize,
+    acknowledged: u64,
+    calls: usize,
+}
+
 #[test]
 fn a_keeper_killed_at_any_moment_loses_nothing_acknowledged_and_no_entry() {
+    let (mut dice, mut count) = (Dice::new(), Count::default());
+    for _ in 0..size(1, 20) {
+        kill_one_vault(&mut dice, &mut count);
+    }
+    let Count { kills, opening, acknowledged, calls } = count;
+    tell("kills", "kills with nothing lost and nothing back", kills);
+    tell("kills", "of them while it opened", opening);
+    tell("kills", "acts acknowledged", acknowledged);
+    tell("kills", "calls released, each with its entry", calls);
+    assert!(calls > 0 && acknowledged > 50, "nothing was put at risk");
+}
+
+fn kill_one_vault(dice: &mut Dice, count: &mut Count) {
     let place = scratch::directory();
     let data = place.path().join("d");
     make_directory(&data);
-    let (ledger, mut dice) = (Ledger::default(), Dice::new());
+    let ledger = Ledger::default();
     let keeper = Keeper::start(&data);
     let mut door = keeper.operator();
     let shares = door.found();
     let token = furnish(&mut door, &ledger);
     keeper.kill();
-    let (mut calls, mut opening, mut number) = (0, 0, 0);
-    let kills = size(50, 1000);
-    let mut released = Vec::new();
-    for kill in 0..kills {
+    let (mut number, mut released) = (0, Vec::new());
+    for kill in 0..OF_ONE_VAULT {
         let what = format!("kill {kill}");
         if dice.roll(4) == 0 {
-            kill_while_it_opens(Keeper::start(&data), &shares, &mut dice);
-            opening += 1;
+            kill_while_it_opens(Keeper::start(&data), &shares, dice);
+            count.opening += 1;
+            count.kills += 1;
         }
         let keeper = Keeper::start(&data);
         let mut door = keeper.operator();
@@ -54,14 +77,11 @@ fn a_keeper_killed_at_any_moment_loses_nothing_acknowledged_and_no_entry() {
         judge(&what, &found, &ledger.allowed((ledger.now(), ledger.now())));
         ledger.settle(&found);
         number = recorded(&mut door, number, &released);
-        calls += released.len();
-        released = kill_while_it_serves(keeper, (&ledger, &found), &token, &mut dice);
+        count.calls += released.len();
+        count.kills += 1;
+        released = kill_while_it_serves(keeper, (&ledger, &found), &token, dice);
     }
-    tell("kills", "kills with nothing lost and nothing back", kills + opening);
-    tell("kills", "of them while it opened", opening);
-    tell("kills", "acts acknowledged", ledger.acknowledged());
-    tell("kills", "calls released, each with its entry", calls);
-    assert!(calls > 0 && ledger.acknowledged() > 50, "nothing was put at risk");
+    count.acknowledged += ledger.acknowledged();
 }
 
 fn kill_while_it_opens(keeper: Keeper, shares: &[SecretBytes], dice: &mut Dice) {
