@@ -31,6 +31,13 @@ pub(crate) struct Locks {
     /// Whether any one of them opens it, or all together
     #[arg(long, value_enum, default_value_t = Policy::AnyOf)]
     policy: Policy,
+    #[command(flatten)]
+    making: Making,
+}
+
+/// How passphrases and shares are made and handed out.
+#[derive(Debug, Args)]
+pub(crate) struct Making {
     /// How many shares are made [default: one for each recipient, else 5]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=16))]
     shares: Option<u8>,
@@ -51,8 +58,9 @@ pub(crate) struct Locks {
     passphrase_fd: Option<u32>,
 }
 
+/// A kind of lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Seal {
+pub(crate) enum Seal {
     /// One passphrase: installs of one person
     Passphrase,
     /// Shares, a threshold of which is needed
@@ -85,13 +93,36 @@ impl Locks {
     pub(crate) fn wish(&self, form: Form) -> Outcome<Wish> {
         let mut seals = self.seal.clone();
         if seals.is_empty() {
-            let spoken_of =
-                self.shares.is_some() || self.plain_shares || !self.recipient.is_empty();
-            seals.push(if spoken_of { Seal::Shares } else { Seal::Passphrase });
+            seals.push(if self.making.speaks_of_shares() {
+                Seal::Shares
+            } else {
+                Seal::Passphrase
+            });
         }
         if (1..seals.len()).any(|at| seals.iter().take(at).any(|one| seals.get(at) == Some(one))) {
             return Err(Failure::argument("name each kind of seal once"));
         }
+        let (locks, delivery) = self.making.locks(seals, form)?;
+        let ways = match self.policy {
+            Policy::AllOf => vec![locks],
+            Policy::AnyOf => locks.into_iter().map(|lock| vec![lock]).collect(),
+        };
+        Ok(Wish { ways, delivery })
+    }
+}
+
+impl Making {
+    /// One way of this lock alone.
+    pub(crate) fn wish(&self, seal: Seal, form: Form) -> Outcome<Wish> {
+        let (locks, delivery) = self.locks(vec![seal], form)?;
+        Ok(Wish { ways: vec![locks], delivery })
+    }
+
+    fn speaks_of_shares(&self) -> bool {
+        self.shares.is_some() || self.plain_shares || !self.recipient.is_empty()
+    }
+
+    fn locks(&self, seals: Vec<Seal>, form: Form) -> Outcome<(Vec<SealWish>, Option<Delivery>)> {
         let (mut locks, mut delivery) = (Vec::new(), None);
         for seal in seals {
             locks.push(match seal {
@@ -106,11 +137,7 @@ impl Locks {
                 }
             });
         }
-        let ways = match self.policy {
-            Policy::AllOf => vec![locks],
-            Policy::AnyOf => locks.into_iter().map(|lock| vec![lock]).collect(),
-        };
-        Ok(Wish { ways, delivery })
+        Ok((locks, delivery))
     }
 
     fn numbers(&self) -> Outcome<(u8, u8)> {

@@ -10,6 +10,7 @@ use strongroom_protocol::operator::{Answer, Check, Request, SealKind, UnsealWith
 use strongroom_protocol::tpm::{Kind, PcrSet};
 
 use crate::confirm::{Confirmation, Decision};
+use crate::custody::{Making, Seal};
 use crate::desk::Desk;
 use crate::failure::{Code, Failure, Outcome};
 use crate::link::Link;
@@ -50,6 +51,11 @@ struct SealArguments {
     /// Read the PIN from this descriptor
     #[arg(long, value_name = "N", requires = "pin")]
     pin_fd: Option<u32>,
+    /// Ask for this at every unsealing too: the TPM and it together open the vault
+    #[arg(long, value_enum)]
+    with: Option<Seal>,
+    #[command(flatten)]
+    making: Making,
 }
 
 /// Runs the command.
@@ -85,15 +91,23 @@ fn seal(arguments: &SealArguments, desk: &Desk) -> Outcome {
     let pcrs = PcrSet::of(numbers).map_err(Failure::argument)?;
     let pin = if arguments.pin { Some(new_pin(arguments.pin_fd)?) } else { None };
     let parts = parts(&mut link)?;
-    let wish = TpmWish { pcrs, pin: pin.as_ref().map(Typed::message), parts };
-    link.tell(&Request::TpmSeal(Box::new(wish)))?;
+    let mut together =
+        arguments.with.map(|seal| arguments.making.wish(seal, desk.form)).transpose()?;
+    let with = together.as_mut().and_then(|wish| wish.ways.pop()).and_then(|mut locks| locks.pop());
+    let alone = with.is_none() && pin.is_none();
+    let wish = TpmWish { pcrs, pin: pin.as_ref().map(Typed::message), parts, with };
+    match (link.ask(&Request::TpmSeal(Box::new(wish)))?, &together) {
+        (Answer::Done, _) => {}
+        (Answer::Shares(shares), Some(together)) => together.deliver(&shares, desk.form)?,
+        _ => return Err(Failure::unexpected()),
+    }
     done(desk.form, "sealed to the TPM; what opened the vault before opens it still");
     if !settings.is_some_and(|settings| settings.tpm.required) {
         out::say(
             "so that a copy of the disk from before is refused too, set `required = true` under [tpm] in strongroom.toml",
         );
     }
-    if pin.is_none() {
+    if alone {
         out::warn("without a PIN whoever has this machine has the vault: it opens by itself");
     }
     Ok(())

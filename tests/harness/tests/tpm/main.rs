@@ -15,7 +15,8 @@ use std::fs;
 use nix::sys::signal::Signal;
 use strongroom_policy::name::Label;
 use strongroom_policy::rules::{Choice, TokenScope};
-use strongroom_protocol::operator::{Answer, Exit, Pick, Request, TokenWish};
+use strongroom_protocol::SecretBytes;
+use strongroom_protocol::operator::{Answer, Exit, Pick, Request, SealWish, TokenWish, UnsealWith};
 use strongroom_tests::appliance::PASSPHRASE;
 use strongroom_tests::appliance::Vault;
 use strongroom_tests::operator::Operator;
@@ -324,6 +325,52 @@ fn the_loss_of_the_tpm_is_not_the_loss_of_data() {
     assert_open(&scene.unseal_by_shares([None; 2]));
 }
 
+// Red when the TPM opens the vault although its way has another lock, or when shares count before they were entered back.
+#[test]
+fn the_tpm_and_a_passphrase_or_shares_open_the_vault_together_and_neither_alone() {
+    let words = b"five more words of mine";
+    let passphrase = || SecretBytes::copy_from(words);
+    let mut scene = Scene::found();
+    let with = Some(SealWish::Passphrase(passphrase()));
+    assert!(matches!(scene.seal_to_tpm_with(None, with), Answer::Done));
+    for first_the_tpm in [true, false] {
+        scene.restart_keeper();
+        let say = || scene.ask(&Request::Unseal(UnsealWith::Passphrase(passphrase())));
+        let (first, last) = if first_the_tpm {
+            (scene.unseal_by_tpm(None), say())
+        } else {
+            (say(), scene.unseal_by_tpm(None))
+        };
+        assert!(matches!(first, Answer::Unsealing(_)), "{first:?}");
+        assert_open(&last);
+        assert_eq!(scene.unsealings().pop().unwrap().0, "passphrase+tpm");
+    }
+    // Shares of their own, which count once they were entered back; the other ways stay.
+    let shares = || Some(SealWish::Shares { threshold: 2, count: 2, holders: Vec::new() });
+    assert_eq!(failure(scene.seal_to_tpm_with(Some(PIN), shares())).code, "SR-TPM-018");
+    let Answer::Shares(given) = scene.seal_to_tpm_with(None, shares()) else { panic!("no shares") };
+    let drop_them = scene.ask(&Request::DropWays);
+    assert!(matches!(drop_them, Answer::Done), "{drop_them:?}");
+    assert!(scene.tpm_status().seal.is_none());
+    scene.restart_keeper();
+    assert_open(&scene.unseal_by_shares([None; 2]));
+    drop(given);
+    let Answer::Shares(given) = scene.seal_to_tpm_with(None, shares()) else { panic!("no shares") };
+    let given: Vec<Vec<u8>> = given.iter().map(|share| share.expose(<[u8]>::to_vec)).collect();
+    let old = std::mem::replace(&mut scene.shares, given);
+    let shown = scene.show_custody();
+    assert!(matches!(shown, Answer::Done), "{shown:?}");
+    scene.power_cycle();
+    let partly = scene.unseal_by_shares([None; 2]);
+    assert!(matches!(partly, Answer::Unsealing(_)), "{partly:?}");
+    assert_open(&scene.unseal_by_tpm(None));
+    assert_eq!(scene.unsealings().pop().unwrap().0, "shares+tpm");
+    scene.shares = old;
+    assert!(matches!(scene.ask(&Request::TpmRemove), Answer::Done));
+    scene.restart_keeper();
+    assert_open(&scene.unseal_by_shares([None; 2]));
+}
+
 #[test]
 fn what_does_not_open_the_vault_does_not_seal_it_to_a_tpm() {
     let mut scene = Scene::found();
@@ -365,6 +412,14 @@ fn an_unattended_appliance_opens_by_its_tpm_whenever_its_keeper_starts() {
     appliance.cli(&["unseal", "--tpm"], b"").ok();
     appliance.wait_ready();
     assert!(!mark(&appliance).exists(), "somebody opened it");
+    // Together with words of somebody's: the TPM alone does not open it any more.
+    let typed = "another five words of mine\nwords that are said every morning\n";
+    appliance.json(&["tpm", "seal", "--pcrs", "7,16", "--with", "passphrase"], typed.as_bytes());
+    appliance.json(&["seal"], b"");
+    let first = appliance.cli(&["unseal", "--tpm"], b"");
+    assert_eq!((first.code, first.stderr.contains("passphrase")), (3, true), "{}", first.stderr);
+    appliance.cli(&["unseal", "-"], b"words that are said every morning").ok();
+    appliance.wait_ready();
 }
 
 fn mark(appliance: &Appliance) -> std::path::PathBuf {

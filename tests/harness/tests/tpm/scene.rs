@@ -116,10 +116,15 @@ impl Scene {
     }
 
     pub(crate) fn seal_to_tpm(&mut self, pin: Option<&[u8]>) -> Answer {
+        self.seal_to_tpm_with(pin, None)
+    }
+
+    /// Seals to the TPM together with something else.
+    pub(crate) fn seal_to_tpm_with(&self, pin: Option<&[u8]>, with: Option<SealWish>) -> Answer {
         let part = |share: &Vec<u8>| UnsealWith::Share(SecretBytes::copy_from(share));
         let parts = self.shares[1..].iter().map(part).collect();
         let (pcrs, pin) = (PcrSet::of(&[7, 16]).unwrap(), pin.map(SecretBytes::copy_from));
-        self.ask(&Request::TpmSeal(Box::new(TpmWish { pcrs, pin, parts })))
+        self.ask(&Request::TpmSeal(Box::new(TpmWish { pcrs, pin, parts, with })))
     }
 
     pub(crate) fn ask(&self, request: &Request) -> Answer {

@@ -11,14 +11,15 @@ use strongroom_protocol::SecretBytes;
 use strongroom_protocol::operator::tpm::{
     MAX_PIN_BYTES, MIN_PIN_BYTES, TpmSeal, TpmStatus, TpmWish,
 };
-use strongroom_protocol::operator::{Answer, Exit, Fault, MAX_SHARES, UnsealWith};
+use strongroom_protocol::operator::{Answer, Exit, Fault, MAX_SHARES, SealWish, UnsealWith};
 use strongroom_protocol::tpm::{Ask, PcrSet, Refusal};
 use strongroom_sys::Secret;
 use tokio::task::{spawn_blocking, spawn_local};
 
+use super::making::check_lock;
 use super::sealing::{on_thread, part_fault};
 use super::{Act, fault};
-use crate::founding::VAULT_DIRECTORY;
+use crate::founding::{VAULT_DIRECTORY, new_locks, passphrases_of};
 use crate::keeper::Keeper;
 use crate::keys::{self, RootKey, StoreId};
 use crate::manifest::{CounterNote, Manifest, Motion};
@@ -82,24 +83,31 @@ impl Act<'_> {
         self.begin("tpm.seal", if wish.pin.is_some() { "with a PIN" } else { "" }.to_owned())
             .await?;
         let by = Bringer(self.operator);
-        let freshness = on_thread(move || bench.seal(by, &wish)).await??;
+        let (freshness, shares) = on_thread(move || bench.seal(by, &wish)).await??;
         self.vault(|vault| {
             let value = Ok(freshness.value());
             vault.tpm = Standing::Held(Hold::new(freshness, value, Instant::now()));
+            vault.incoming = !shares.is_empty();
             Ok(())
         })?;
-        Ok(Answer::Done)
+        Ok(if shares.is_empty() { Answer::Done } else { Answer::Shares(shares) })
     }
 
     pub(super) async fn tpm_remove(&self) -> Result<Answer, Fault> {
-        let bench = self.bench()?;
         self.begin("tpm.remove", String::new()).await?;
-        on_thread(move || bench.remove()).await??;
+        self.part_from_tpm().await?;
+        Ok(Answer::Done)
+    }
+
+    /// Removes what leads over the TPM, if anything does, and the note of its counter.
+    pub(super) async fn part_from_tpm(&self) -> Result<(), Fault> {
+        let bench = self.bench()?;
+        let incoming = on_thread(move || bench.remove()).await??;
         self.vault(|vault| {
             vault.tpm = Standing::None;
+            vault.incoming = incoming;
             Ok(())
-        })?;
-        Ok(Answer::Done)
+        })
     }
 
     fn bench(&self) -> Result<Bench, Fault> {
@@ -168,7 +176,7 @@ async fn move_on(keeper: &Rc<Keeper>, freshness: Arc<Mutex<Freshness>>) -> Resul
 
 impl Bench {
     /// Seals to the TPM: the note first, so that a crash leaves a vault that its other ways open on people's word.
-    fn seal(&self, by: Bringer, wish: &TpmWish) -> Result<Freshness, Fault> {
+    fn seal(&self, by: Bringer, wish: &TpmWish) -> Result<(Freshness, Vec<SecretBytes>), Fault> {
         let _still =
             self.before.as_deref().map(|one| one.lock().unwrap_or_else(PoisonError::into_inner));
         let link = self.link.as_ref().ok_or_else(no_helper)?;
@@ -180,21 +188,26 @@ impl Bench {
         let lock::Made { lock, key, moment_key } = made.map_err(|error| lock_fault(&error))?;
         let value = lock.newest();
         self.note(Some(CounterNote { name: lock.counter.name, value, motion: Motion::Still }))?;
+        let with = wish.with.as_slice();
+        let passphrases = passphrases_of(with);
         let put = self.unsealed.lock().unwrap_or_else(PoisonError::into_inner).put_tpm_way(
             &root,
-            (lock.clone(), key),
+            ((lock.clone(), key), new_locks(with, &passphrases)),
             &mut getrandom::fill,
         );
-        drop(root);
-        let way = put.map_err(|error| tpm_way_fault(&error))?;
+        drop((root, passphrases));
+        let (way, shares) = put.map_err(|error| tpm_way_fault(&error))?;
+        let shares = shares.iter().map(|share| share.write().expose(SecretBytes::copy_from));
         if let Some((_, old)) = sealed.tpm_way() {
             forget(link, old);
         }
         let held = (Arc::clone(&self.manifest), Arc::clone(&self.unsealed));
-        Ok(Freshness::new(Arc::clone(link), held, Found { way, lock, value, moment_key }))
+        let found = Found { way, lock, value, moment_key };
+        Ok((Freshness::new(Arc::clone(link), held, found), shares.collect()))
     }
 
-    fn remove(&self) -> Result<(), Fault> {
+    /// Answers whether a change of the ways still waits.
+    fn remove(&self) -> Result<bool, Fault> {
         let _still =
             self.before.as_deref().map(|one| one.lock().unwrap_or_else(PoisonError::into_inner));
         let sealed = Sealed::load(&self.directory()).map_err(|error| seal_fault(&error))?;
@@ -204,7 +217,9 @@ impl Bench {
         if let (true, Some(link), Some((_, old))) = (removed, &self.link, sealed.tpm_way()) {
             forget(link, old);
         }
-        self.note(None)
+        self.note(None)?;
+        let left = Sealed::load(&self.directory()).map_err(|error| seal_fault(&error))?;
+        Ok(left.incoming().is_some())
     }
 
     /// R, from what opens the vault otherwise; it must be the one that the keyring is under.
@@ -270,6 +285,12 @@ fn check_wish(wish: &TpmWish) -> Result<(), Fault> {
         let rule = format!("a PIN has {MIN_PIN_BYTES} to {MAX_PIN_BYTES} bytes");
         return Err(fault("SR-TPM-014", rule, "choose another one"));
     }
+    let shares = matches!(wish.with, Some(SealWish::Shares { .. }));
+    if shares && wish.pin.is_some() {
+        let what = "with shares the TPM wants no PIN";
+        return Err(fault("SR-TPM-018", what, "choose the PIN or the shares"));
+    }
+    wish.with.iter().try_for_each(check_lock)?;
     if wish.parts.len() > usize::from(MAX_SHARES) {
         return Err(too_few());
     }

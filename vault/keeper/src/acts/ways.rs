@@ -23,8 +23,8 @@ use crate::journal::entry::{ActResult, Entry};
 use crate::keeper::State;
 use crate::keys::{RootKey, TpmLockKey, WayId};
 use crate::seal::{
-    AttemptRefusal, Bringer, Ceremony, Change, ChangeError, Changed, Lock, Pin, Progress, Sealed,
-    Standing, Unsealed, Way,
+    AttemptRefusal, Bringer, Ceremony, Change, ChangeError, Changed, Lock, Offer, Pin, Progress,
+    Sealed, Standing, Unsealed, Way,
 };
 use crate::tpm::freshness::Freshness;
 use crate::tpm::link::Link;
@@ -120,13 +120,20 @@ impl Act<'_> {
         let about = ("ways.drop", "incoming".to_owned());
         self.begin(about.0, about.1.clone()).await?;
         let desk = self.desk()?;
-        let dropped = on_thread(move || lock(&desk.unsealed).drop_incoming()).await?;
-        match dropped {
-            Ok(()) => {
+        let dropped = on_thread(move || {
+            let before = desk.sealed()?.tpm_way().is_some();
+            lock(&desk.unsealed).drop_incoming().map_err(Refused::Change)?;
+            Ok::<bool, Refused>(before && desk.sealed()?.tpm_way().is_none())
+        });
+        match dropped.await? {
+            Ok(with_the_tpm) => {
+                if with_the_tpm {
+                    self.part_from_tpm().await?;
+                }
                 self.refresh().await?;
                 Ok(Answer::Done)
             }
-            Err(error) => Err(self.refused(about, &Refused::Change(error)).await),
+            Err(refused) => Err(self.refused(about, &refused).await),
         }
     }
 
@@ -257,8 +264,22 @@ impl Desk {
 
     /// Takes a share of the change that waits; with the last one it is in force. Blocks.
     fn show(&self, with: &UnsealWith) -> Result<Option<Standing>, Refused> {
+        let _still = self.counter.as_deref().map(lock);
         let mut sealed = self.sealed()?;
         let mut custody = lock(&self.custody);
+        if sealed.awaits_tpm() {
+            // The TPM's key, for the way that it opens together with these shares; it wants no PIN.
+            let (way, key) = ask_tpm(&sealed, self.tpm.as_deref(), None).map_err(Refused::Tpm)?;
+            let (who, random) = ((self.by, None), &mut getrandom::fill);
+            let brought = custody.incoming.offer(
+                who,
+                Offer::Tpm(way, key),
+                Instant::now(),
+                &mut sealed,
+                random,
+            );
+            drop(brought.map_err(Refused::Part)?);
+        }
         match offer(&mut custody.incoming, &mut sealed, self.by, with)? {
             Progress::Waiting(standing) => Ok(Some(standing)),
             Progress::Complete(root, way) => {

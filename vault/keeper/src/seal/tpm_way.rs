@@ -3,9 +3,9 @@
 //! Invariant: one way over a TPM at most, and in a rotation its successor with the same lock, so that there is one counter to
 //! judge by.
 
-use super::file::SealFile;
+use super::file::{Incoming, SealFile, Target};
 use super::way::{NewLock, Way, WayError};
-use super::{SealError, Sealed, TpmLock, Unsealed, write};
+use super::{SealError, Sealed, Share, TpmLock, Unsealed, write};
 use crate::keys::{FillRandom, RootKey, TpmLockKey, WayId};
 use crate::vault::algorithm;
 
@@ -27,6 +27,12 @@ pub enum TpmWayError {
 }
 
 impl Sealed {
+    /// Whether an incoming way is opened by a TPM together with shares that are still to be entered back.
+    pub fn awaits_tpm(&self) -> bool {
+        let incoming = self.file.incoming.iter().flat_map(|incoming| &incoming.ways);
+        incoming.into_iter().any(|way| way.tpm().is_some() && way.shares().is_some())
+    }
+
     /// The way over a TPM, when there is one.
     pub fn tpm_way(&self) -> Option<(WayId, &TpmLock)> {
         self.file.all_ways().find_map(|way| way.tpm().map(|lock| (way.id, lock)))
@@ -38,24 +44,30 @@ impl Unsealed {
     ///
     /// # Errors
     /// When there is no room, or the file cannot be written.
+    /// More locks make it a way that all of them open; with shares among them it is incoming, and they are answered.
     pub fn put_tpm_way(
         &mut self,
         root: &RootKey,
-        (lock, key): (TpmLock, TpmLockKey),
+        ((lock, key), more): ((TpmLock, TpmLockKey), Vec<NewLock<'_>>),
         random: FillRandom<'_>,
-    ) -> Result<WayId, TpmWayError> {
+    ) -> Result<(WayId, Vec<Share>), TpmWayError> {
         let mut file = Sealed::load(&self.directory)?.file;
         if file.incoming.is_some() {
             return Err(TpmWayError::UnderWay);
         }
         let id = WayId(file.next_way);
-        let locks = vec![NewLock::Tpm(lock, key)];
-        let (way, _) = Way::make((file.vault, id), root, locks, algorithm(), random)?;
+        let mut locks = more;
+        locks.push(NewLock::Tpm(lock, key));
+        let (way, shares) = Way::make((file.vault, id), root, locks, algorithm(), random)?;
         drop_tpm(&mut file);
         file.next_way = file.next_way.saturating_add(1);
-        file.ways.push(way);
+        if shares.is_empty() {
+            file.ways.push(way);
+        } else {
+            file.incoming = Some(Incoming { to: Target::Same, ways: vec![way] });
+        }
         write(&self.directory, &file)?;
-        Ok(id)
+        Ok((id, shares))
     }
 
     /// Removes the way that leads over a TPM, and its successor in a rotation that waits; tells whether there was one.
@@ -92,10 +104,11 @@ impl Unsealed {
 }
 
 fn drop_tpm(file: &mut SealFile) -> bool {
-    let before = file.ways.len();
-    file.ways.retain(|way| way.tpm().is_none());
+    let mut gone: Vec<Way> = file.ways.extract_if(.., |way| way.tpm().is_some()).collect();
     if let Some(incoming) = &mut file.incoming {
-        incoming.ways.retain(|way| way.tpm().is_none());
+        gone.extend(incoming.ways.extract_if(.., |way| way.tpm().is_some()));
     }
-    file.ways.len() < before
+    file.incoming.take_if(|incoming| incoming.ways.is_empty());
+    file.retire(&gone);
+    !gone.is_empty()
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::UnsealWith;
+use super::{SealWish, UnsealWith};
 use crate::SecretBytes;
 use crate::tpm::{Health, PcrSet};
 
@@ -22,6 +22,8 @@ pub struct TpmWish {
     pub pin: Option<SecretBytes>,
     /// What opens the vault otherwise: the passphrase, or a threshold of shares.
     pub parts: Vec<UnsealWith>,
+    /// What is needed together with the TPM: a new passphrase, or new shares; those count once they are entered back.
+    pub with: Option<SealWish>,
 }
 
 /// How the vault stands to the TPM.

@@ -150,6 +150,13 @@ fn requests_about_the_vault() -> Vec<Request> {
             pcrs: PcrSet::of(&[7]).unwrap(),
             pin: Some(secret("271828")),
             parts: vec![UnsealWith::Share(secret("srs1-a")), UnsealWith::Share(secret("srs1-b"))],
+            with: None,
+        })),
+        Request::TpmSeal(Box::new(TpmWish {
+            pcrs: PcrSet::of(&[7]).unwrap(),
+            pin: None,
+            parts: vec![UnsealWith::Share(secret("srs1-a"))],
+            with: Some(SealWish::Shares { threshold: 2, count: 3, holders: Vec::new() }),
         })),
         Request::TpmRemove,
         Request::Audit(AuditRequest::Span),

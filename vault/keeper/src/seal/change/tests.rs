@@ -340,7 +340,8 @@ fn tpm_key() -> TpmLockKey {
 fn vault_with_a_tpm(scratch: &Scratch) -> (Unsealed, Vec<Share>) {
     let (mut open, shares) = vault(scratch);
     let (root, _) = bring(scratch.directory(), &shares[..2]).unwrap();
-    open.put_tpm_way(&root, (TpmLock::sample(9), tpm_key()), &mut getrandom::fill).unwrap();
+    open.put_tpm_way(&root, ((TpmLock::sample(9), tpm_key()), Vec::new()), &mut getrandom::fill)
+        .unwrap();
     (open, shares)
 }
 
