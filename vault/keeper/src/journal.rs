@@ -568,6 +568,8 @@ impl Admitted {
 }
 
 #[cfg(test)]
+mod cost;
+#[cfg(test)]
 mod crashes;
 #[cfg(test)]
 mod tests;

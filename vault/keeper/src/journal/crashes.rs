@@ -17,11 +17,11 @@ const NOW: Moment = Moment::from_unix_millis(1_000_000);
 /// Groups that fill bundles in the middle, at their end, and several at once.
 const GROUPS: [usize; 12] = [100, 100, 100, 1, 211, 0, 256, 255, 2, 600, 1, 30];
 
-fn signer() -> Signer {
+pub(super) fn signer() -> Signer {
     Signer::from_seed(Name::parse("strongroom/test").unwrap(), &[7; 32]).unwrap()
 }
 
-fn key() -> MacKey<crate::keys::purpose::Journal> {
+pub(super) fn key() -> MacKey<crate::keys::purpose::Journal> {
     MacKey::new(&JournalKey::from_secret(Secret::copy_from(&[9; 32])).unwrap()).unwrap()
 }
 

@@ -81,14 +81,18 @@ pub(super) fn make_directory_of(path: &Path, root: &Path) -> io::Result<()> {
 
 /// Puts a whole file in the place of what has its name, durable when it answers.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(path);
+    put(path, bytes)?;
+    sync_directory(path.parent().unwrap_or(path))
+}
+
+/// As [`replace`], but that its name is durable only when its directory was synced.
+pub(super) fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let provisional = path.with_extension("new");
     remove(&provisional)?;
     let file = create(&provisional)?;
     write(&file, bytes)?;
     sync(&file)?;
-    rename(&provisional, path)?;
-    sync_directory(directory)
+    rename(&provisional, path)
 }
 
 /// A file of the journal is never a link: one planted in its place would move our writes elsewhere.

@@ -33,6 +33,7 @@ const UNKEPT_PATIENCE: Duration = Duration::from_millis(100);
 pub(super) struct Shared {
     standing: Mutex<Standing>,
     news: Condvar,
+    hurry: Condvar,
     entries: AtomicU64,
     stopped: OnceLock<&'static str>,
     gap: Mutex<Option<Gap>>,
@@ -99,6 +100,18 @@ pub(super) struct Gap {
     pub(super) refused: u64,
 }
 
+impl Standing {
+    /// Whether somebody waits for the keeping thread.
+    const fn is_urgent(&self) -> bool {
+        self.wished || self.ended
+    }
+
+    /// Whether the keeping thread should not wait for more.
+    fn has_much(&self) -> bool {
+        self.edge.size().0.saturating_sub(self.taken.0) >= WAKE_AFTER
+    }
+}
+
 impl Shared {
     pub(super) fn new(edge: Edge, tail: Arc<File>, words: LastWords, sinks: Sinks) -> Self {
         let entries = AtomicU64::new(edge.size().0);
@@ -108,6 +121,7 @@ impl Shared {
         Self {
             standing: Mutex::new(standing),
             news: Condvar::new(),
+            hurry: Condvar::new(),
             entries,
             stopped: OnceLock::new(),
             gap: Mutex::default(),
@@ -201,6 +215,7 @@ impl Shared {
         switched: Option<Switched>,
     ) -> Result<u64, JournalError> {
         let mut standing = self.standing();
+        let much = standing.has_much();
         for leaf in leaves {
             let full = standing.edge.push(*leaf).map_err(|_| JournalError::TooLong)?;
             standing.unkept.tiles.extend(full);
@@ -211,7 +226,7 @@ impl Shared {
         }
         let size = standing.edge.size().0;
         self.entries.store(size, Ordering::Relaxed);
-        if size.saturating_sub(standing.taken.0) >= WAKE_AFTER {
+        if standing.has_much() && !much {
             self.news.notify_all();
         }
         while standing.unkept.bundles.len() >= MAX_UNKEPT && self.health().is_ok() {
@@ -229,11 +244,8 @@ impl Shared {
 
     /// Waits until there is much to keep, or a while is over; takes it.
     pub(super) fn take(&self, path: &Path, patience: Duration) -> Taken {
-        let much = |standing: &mut Standing| {
-            let new = standing.edge.size().0.saturating_sub(standing.taken.0);
-            !standing.ended && !standing.wished && new < WAKE_AFTER
-        };
-        let waited = self.news.wait_timeout_while(self.standing(), patience, much);
+        let little = |standing: &mut Standing| !standing.is_urgent() && !standing.has_much();
+        let waited = self.news.wait_timeout_while(self.standing(), patience, little);
         let mut standing = waited.unwrap_or_else(PoisonError::into_inner).0;
         let (size, root) = (standing.edge.size(), standing.edge.root());
         standing.taken = size;
@@ -255,12 +267,20 @@ impl Shared {
     pub(super) fn hasten(&self) {
         self.standing().wished = true;
         self.news.notify_all();
+        self.hurry.notify_all();
     }
 
     /// Nothing will be written any more.
     pub(super) fn end(&self) {
         self.standing().ended = true;
         self.news.notify_all();
+        self.hurry.notify_all();
+    }
+
+    /// Rests for a while, unless somebody waits for a checkpoint or nothing will be written any more.
+    pub(super) fn rest(&self, while_long: Duration) {
+        let goes_on = |standing: &mut Standing| !standing.is_urgent();
+        drop(self.hurry.wait_timeout_while(self.standing(), while_long, goes_on));
     }
 
     /// A group was not written: begins or continues a gap.
