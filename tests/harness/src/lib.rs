@@ -26,7 +26,7 @@ pub mod scratch;
 pub mod speak;
 
 pub use answer::Answer;
-pub use appliance::{Appliance, Options};
+pub use appliance::{Appliance, Options, PASSPHRASE};
 pub use client::{Connection, Ending, Gate, Piece};
 pub use command::Ran;
 pub use patience::{PATIENCE, until};

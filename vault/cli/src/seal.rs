@@ -44,6 +44,9 @@ pub(crate) struct UnsealArguments {
     /// Confirm that this copy of the vault is the newest there is, as a refusal showed it
     #[arg(long, value_name = "CHECKPOINT", conflicts_with = "attempt")]
     confirm_checkpoint: Option<String>,
+    /// Say that the settings are meant that a refusal showed as changed; counts for the next opening, within ten minutes
+    #[arg(long, conflicts_with = "abandon")]
+    accept_settings: bool,
 }
 
 /// Arguments of `seal`.
@@ -83,6 +86,9 @@ pub(crate) fn unseal(arguments: &UnsealArguments, desk: &Desk) -> Outcome<ExitCo
             Some(provisional) => provisional.into(),
             None => Failure::argument("there is no vault yet").next("strongroom init"),
         });
+    }
+    if arguments.accept_settings {
+        link.tell(&Request::AcceptSettings)?;
     }
     let came = if arguments.tpm {
         tpm::unseal(&mut link, arguments.pin_fd)?

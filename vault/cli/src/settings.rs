@@ -3,6 +3,8 @@
 //! Invariant: an unknown key, or a value that is not what it should be, stops the start.
 //! Trusts: whoever may write the file (root, or the one person).
 
+mod guarded;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +20,7 @@ use strongroom_sys::confine::Layer;
 use crate::backup::Recipient;
 use crate::failure::{Code, Failure, Outcome};
 use crate::{files, render};
+pub(crate) use guarded::Guarded;
 
 /// The settings of one install.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

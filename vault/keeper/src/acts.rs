@@ -13,6 +13,7 @@ mod making;
 mod people;
 mod providers;
 pub mod sealing;
+mod settings;
 mod sweeping;
 mod tokens;
 pub mod tpm;
@@ -145,6 +146,7 @@ impl Act<'_> {
             }
             Request::WitnessAdd { key, required } => self.witness_add(key, required).await,
             Request::WitnessRemove(name) => self.witness_remove(name).await,
+            Request::AcceptSettings => self.accept_settings(),
         }
     }
 

@@ -12,6 +12,7 @@ use strongroom_sys::confine::Layer;
 
 use crate::journal::Durability;
 use crate::journal::sinks::{MAX_SINKS, SinkWish};
+use crate::settings::Settings;
 use crate::tpm::Demand;
 
 /// What the keeper is to do.
@@ -84,6 +85,8 @@ pub struct Arguments {
     pub durability: Durability,
     /// Who else is told what stands in the journal.
     pub sinks: Vec<SinkWish>,
+    /// What the vault remembers of the configuration.
+    pub settings: Settings,
 }
 
 /// What is wrong with the command line.
@@ -146,6 +149,7 @@ struct Given {
     accept_missing: Vec<Layer>,
     durability: Durability,
     sinks: Vec<SinkWish>,
+    settings: Settings,
 }
 
 impl Given {
@@ -186,6 +190,10 @@ impl Given {
                     _ => return Err(BadArguments::Value(name.to_owned())),
                 }
             }
+            "--setting" => self
+                .settings
+                .add(number(name, &value)?)
+                .map_err(|_| BadArguments::Value(name.to_owned()))?,
             "--sink" if self.sinks.len() < MAX_SINKS => self.sinks.push(number(name, &value)?),
             _ => return Err(BadArguments::Unknown(name.to_owned())),
         }
@@ -240,6 +248,7 @@ impl Given {
             accept_missing: self.accept_missing,
             durability: self.durability,
             sinks: self.sinks,
+            settings: self.settings,
         })
     }
 }
@@ -285,6 +294,8 @@ mod tests {
             parse(&format!("{whole} --sink ocsf,required,/x --sink syslog,optional,/dev/log"))
                 .is_ok()
         );
+        assert!(parse(&format!("{whole} --setting a=1 --setting b=")).is_ok());
+        assert!(parse(&format!("{whole} --setting a=1 --setting a=1")).is_err());
         for bad in ["ocsf,required,x", "ocsf,/x", "ocsf,perhaps,/x", "kafka,required,/x", ""] {
             assert!(parse(&format!("{whole} --sink {bad}")).is_err(), "{bad}");
         }

@@ -31,6 +31,7 @@ use crate::founding::Founding;
 use crate::journal::Manner;
 use crate::journal::entry::Entry;
 use crate::seal::{Ceremony, Sealed};
+use crate::settings::{Acceptance, Settings as Guarded};
 use crate::tpm::Demand;
 use crate::tpm::link::Link;
 use crate::tpm::standing::{Standing, advance};
@@ -84,6 +85,8 @@ pub struct Settings {
     pub tpm: Option<Arc<Link>>,
     /// Whether a vault that is not sealed to a TPM is refused.
     pub tpm_demand: Demand,
+    /// What the vault remembers of the configuration.
+    pub guarded: Arc<Guarded>,
 }
 
 /// Waits for the outcome of one probe.
@@ -121,6 +124,8 @@ pub struct Keeper {
     pub sweeps: Cell<u64>,
     /// Probes under way, a few at most.
     pub probes: RefCell<BTreeMap<CallId, (ProbeWaiter, Option<Outcome>)>>,
+    /// An operator's word for the settings, until the vault is opened.
+    pub acceptance: Cell<Option<Acceptance>>,
     /// The one backup that is being made, fetched or brought.
     pub transfers: TransferSlot,
     gateways: RefCell<Vec<Gateway>>,
@@ -144,6 +149,7 @@ impl Keeper {
             state: RefCell::new(state),
             sealed_by_operator: Cell::new(false),
             acts: Mutex::new(()),
+            acceptance: Cell::default(),
             sweeps: Cell::new(0),
             probes: RefCell::default(),
             transfers: RefCell::default(),

@@ -35,6 +35,7 @@ pub mod rates;
 pub mod records;
 pub mod seal;
 pub mod seal_mark;
+pub mod settings;
 pub mod slots;
 pub mod start;
 pub mod store_fault;

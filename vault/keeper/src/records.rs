@@ -9,6 +9,7 @@
 //! | a credential's key | `k` ‖ credential | the credential's |
 //! | an operator's provider | `p` ‖ name | none: it tells of a service, not of a person |
 //! | that the vault was restored | `r` | none |
+//! | the settings that it was last opened under | `s` | none |
 //! | a token as the first version kept it | `t` ‖ token | none; rewritten under the name above |
 //!
 //! In the first format only a credential's key was mixed with a shred key.
@@ -108,6 +109,8 @@ pub enum RecordName {
     Restored,
     /// An enrolled witness.
     Witness(Name),
+    /// The settings that the vault was last opened under.
+    Settings,
 }
 
 impl RecordName {
@@ -123,6 +126,7 @@ impl RecordName {
             Self::Provider(name) => (b'p', [name.as_ref().as_bytes(), &[]]),
             Self::Restored => (b'r', [&[], &[]]),
             Self::Witness(name) => (b'v', [name.as_str().as_bytes(), &[]]),
+            Self::Settings => (b's', [&[], &[]]),
         };
         [&[letter], ids.concat().as_slice()].concat()
     }
@@ -141,6 +145,7 @@ impl RecordName {
             b'k' => Self::Key(id_of(id)?),
             b'p' => Self::Provider(ProviderName::parse(std::str::from_utf8(id).ok()?).ok()?),
             b'r' if id.is_empty() => Self::Restored,
+            b's' if id.is_empty() => Self::Settings,
             b'v' => Self::Witness(Name::parse(std::str::from_utf8(id).ok()?).ok()?),
             _ => return None,
         })
@@ -158,13 +163,18 @@ impl RecordName {
                 | Self::Credential(_)
                 | Self::Provider(_)
                 | Self::Restored
+                | Self::Settings
                 | Self::Witness(_) => None,
             },
             Format::Two => match self {
                 Self::User(id) | Self::Token(id, _) => Some(ShredId::of(*id)),
                 Self::Workspace(id) => Some(ShredId::of(*id)),
                 Self::Credential(id) | Self::Key(id) => Some(ShredId::of(*id)),
-                Self::LooseToken(_) | Self::Provider(_) | Self::Restored | Self::Witness(_) => None,
+                Self::LooseToken(_)
+                | Self::Provider(_)
+                | Self::Restored
+                | Self::Settings
+                | Self::Witness(_) => None,
             },
         }
     }
@@ -180,6 +190,7 @@ impl RecordName {
             | Self::Key(_)
             | Self::Provider(_)
             | Self::Restored
+            | Self::Settings
             | Self::Witness(_) => None,
         }
     }
@@ -193,7 +204,7 @@ impl RecordName {
             Self::Credential(_) => keys::Kind::Rules,
             Self::Key(_) => keys::Kind::Credential,
             Self::Provider(_) => keys::Kind::Provider,
-            Self::Restored | Self::Witness(_) => keys::Kind::Settings,
+            Self::Restored | Self::Settings | Self::Witness(_) => keys::Kind::Settings,
         }
     }
 }
@@ -233,6 +244,7 @@ mod tests {
             RecordName::LooseToken(TokenId::from_random([3; 16])),
             RecordName::Provider(ProviderName::parse("local-ai").unwrap()),
             RecordName::Restored,
+            RecordName::Settings,
             RecordName::Witness(Name::parse("usb").unwrap()),
         ] {
             assert_eq!(RecordName::parse(&name.store_key()), Some(name));

@@ -38,6 +38,7 @@ use crate::journal::Manner;
 use crate::keeper::{Keeper, Settings, State, Waiting};
 use crate::pipeline::{self, STRANGERS_EVERY};
 use crate::seal::Sealed;
+use crate::settings::Settings as Guarded;
 use crate::store_fault::told;
 use crate::tpm::Demand;
 use crate::tpm::link::Link;
@@ -58,6 +59,7 @@ pub struct Opened {
     public_url: String,
     network: Check,
     journal: Manner,
+    guarded: Arc<Guarded>,
 }
 
 /// How long after `SIGTERM` the writers may take.
@@ -95,6 +97,7 @@ pub fn open(arguments: &Arguments) -> anyhow::Result<Opened> {
         public_url: arguments.public_url.clone(),
         network: network_check(),
         journal: open_sinks(arguments)?,
+        guarded: Arc::new(arguments.settings.clone()),
     })
 }
 
@@ -149,6 +152,7 @@ pub async fn run(opened: Opened, report: &Report) -> anyhow::Result<()> {
         journal: opened.journal,
         tpm: opened.tpm,
         tpm_demand: opened.tpm_demand,
+        guarded: opened.guarded,
     };
     transfer::clear(&opened.data);
     restore::tidy(&opened.data);

@@ -20,6 +20,7 @@ use crate::keyring::ShredId;
 use crate::memory_seal::SealedKey;
 use crate::rates::Bucket;
 use crate::records::{CredentialRecord, RecordName, TokenRecord, UserRecord, WorkspaceRecord};
+use crate::settings::Settings;
 use crate::witnesses::WitnessRecord;
 
 /// Most records of one kind.
@@ -67,6 +68,8 @@ pub struct Tables {
     pub restored: Option<Restored>,
     /// Enrolled witnesses.
     pub witnesses: BTreeMap<Name, WitnessRecord>,
+    /// The settings that the vault was last opened under; of earlier versions none.
+    pub settings: Option<Settings>,
 }
 
 /// Why a thing that was picked is not found.
@@ -118,6 +121,7 @@ impl Tables {
             witnesses: BTreeMap::new(),
             providers: definitions.into_iter().map(|one| (one.name.clone(), one)).collect(),
             restored: None,
+            settings: None,
         };
         let mut described = BTreeMap::new();
         let mut keys = BTreeMap::new();
@@ -138,6 +142,7 @@ impl Tables {
                 RecordName::Credential(id) => drop(described.insert(id, decode(&plain)?)),
                 RecordName::Key(id) => drop(keys.insert(id, hold(id, &plain)?)),
                 RecordName::Restored => tables.restored = Some(decode(&plain)?),
+                RecordName::Settings => tables.settings = Some(decode(&plain)?),
             }
         }
         for (id, record) in described {

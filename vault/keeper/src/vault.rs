@@ -21,6 +21,7 @@ use strongroom_tlog::cosignature::WitnessKey;
 use strongroom_tlog::{Name, Signer, Verifier};
 
 use crate::acts::restore_fault;
+use crate::backup::again;
 use crate::backup::life_of;
 use crate::backup::restore::{self, RestoreError};
 use crate::books::{Books, BooksError, Opened, TenantKeys};
@@ -28,11 +29,13 @@ use crate::journal::entry::{ActResult, Entry};
 use crate::journal::found::{Found, StoreState};
 use crate::journal::{Journal, JournalError, Manner, Place, Unfinished};
 use crate::keyring::{KeyringError, KeyringFile, ShredId};
-use crate::keys::{self, Algorithm, DeriveError, FillRandom, MacKey, StoreId, purpose};
+use crate::keys::{self, Algorithm, DeriveError, FillRandom, MacKey, StoreId, SystemSeed, purpose};
 use crate::manifest::{Manifest, ManifestError, NotNewest};
 use crate::memory_seal::MemorySeal;
 use crate::random::Pool;
+use crate::records::RecordName;
 use crate::seal::{Ceremony, Lock, SealError, Sealed, Unsealed};
+use crate::settings::{Differences, Judged, Settings};
 use crate::slots::lacks_room;
 use crate::store_fault::told;
 use crate::tables::{Malformed, Tables};
@@ -114,6 +117,9 @@ pub enum OpenError {
     /// The seal file.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// Settings that the vault does not remember.
+    #[error("{0}")]
+    Settings(Differences),
     /// A backup that was to become this vault.
     #[error("the backup is not restored: {0}")]
     Restore(#[from] RestoreError),
@@ -162,6 +168,10 @@ pub struct Opening {
     pub demand: Demand,
     /// The checkpoint that all who brought a part have confirmed.
     pub confirmed: Option<String>,
+    /// What the vault remembers of the configuration, as it is at this start.
+    pub settings: Arc<Settings>,
+    /// Who has said that these settings are meant.
+    pub accepted: Option<u32>,
 }
 
 /// The cipher for new records on this machine.
@@ -200,9 +210,7 @@ impl Vault {
         let directory = unsealed.directory().to_path_buf();
         let keyring = unsealed.keyring().keyring();
         let (store, system) = (keyring.store(), keyring.system());
-        let token_hash = MacKey::new(&keys::derive_token_hash_key(system, store)?)?;
-        let subject_tag = MacKey::new(&keys::derive_subject_tag_key(system, store)?)?;
-        let journal_key = MacKey::new(&keys::derive_journal_key(system, store)?)?;
+        let (token_hash, subject_tag, journal_key) = macs(system, store)?;
         let upload = keys::derive_upload_key_pair(system, store)?;
         let upload_secret = upload.secret().expose(Secret::copy_from);
         let unsealed = Arc::new(Mutex::new(unsealed));
@@ -217,6 +225,7 @@ impl Vault {
         let (mut books, journal_directory) = (opened.books, data.join(JOURNAL_DIRECTORY));
         let found = Found::look(&journal_directory, journal_key, &verifier, opened.noted)?;
         let named = judge_state(found.state(), opened.state)?;
+        let judged = judge_settings(&tables, is_first_of_life(named, opened.state), opening)?;
         // Nothing is destroyed before store, manifest and journal have vouched for each other.
         settle_keyring(&unsealed, &tables, (&opened.taken, books.commit()))?;
         learn_keys(&unsealed, &mut books)?;
@@ -229,7 +238,7 @@ impl Vault {
             .map_err(|_| DeriveError)?;
         let held = (Arc::clone(&opened.manifest), Arc::clone(&unsealed));
         let tpm = stand(opening.tpm.clone(), held, counted);
-        let vault = Self {
+        let mut vault = Self {
             unsealed,
             store,
             memory_seal,
@@ -254,14 +263,15 @@ impl Vault {
             tpm,
             manifest: opened.manifest,
         };
-        vault.record_opening(&unfinished, (named, opened.state), opening)?;
+        vault.record_opening(&unfinished, (named, opened.state, &judged), opening)?;
+        vault.remember(&judged, &opening.settings)?;
         Ok(vault)
     }
 
     fn record_opening(
         &self,
         unfinished: &Unfinished,
-        (named, found): (Option<StoreState>, StoreState),
+        (named, found, judged): (Option<StoreState>, StoreState, &Judged),
         opening: &Opening,
     ) -> Result<(), JournalError> {
         let mut entries = vec![Entry::Unseal {
@@ -270,15 +280,15 @@ impl Vault {
             failed_attempts: opening.failed_attempts,
             cut_bytes: self.journal.cut_bytes(),
         }];
-        // The journal does not name a state of the restored vault's life before its first opening, and with this it does.
-        let first = named.is_none_or(|named| life_of(named.commit) < life_of(found.commit));
-        let restored = self.tables.restored.as_ref().filter(|_| first);
+        let restored = self.tables.restored.as_ref();
+        let restored = restored.filter(|_| is_first_of_life(named, found));
         entries.extend(restored.map(|restored| Entry::Act {
             act: "backup.restore",
             operator: opening.operator,
             target: restored.commit.to_string(),
             result: ActResult::Begun,
         }));
+        entries.extend(settings_entry(judged, opening.operator));
         let StoreState { commit, digest } = found;
         entries.extend((named != Some(found)).then_some(Entry::State { commit, digest }));
         let stops = unfinished.stops.iter();
@@ -288,6 +298,19 @@ impl Vault {
         if !unfinished.stops.is_empty() {
             Journal::empty_reserve(&Place::new(&self.journal_directory))?;
         }
+        Ok(())
+    }
+
+    /// Keeps the settings of this start, once what was said about them is in the journal.
+    fn remember(&mut self, judged: &Judged, settings: &Settings) -> Result<(), BooksError> {
+        match judged {
+            Judged::Same => return Ok(()),
+            Judged::First | Judged::Accepted { .. } => {}
+        }
+        let changes = self.books.changes();
+        let changes = again::put(&self.books, changes, &RecordName::Settings, settings)?;
+        again::commit(&mut self.books, changes)?;
+        self.tables.settings = Some(settings.clone());
         Ok(())
     }
 
@@ -320,6 +343,45 @@ impl Vault {
         let mut guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
         guard.keyring_mut().reach(commit);
         change(guard.keyring_mut())
+    }
+}
+
+/// The keys of token hashes, idempotency tags and the journal's chain.
+type Macs = (MacKey<purpose::TokenHash>, MacKey<purpose::SubjectTag>, MacKey<purpose::Journal>);
+
+fn macs(system: &SystemSeed, store: StoreId) -> Result<Macs, OpenError> {
+    Ok((
+        MacKey::new(&keys::derive_token_hash_key(system, store)?)?,
+        MacKey::new(&keys::derive_subject_tag_key(system, store)?)?,
+        MacKey::new(&keys::derive_journal_key(system, store)?)?,
+    ))
+}
+
+/// The journal does not name a state of a restored vault's life before its first opening, and with that one it does.
+fn is_first_of_life(named: Option<StoreState>, found: StoreState) -> bool {
+    named.is_none_or(|named| life_of(named.commit) < life_of(found.commit))
+}
+
+/// The settings of this start by those that the vault remembers. A restore is a start of its own, on purpose and on another machine
+/// perhaps: what it brought is not asked for.
+fn judge_settings(tables: &Tables, first: bool, opening: &Opening) -> Result<Judged, OpenError> {
+    let restored = first && tables.restored.is_some();
+    let remembered = tables.settings.as_ref().filter(|_| !restored);
+    opening.settings.judge(remembered, opening.accepted).map_err(OpenError::Settings)
+}
+
+fn settings_entry(judged: &Judged, operator: u32) -> Option<Entry<'static>> {
+    let result = ActResult::Begun;
+    match judged {
+        Judged::Same => None,
+        Judged::First => {
+            let (act, target) = ("settings.record", "all".to_owned());
+            Some(Entry::Act { act, operator, target, result })
+        }
+        Judged::Accepted { by, names } => {
+            let (act, target) = ("settings.accept", names.clone());
+            Some(Entry::Act { act, operator: *by, target, result })
+        }
     }
 }
 
@@ -481,6 +543,11 @@ impl OpenError {
                 Exit::Corrupt,
                 "keep the data directory as it is and restore a backup into another one",
             ),
+            Self::Settings(_) => (
+                "SR-SETTINGS-001",
+                Exit::Sealed,
+                "if this is meant: 'strongroom unseal --accept-settings'; if not, look who wrote strongroom.toml",
+            ),
             Self::Derive(_) => ("SR-INTERNAL-002", Exit::Error, "report this as a defect"),
         };
         let next = Some(next.to_owned());
@@ -510,6 +577,7 @@ impl OpenError {
             | Self::Journal(_)
             | Self::Derive(_)
             | Self::Restore(_)
+            | Self::Settings(_)
             | Self::Malformed(_) => false,
         }
     }

@@ -178,6 +178,8 @@ pub enum Request {
     DropWays,
     /// Opens the vault by its TPM with nobody there; refused when an operator sealed it.
     UnsealUnattended,
+    /// Says that the settings of this start are meant, though the vault remembers others; counts for its next opening.
+    AcceptSettings,
 }
 
 /// A thing named by its id or, where that is unique, its label.

@@ -76,3 +76,36 @@ fn doctor_sees_a_running_appliance_and_says_what_is_not_as_promised() {
     let text = report.to_string();
     assert!(text.contains("\"fix\"") && text.contains("\"verdict\""), "{text}");
 }
+
+/// Red when the supervisor tells the keeper no settings.
+#[test]
+fn a_configuration_that_was_weakened_while_stopped_waits_for_an_operators_word() {
+    let mut appliance = Appliance::start(&Options::default());
+    appliance.stop();
+    let file = appliance.data().join("strongroom.toml");
+    let text = fs::read_to_string(&file).expect("settings");
+    let weaker = text.replace("[dns]", "[journal]\ndurability = \"strict\"\n[dns]");
+    fs::write(&file, weaker.replace("[dns.hosts]", "[dns.hosts]\n\"evil.example\" = \"10.0.0.1\""))
+        .expect("settings");
+    appliance.up();
+    appliance.wait_state("sealed");
+    let secret = strongroom_tests::PASSPHRASE.as_bytes();
+    let refused = appliance.cli(&["unseal", "-"], secret);
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
+    for part in
+        ["SR-SETTINGS-001", "dns.hosts.evil.example: (not set) → 10.0.0.1", "group → strict"]
+    {
+        assert!(refused.stderr.contains(part), "{}", refused.stderr);
+    }
+    assert!(refused.stderr.contains("unseal --accept-settings"), "{}", refused.stderr);
+    appliance.cli(&["unseal", "--accept-settings", "-"], secret).ok();
+    let accepted = |entries: &[serde_json::Value]| {
+        let entry = entries.iter().find(|entry| entry["act"] == "settings.accept")?;
+        entry["target"].as_str().map(ToOwned::to_owned)
+    };
+    let names = appliance.journaled("the word is in the journal", accepted);
+    assert_eq!(names, "dns.hosts.evil.example,journal.durability");
+    appliance.stop();
+    appliance.up();
+    appliance.wait_ready();
+}

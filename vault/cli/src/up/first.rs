@@ -113,23 +113,38 @@ fn unseal(
 ) -> Outcome<Vault> {
     let ways = parts::ways(link)?;
     if ground.is_demo() {
-        return attempt(link, &ways, &demo::passphrase(ground)?);
+        return waiting_for_a_word(attempt(link, &ways, &demo::passphrase(ground)?));
     }
     if let Some(number) = descriptor {
-        return attempt(link, &ways, &prompt::descriptor(number)?);
+        return waiting_for_a_word(attempt(link, &ways, &prompt::descriptor(number)?));
     }
     if found.seal != Some(SealKind::Passphrase) || !prompt::is_attended() {
         return Ok(Vault::Sealed);
     }
     for _ in 0..TRIES {
-        match prompt::secret("Passphrase (hidden): ").and_then(|typed| attempt(link, &ways, &typed))
-        {
+        let tried =
+            prompt::secret("Passphrase (hidden): ").and_then(|typed| attempt(link, &ways, &typed));
+        match waiting_for_a_word(tried) {
             Ok(vault) => return Ok(vault),
             Err(failure) => out::warn(&failure.to_string()),
         }
     }
     Ok(Vault::Sealed)
 }
+
+/// A vault that remembers other settings is in order: it stays sealed until an operator says that the new ones are meant.
+fn waiting_for_a_word(tried: Outcome<Vault>) -> Outcome<Vault> {
+    match tried {
+        Err(failure) if failure.code == SETTINGS_CHANGED => {
+            out::warn(&failure.to_string());
+            Ok(Vault::Sealed)
+        }
+        other => other,
+    }
+}
+
+/// The keeper's word for it.
+const SETTINGS_CHANGED: &str = "SR-SETTINGS-001";
 
 fn attempt(link: &mut Link, ways: &[WayRow], typed: &Typed) -> Outcome<Vault> {
     match seal::open_with(link, ways, typed)? {

@@ -8,7 +8,7 @@ use nix::unistd::{Gid, Uid};
 use strongroom_sys::spawn::Network;
 
 use crate::files::Owner;
-use crate::settings::{NO_NETNS, StoreKind};
+use crate::settings::{Guarded, NO_NETNS, StoreKind};
 use crate::up::accounts::KEEPER_USER;
 use crate::up::demo;
 use crate::up::ground::Ground;
@@ -162,6 +162,15 @@ fn keeper(ground: &Ground, ready: i32) -> Line {
         line.pair("--sink", sink.argument());
     }
     line.list("--accept-missing", &ground.settings.missing_layers());
+    let people = [
+        ("users.keeper", accounts.keeper.0.as_raw()),
+        ("users.courier", accounts.courier.0.as_raw()),
+        ("users.gateway", accounts.gateway.0.as_raw()),
+        ("groups.operators", accounts.operators.as_raw()),
+    ];
+    for setting in Guarded::of(&ground.settings, &people).lines() {
+        line.pair("--setting", setting);
+    }
     line
 }
 

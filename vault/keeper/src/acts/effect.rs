@@ -60,6 +60,7 @@ pub(super) const fn effect(request: &Request) -> Effect {
         | Request::AbandonUnseal { .. }
         | Request::UnsealConfirming { .. }
         | Request::UnsealUnattended
+        | Request::AcceptSettings
         | Request::TpmRemove => LEAVES_RIGHTS,
         Request::Status
         | Request::Doctor

@@ -33,7 +33,7 @@ use crate::seal_mark;
 use crate::tpm::Demand;
 use crate::tpm::link::Link;
 use crate::tpm::lock::{self, LockError};
-use crate::vault::{Opening, Vault, algorithm, seal_kind};
+use crate::vault::{OpenError, Opening, Vault, algorithm, seal_kind};
 
 /// How a vault was opened.
 pub(super) struct Brought {
@@ -178,7 +178,19 @@ impl Act<'_> {
         let tpm = self.keeper.settings.tpm.clone();
         let (operator, now) = (self.operator, clock::now());
         let Brought { way, failed_attempts, confirmed, demand } = brought;
-        let opening = Opening { operator, way, failed_attempts, now, tpm, demand, confirmed };
+        let settings = Arc::clone(&self.keeper.settings.guarded);
+        let accepted = self.spend_acceptance();
+        let opening = Opening {
+            operator,
+            way,
+            failed_attempts,
+            now,
+            tpm,
+            demand,
+            confirmed,
+            settings,
+            accepted,
+        };
         let manner = self.keeper.settings.journal.clone();
         let opened = on_thread(move || {
             let opened = Vault::open((unsealed, kind), (&data, &store), &opening, &manner);
@@ -204,7 +216,19 @@ impl Act<'_> {
             }
             Err(error) => {
                 let fault = error.fault();
-                self.keeper.enter(State::Faulty(fault.clone()));
+                let faulty = State::Faulty(fault.clone());
+                let state = match error {
+                    // Nothing is wrong with the vault: it waits for a word, sealed.
+                    OpenError::Settings(_) => State::Sealed(self.load_again(faulty)?),
+                    OpenError::Books(_)
+                    | OpenError::Journal(_)
+                    | OpenError::Keyring(_)
+                    | OpenError::Derive(_)
+                    | OpenError::Seal(_)
+                    | OpenError::Restore(_)
+                    | OpenError::Malformed(_) => faulty,
+                };
+                self.keeper.enter(state);
                 Err(fault)
             }
         }

@@ -36,6 +36,7 @@ async fn keeper(scratch: &Scratch) -> Rc<Keeper> {
         journal: Manner::default(),
         tpm: None,
         tpm_demand: Demand::None,
+        guarded: std::sync::Arc::default(),
     };
     let keeper = Rc::new(Keeper::new(settings, State::Uninitialised(None)));
     let made = perform(&keeper, 0, Request::Init(SealWish::Passphrase(passphrase()))).await;

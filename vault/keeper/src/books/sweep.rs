@@ -66,6 +66,7 @@ impl Books {
                 | RecordName::Key(_)
                 | RecordName::Provider(_)
                 | RecordName::Restored
+                | RecordName::Settings
                 | RecordName::Witness(_) => name.clone(),
             };
             let old_shred = self.shred_of(&name, written.format)?;

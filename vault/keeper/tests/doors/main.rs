@@ -32,6 +32,7 @@ mod keeper;
 mod keys;
 mod postgres;
 mod seals;
+mod settings;
 mod stores;
 mod witnesses;
 use keeper::{Door, Keeper, PASSPHRASE};

@@ -84,6 +84,8 @@ fn open(small: &Small, data: &Path) -> Result<Vault, OpenError> {
         tpm: None,
         demand: Demand::None,
         confirmed: None,
+        settings: std::sync::Arc::default(),
+        accepted: None,
     };
     Vault::open(
         (unsealed, SealKind::Passphrase),
