@@ -5,6 +5,7 @@
 
 mod audit;
 mod backups;
+pub mod closing;
 mod credentials;
 mod deletion;
 mod effect;

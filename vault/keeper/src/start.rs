@@ -26,8 +26,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_local;
 use tokio::time::interval;
 
+use crate::acts::closing::shut;
 use crate::acts::fault;
-use crate::acts::sealing::shut;
 use crate::acts::tpm::follow_if_due;
 use crate::arguments::{Arguments, Keeping, Records};
 use crate::backup::{restore, transfer};

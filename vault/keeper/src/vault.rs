@@ -662,3 +662,29 @@ fn refused(refusal: crate::manifest::Refusal) -> (&'static str, Exit, &'static s
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::slots::SlotError;
+
+    // Red when a full disk is told as a damaged one.
+    #[test]
+    fn a_disk_without_room_is_no_damage() {
+        let no_room = || SlotError::Io(io::ErrorKind::StorageFull.into());
+        let store = StoreError::Io { act: "write", kind: io::ErrorKind::QuotaExceeded };
+        for error in [
+            OpenError::Keyring(KeyringError::Slots(no_room())),
+            OpenError::Seal(SealError::Slots(no_room())),
+            OpenError::Books(BooksError::Manifest(ManifestError::Slots(no_room()))),
+            OpenError::Books(BooksError::Store(store)),
+        ] {
+            let fault = error.fault();
+            assert_eq!((fault.code.as_str(), fault.exit), ("SR-STORE-011", Exit::Error), "{error}");
+        }
+        let damaged = OpenError::Keyring(KeyringError::Slots(SlotError::NoValidSlot));
+        assert_eq!(damaged.fault().exit, Exit::Corrupt);
+    }
+}

@@ -6,7 +6,7 @@ use std::fs;
 
 use strongroom_emulator::Api;
 use strongroom_tests::speak::models;
-use strongroom_tests::{Appliance, Options, Part};
+use strongroom_tests::{Appliance, Options, Part, until};
 
 #[test]
 fn a_second_start_on_the_same_directory_is_refused_and_harms_nobody() {
@@ -108,4 +108,22 @@ fn a_configuration_that_was_weakened_while_stopped_waits_for_an_operators_word()
     appliance.stop();
     appliance.up();
     appliance.wait_ready();
+}
+
+// Red when `up` takes an unsealed vault for an open one.
+#[test]
+fn a_start_that_waits_for_a_witness_says_so_and_not_ready() {
+    let mut appliance = Appliance::start(&Options::default());
+    let state = appliance.scratch().join("witness").display().to_string();
+    let made = appliance.json(&["witness", "init", "--state", &state, "--name", "usb"], b"");
+    let key = made["witness"].as_str().expect("a key");
+    appliance.json(&["witness", "add", key, "--required"], b"");
+    appliance.stop();
+    let before = appliance.log().len();
+    appliance.up();
+    appliance.wait_state("unsealing");
+    until("it was said", || {
+        appliance.log()[before..].contains("WAITS FOR ITS WITNESS").then_some(())
+    });
+    assert!(!appliance.log()[before..].contains("is ready at"), "{}", &appliance.log()[before..]);
 }

@@ -1,13 +1,12 @@
-//! Opening and closing the vault.
+//! Opening the vault.
 //!
 //! Invariant: passphrases and shares are wiped when the attempt is over; Argon2 and the disk run on another thread.
 //! Invariant: a failed attempt leaves the vault as it was, and is counted.
-//! Invariant: an operator's seal is marked on the disk before the keys are dropped, and holds until somebody opens the vault.
 
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::operator::sealing::LockName;
@@ -15,8 +14,8 @@ use strongroom_protocol::operator::tpm::MAX_CHECKPOINT_BYTES;
 use strongroom_protocol::operator::{Answer, Exit, Fault, Progress, SealKind, UnsealWith};
 use strongroom_sys::allocator::return_freed_memory;
 use tokio::task::{spawn_blocking, spawn_local};
-use tokio::time::timeout;
 
+use super::closing::opening_fault;
 use super::tpm::{lock_fault, no_helper};
 use super::{Act, fault};
 use crate::backup::restore;
@@ -29,7 +28,6 @@ use crate::pipeline;
 use crate::seal::{
     self, AttemptId, AttemptRefusal, Bringer, LockKind, Offer, Sealed, UnsealError, Unsealed,
 };
-use crate::seal_mark;
 use crate::tpm::Demand;
 use crate::tpm::link::Link;
 use crate::tpm::lock::{self, LockError};
@@ -233,72 +231,6 @@ impl Act<'_> {
             }
         }
     }
-
-    /// Opens the vault by its TPM for nobody in particular, unless an operator sealed it.
-    pub(super) async fn unseal_unattended(&self) -> Result<Answer, Fault> {
-        let data = self.keeper.settings.data.clone();
-        let marked = on_thread(move || seal_mark::stands(&data)).await?;
-        if marked || self.keeper.sealed_by_operator.get() {
-            let what = "an operator sealed the vault, so it is not opened unattended";
-            let next = "look why, then open it: 'strongroom unseal' or 'strongroom unseal --tpm'";
-            return Err(Fault { exit: Exit::Sealed, ..fault("SR-SEALED-017", what, next) });
-        }
-        self.unseal(UnsealWith::Tpm(None), (None, None)).await
-    }
-
-    /// Closes the vault, and keeps a sealed one sealed. A disk that does not take the mark does not keep the keys in memory.
-    pub(super) async fn seal(&self) -> Result<Answer, Fault> {
-        match &*self.keeper.state.borrow() {
-            State::Ready(_) | State::Sealed(_) => {}
-            State::Opening => return Err(opening_fault()),
-            State::Uninitialised(_) | State::Faulty(_) => {
-                return Err(self.closed(strongroom_policy::refusal::Refusal::Sealed));
-            }
-        }
-        let mut marked = self.mark().await;
-        self.keeper.close("an operator sealed it", shut).await;
-        if !self.keeper.sealed_by_operator.get() {
-            // Somebody opened it while the mark was being written.
-            marked = self.mark().await;
-        }
-        marked.map(|()| Answer::Done).map_err(|why| {
-            let what = format!(
-                "it is sealed, but the disk did not take the mark that keeps it so ({why})"
-            );
-            let next = "look at the disk; before a restart set `unattended = false` under [tpm]";
-            fault("SR-SEALED-016", what, next)
-        })
-    }
-
-    async fn mark(&self) -> Result<(), String> {
-        self.keeper.sealed_by_operator.set(true);
-        let data = self.keeper.settings.data.clone();
-        match timeout(MARK_PATIENCE, spawn_blocking(move || seal_mark::set(&data))).await {
-            Ok(Ok(set)) => set.map_err(|error| error.to_string()),
-            Ok(Err(_)) => Err("a thread ended".to_owned()),
-            Err(_) => Err("it does not answer".to_owned()),
-        }
-    }
-
-    /// Somebody opened the vault.
-    async fn unmark(&self) {
-        self.keeper.sealed_by_operator.set(false);
-        let data = self.keeper.settings.data.clone();
-        let cleared = spawn_blocking(move || seal_mark::clear(&data)).await;
-        if !matches!(cleared, Ok(Ok(()))) {
-            tracing::warn!(
-                ?cleared,
-                "the mark of an operator's seal stands still: no unattended start"
-            );
-        }
-    }
-}
-
-/// How long a seal waits for its mark: a disk that stalls must not keep the keys in memory.
-const MARK_PATIENCE: Duration = Duration::from_secs(2);
-
-fn opening_fault() -> Fault {
-    fault("SR-SEALED-006", "the vault is being opened or closed", "wait a moment, then again")
 }
 
 /// Takes a passphrase, a share, or what the TPM unseals. Blocks.
@@ -459,18 +391,6 @@ const fn lock_name(kind: LockKind) -> LockName {
         LockKind::Passphrase => LockName::Passphrase,
         LockKind::Shares => LockName::Shares,
         LockKind::Tpm => LockName::Tpm,
-    }
-}
-
-/// The state of a vault whose keys are dropped now. It takes no lock: a thread that waits for a disk may hold the keyring's.
-pub fn shut(vault: &Vault) -> State {
-    match Sealed::load(&vault.journal_directory.with_file_name(VAULT_DIRECTORY)) {
-        Ok(sealed) => State::Sealed(Box::new(Waiting::new(sealed))),
-        Err(_) => State::Faulty(fault(
-            "SR-STORE-009",
-            "the seal's file cannot be read",
-            "look at the disk, then restart",
-        )),
     }
 }
 

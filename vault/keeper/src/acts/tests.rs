@@ -9,7 +9,7 @@ use strongroom_tlog::cosignature::Witness;
 use strongroom_tlog::key::Name;
 use tokio::task::{LocalSet, spawn_local, yield_now};
 
-use super::sealing::shut;
+use super::closing::shut;
 use super::{Act, Keeper, Rc, State, perform};
 use crate::journal::Manner;
 use crate::keeper::Settings;
