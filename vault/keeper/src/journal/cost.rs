@@ -1,7 +1,5 @@
 //! What the journal costs the processor for a call: two entries, their hashes, the disk, the checkpoints.
 
-use std::io::Write as _;
-
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use strongroom_protocol::errand::{Ending, Outcome};
@@ -40,8 +38,7 @@ fn outcome(call: CallId) -> Outcome {
 // `SR_SOAK=1` and a release build make the figure of the README.
 #[tokio::test]
 async fn what_a_call_costs_the_processor() {
-    let soak = std::env::var_os("SR_SOAK").is_some_and(|value| value == "1");
-    let bursts = if soak { 2_000 } else { 50 };
+    let bursts = strongroom_soak::size(50, 2_000);
     let scratch = Scratch::make();
     let verifier = signer().verifier();
     let found = Found::look(scratch.directory(), key(), &verifier, Head::default()).unwrap();
@@ -73,9 +70,5 @@ async fn what_a_call_costs_the_processor() {
     assert_eq!(journal.entries(), 2 * calls);
     let tenths = u64::try_from(cpu_micros() - begun).unwrap() * 10 / calls;
     let each = format!("{}.{}", tenths / 10, tenths % 10);
-    println!("{each} µs a call");
-    if let Some(path) = std::env::var_os("SR_FIGURES") {
-        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
-        writeln!(file, "journal\tCPU for a call, µs\t{each}").unwrap();
-    }
+    strongroom_soak::tell("journal", "CPU for a call, µs", each);
 }

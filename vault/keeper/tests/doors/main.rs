@@ -35,6 +35,7 @@ mod seals;
 mod settings;
 mod stores;
 mod witnesses;
+mod writes;
 use keeper::{Door, Keeper, PASSPHRASE};
 
 const KEY: &[u8] = b"sk-canary-0123456789abcdefghijklmnopqrstuvwxyz";
