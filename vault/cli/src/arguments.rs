@@ -14,7 +14,7 @@ use crate::failure::Outcome;
 use crate::out::{self, Form};
 use crate::{
     audit, backup, credential, doctor, environment, init, key, manual, provider, seal, seal_ways,
-    share, status, token, tpm, up, usage, user, witness, workspace,
+    share, status, store, token, tpm, up, usage, user, witness, workspace,
 };
 
 /// Lets people use AI providers' keys without ever having them.
@@ -110,6 +110,9 @@ enum Command {
     /// Backups: make, verify, restore
     #[command(before_help = "Example: strongroom backup create --to /mnt/backup/today.backup")]
     Backup(backup::Arguments),
+    /// The records: exported, imported, moved to another kind of store, compacted
+    #[command(before_help = "Example: strongroom store compact")]
+    Store(store::Arguments),
     /// Memories of the journal on other disks: they notice what whoever has this one can hide
     #[command(before_help = "Example: strongroom witness list")]
     Witness(witness::Arguments),
@@ -164,6 +167,7 @@ fn dispatch(command: Command, common: &Common, form: Form) -> Outcome<ExitCode> 
         Command::Key(arguments) => key::run(&arguments, &desk()?)?,
         Command::Tpm(arguments) => tpm::run(&arguments, &desk()?)?,
         Command::Backup(arguments) => backup::run(arguments, &desk()?)?,
+        Command::Store(arguments) => store::run(arguments, common, form)?,
         Command::Witness(arguments) => witness::run(arguments, &desk()?)?,
         Command::Usage(arguments) => usage::run(&arguments, &desk()?)?,
         Command::Env => environment::run(&desk()?)?,

@@ -81,8 +81,9 @@ struct CreateArguments {
     unproved: bool,
 }
 
+/// Arguments of `backup verify`.
 #[derive(Debug, Args)]
-struct VerifyArguments {
+pub(crate) struct VerifyArguments {
     /// The backup
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -91,8 +92,9 @@ struct VerifyArguments {
     age_identity: Option<PathBuf>,
 }
 
+/// Arguments of `backup restore`.
 #[derive(Debug, Args)]
-struct RestoreArguments {
+pub(crate) struct RestoreArguments {
     #[command(flatten)]
     backup: VerifyArguments,
     /// A journal directory that survived; repeat for several
@@ -137,6 +139,11 @@ fn init(arguments: &InitArguments, desk: &Desk) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Writes a backup that is not restored first.
+pub(crate) fn export(to: Option<PathBuf>, recipient: Vec<Recipient>, desk: &Desk) -> Outcome {
+    create(&CreateArguments { to, recipient, unproved: true }, desk)
 }
 
 fn create(arguments: &CreateArguments, desk: &Desk) -> Outcome {
@@ -192,7 +199,8 @@ fn verify(arguments: &VerifyArguments, desk: &Desk) -> Outcome {
     Ok(())
 }
 
-fn restore(arguments: &RestoreArguments, desk: &Desk) -> Outcome {
+/// Makes a backup the vault of an empty appliance.
+pub(crate) fn restore(arguments: &RestoreArguments, desk: &Desk) -> Outcome {
     let RestoreArguments { backup, journal } = arguments;
     let mut link = desk.link()?;
     let journals = bring::find_journals(journal)?;

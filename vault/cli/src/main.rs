@@ -38,6 +38,7 @@ mod seal_ways;
 mod settings;
 mod share;
 mod status;
+mod store;
 mod token;
 mod tpm;
 mod up;

@@ -182,18 +182,22 @@ impl Store {
 }
 
 impl Store {
-    /// The uid of the server's user: the one that is named, or Debian's if there is such a user.
+    /// The uid of the server's user.
     pub(crate) fn owner(&self) -> Outcome<Option<u32>> {
-        let name = self.owner.as_deref().unwrap_or(DEBIAN_OWNER);
-        let found = User::from_name(name).map_err(|error| Failure::argument(error.to_string()))?;
-        match found {
-            Some(user) => Ok(Some(user.uid.as_raw())),
-            None if self.owner.is_none() => Ok(None),
-            None => {
-                let what = format!("store.owner: there is no user called {name}");
-                Err(Failure::new(Code::Settings, what)
-                    .next("name the user that the server runs as"))
-            }
+        owner_uid(self.owner.as_deref())
+    }
+}
+
+/// The uid of a database server's user: the one that is named, or Debian's if there is such a user.
+pub(crate) fn owner_uid(named: Option<&str>) -> Outcome<Option<u32>> {
+    let name = named.unwrap_or(DEBIAN_OWNER);
+    let found = User::from_name(name).map_err(|error| Failure::argument(error.to_string()))?;
+    match found {
+        Some(user) => Ok(Some(user.uid.as_raw())),
+        None if named.is_none() => Ok(None),
+        None => {
+            let what = format!("there is no user called {name}");
+            Err(Failure::new(Code::Settings, what).next("name the user that the server runs as"))
         }
     }
 }
@@ -201,7 +205,7 @@ impl Store {
 /// Whom Debian's server runs as.
 const DEBIAN_OWNER: &str = "postgres";
 /// Where Debian's server listens.
-const DEBIAN_SOCKET: &str = "/run/postgresql";
+pub(crate) const DEBIAN_SOCKET: &str = "/run/postgresql";
 
 /// The implementations of the store, as the keeper's `--store` spells them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]

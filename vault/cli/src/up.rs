@@ -11,6 +11,7 @@ mod first;
 mod ground;
 mod held;
 mod launch;
+pub(crate) mod rebuild;
 mod role;
 mod signals;
 mod supervisor;

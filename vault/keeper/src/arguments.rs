@@ -22,6 +22,10 @@ pub enum Wish {
     Serve(Box<Arguments>),
     /// Look whether the store of a data directory opens, on a copy of it.
     Check(Box<Records>),
+    /// Move the store of a data directory to what keeps the records from now on; the other is where it is in a database.
+    Move(Box<Records>, Option<Server>),
+    /// Build the store of a data directory anew.
+    Compact(Box<Records>),
 }
 
 /// Where the records are and what keeps them.
@@ -112,23 +116,46 @@ impl Wish {
         let mut given = Given::default();
         let mut arguments = arguments;
         while let Some(name) = arguments.next() {
-            if name == "--check" {
-                given.check = true;
+            let task = match name.as_str() {
+                "--check" => Some(Task::Check),
+                "--move" => Some(Task::Move),
+                "--compact" => Some(Task::Compact),
+                _ => None,
+            };
+            if task.is_some() {
+                given.task = task;
                 continue;
             }
             let value = arguments.next().ok_or_else(|| BadArguments::Value(name.clone()))?;
             given.take(&name, value)?;
         }
-        if given.check {
-            return Ok(Self::Check(Box::new(given.records()?)));
+        match given.task {
+            Some(Task::Check) => Ok(Self::Check(Box::new(given.records()?))),
+            Some(Task::Compact) => Ok(Self::Compact(Box::new(given.records()?))),
+            Some(Task::Move) => {
+                let from = given.from()?;
+                Ok(Self::Move(Box::new(given.records()?), from))
+            }
+            None => Ok(Self::Serve(Box::new(given.whole()?))),
         }
-        Ok(Self::Serve(Box::new(given.whole()?)))
     }
+}
+
+/// What is done instead of serving.
+#[derive(Clone, Copy)]
+enum Task {
+    Check,
+    Move,
+    Compact,
 }
 
 #[derive(Default)]
 struct Given {
-    check: bool,
+    task: Option<Task>,
+    from_socket: Option<PathBuf>,
+    from_port: Option<u16>,
+    from_database: Option<String>,
+    from_role: Option<String>,
     data: Option<PathBuf>,
     store: Option<Kind>,
     store_socket: Option<PathBuf>,
@@ -157,6 +184,10 @@ impl Given {
         match name {
             "--data" => self.data = Some(value.into()),
             "--store" => self.store = Some(number(name, &value)?),
+            "--from-socket" => self.from_socket = Some(value.into()),
+            "--from-port" => self.from_port = Some(number(name, &value)?),
+            "--from-database" => self.from_database = Some(value),
+            "--from-role" => self.from_role = Some(value),
             "--store-owner" => self.store_owner = Some(number(name, &value)?),
             "--store-socket" => self.store_socket = Some(value.into()),
             "--store-port" => self.store_port = Some(number(name, &value)?),
@@ -207,6 +238,23 @@ impl Given {
         })
     }
 
+    /// The database that the records are moved out of. Its server's user is the one of `--store-owner`.
+    fn from(&mut self) -> Result<Option<Server>, BadArguments> {
+        let Some(database) = self.from_database.take() else { return Ok(None) };
+        // Only a move into a database has another use for it.
+        let owner = match self.store.unwrap_or(Kind::Sled) {
+            Kind::Postgres => self.store_owner,
+            Kind::Sled | Kind::Redb => self.store_owner.take(),
+        };
+        Ok(Some(Server {
+            socket: self.from_socket.take().ok_or(BadArguments::Missing("--from-socket"))?,
+            port: self.from_port.unwrap_or(DEFAULT_PORT),
+            database,
+            role: self.from_role.take().ok_or(BadArguments::Missing("--from-role"))?,
+            trusted: trusted(owner),
+        }))
+    }
+
     /// A place in a server that is not to be used is as wrong as a missing one.
     fn keeping(&mut self) -> Result<Keeping, BadArguments> {
         let (socket, port) = (self.store_socket.take(), self.store_port.take());
@@ -223,8 +271,7 @@ impl Given {
                 port: port.unwrap_or(DEFAULT_PORT),
                 database: database.ok_or(BadArguments::Missing("--store-database"))?,
                 role: role.ok_or(BadArguments::Missing("--store-role"))?,
-                // Who is root, or ourselves, has the records anyway.
-                trusted: owner.into_iter().chain([0, geteuid().as_raw()]).collect(),
+                trusted: trusted(owner),
             })),
         }
     }
@@ -251,6 +298,11 @@ impl Given {
             settings: self.settings,
         })
     }
+}
+
+/// Who is root, or ourselves, has the records anyway.
+fn trusted(owner: Option<u32>) -> Vec<u32> {
+    owner.into_iter().chain([0, geteuid().as_raw()]).collect()
 }
 
 fn number<T: FromStr>(name: &str, value: &str) -> Result<T, BadArguments> {

@@ -29,6 +29,7 @@ pub mod keys;
 pub mod lent;
 pub mod manifest;
 pub mod memory_seal;
+pub mod moving;
 pub mod pipeline;
 pub mod random;
 pub mod rates;

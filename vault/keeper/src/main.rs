@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 
 use strongroom_keeper::arguments::{Arguments, Wish};
+use strongroom_keeper::moving;
 use strongroom_keeper::start::{check, finish, open, run};
 use strongroom_sys::WipingAllocator;
 use strongroom_sys::confine::{Options, Profile, confine};
@@ -24,6 +25,8 @@ fn main() -> ExitCode {
         .init();
     let outcome = match Wish::parse(std::env::args().skip(1)) {
         Ok(Wish::Check(records)) => return check(&records),
+        Ok(Wish::Move(records, from)) => return moving::move_to(&records, from),
+        Ok(Wish::Compact(records)) => return moving::compact(&records),
         Ok(Wish::Serve(arguments)) => serve(&arguments),
         Err(error) => Err(error.into()),
     };

@@ -16,6 +16,7 @@ use anyhow::Context;
 use nix::fcntl::{Flock, FlockArg};
 use strongroom_protocol::operator::{Check, Exit, Fault, Verdict};
 use strongroom_store::check::{CheckError, Report as Checked};
+use strongroom_store::moving;
 use strongroom_store::{Choice, Database, StoreError};
 use strongroom_sys::confine::{Layer, Report, State as LayerState};
 use strongroom_sys::inherited::{take_unix_datagram, take_unix_stream};
@@ -77,6 +78,7 @@ pub fn open(arguments: &Arguments) -> anyhow::Result<Opened> {
         make_directory(directory)?;
     }
     let lock = hold(&data)?;
+    moving::settle(&data.join(VAULT_DIRECTORY).join(STORE_DIRECTORY))?;
     let store =
         choose(&arguments.records.store).map_err(|error| anyhow::anyhow!(refusal_line(&error)))?;
     let door = |name: &str, gid| {
@@ -121,7 +123,7 @@ fn make_directory(path: &Path) -> anyhow::Result<()> {
 }
 
 /// One keeper for a data directory: the lock ends with the process, however it ends.
-fn hold(data: &Path) -> anyhow::Result<Flock<File>> {
+pub(crate) fn hold(data: &Path) -> anyhow::Result<Flock<File>> {
     let path = data.join("keeper.lock");
     let file = OpenOptions::new()
         .create(true)
@@ -352,7 +354,7 @@ pub fn check(records: &Records) -> ExitCode {
 }
 
 /// The chosen implementation of the store; to a database it is connected here, because a confined keeper makes no socket.
-fn choose(keeping: &Keeping) -> Result<Choice, StoreError> {
+pub(crate) fn choose(keeping: &Keeping) -> Result<Choice, StoreError> {
     Ok(match keeping {
         Keeping::Sled => Choice::Sled,
         Keeping::Redb => Choice::Redb,
@@ -360,7 +362,7 @@ fn choose(keeping: &Keeping) -> Result<Choice, StoreError> {
     })
 }
 
-fn refusal_line(error: &StoreError) -> String {
+pub(crate) fn refusal_line(error: &StoreError) -> String {
     let unreachable = ("SR-STORE-014", "look whether the database runs and its socket is there");
     let (code, next) = told(error).unwrap_or(unreachable);
     format!("{code}: {error}; {next}")

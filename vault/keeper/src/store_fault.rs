@@ -13,7 +13,7 @@ pub fn told(error: &StoreError) -> Option<(&'static str, &'static str)> {
         )),
         StoreError::OtherKind { .. } => Some((
             "SR-STORE-012",
-            "set [store] kind in strongroom.toml to what keeps this vault, then start again",
+            "set [store] kind in strongroom.toml to what keeps this vault, then start again; or move it: strongroom store move",
         )),
         StoreError::Fenced => Some((
             "SR-STORE-013",

@@ -16,6 +16,7 @@ use strongroom_store::Choice;
 use strongroom_store::GroupCommit;
 use strongroom_store::StoreError;
 use strongroom_store::check::CheckError;
+use strongroom_store::moving;
 use strongroom_sys::{Secret, cpu};
 use strongroom_tlog::cosignature::WitnessKey;
 use strongroom_tlog::{Name, Signer, Verifier};
@@ -24,7 +25,7 @@ use crate::acts::restore_fault;
 use crate::backup::again;
 use crate::backup::life_of;
 use crate::backup::restore::{self, RestoreError};
-use crate::books::{Books, BooksError, Opened, TenantKeys};
+use crate::books::{Books, BooksError, Opened, STORE_DIRECTORY, TenantKeys};
 use crate::journal::entry::{ActResult, Entry};
 use crate::journal::found::{Found, StoreState};
 use crate::journal::{Journal, JournalError, Manner, Place, Unfinished};
@@ -265,6 +266,7 @@ impl Vault {
         };
         vault.record_opening(&unfinished, (named, opened.state, &judged), opening)?;
         vault.remember(&judged, &opening.settings)?;
+        forget_former(&directory);
         Ok(vault)
     }
 
@@ -399,6 +401,13 @@ fn witnesses_of(tables: &Tables, journal: &Path, log: &Verifier) -> Result<Witne
         }
     }
     Ok(witnesses)
+}
+
+/// Removes the store that this one was moved from: manifest, keyring and journal have vouched for this one.
+fn forget_former(directory: &Path) {
+    if let Err(error) = moving::forget_former(&directory.join(STORE_DIRECTORY)) {
+        tracing::warn!(%error, "the store that this one was moved from is not removed");
+    }
 }
 
 /// Who signs the journal's checkpoints: the key's name is the log's origin.

@@ -12,6 +12,7 @@ mod contract;
 mod embedded;
 mod group;
 mod memory;
+pub mod moving;
 mod place;
 mod poison;
 mod postgres;

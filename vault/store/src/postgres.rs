@@ -68,6 +68,18 @@ impl Database {
     }
 }
 
+/// The schema that a store's directory names, if its records are in a database.
+pub(crate) fn schema_of(dir: &Path) -> Result<Option<String>, StoreError> {
+    if holds_store(dir)? { Ok(Some(Schema::marked(dir)?.to_string())) } else { Ok(None) }
+}
+
+/// Removes the schema that a directory names, if it does: of a store that was being built.
+pub(crate) fn drop_schema_of(dir: &Path, database: &Database) -> Result<(), StoreError> {
+    let Some(schema) = schema_of(dir)? else { return Ok(()) };
+    let statement = format!("DROP SCHEMA IF EXISTS {schema} CASCADE");
+    database.run("remove a schema", async |client| Ok(client.batch_execute(&statement).await?))
+}
+
 /// One vault's records in a database, open for writing by one keeper.
 pub struct PostgresStore {
     database: Arc<Database>,

@@ -77,3 +77,45 @@ fn refused(appliance: &Appliance, command: &[&str], code: &str) {
 fn text(path: &Path) -> &str {
     path.to_str().expect("a plain path")
 }
+
+/// The whole way of the runbook: moved with the appliance stopped, compacted, exported, and imported elsewhere.
+#[test]
+fn a_vaults_records_move_to_another_store_are_compacted_exported_and_imported() {
+    let (mut moved, token) = Appliance::stocked();
+    let settings = moved.data().join("strongroom.toml");
+    let written = std::fs::read_to_string(&settings).expect("settings");
+    let running = moved.cli(&["store", "compact"], b"");
+    assert!(running.code != 0, "a keeper serves from it: {}", running.stderr);
+    moved.stop();
+    let redb = format!("{written}\n[store]\nkind = \"redb\"\n");
+    std::fs::write(&settings, redb).expect("settings");
+    let former = moved.data().join("vault/vault/store.former");
+    for command in ["move", "compact"] {
+        moved.cli(&["store", command], b"").ok();
+        assert!(former.exists(), "nobody has vouched for it yet");
+        refused(&moved, &["store", command], "SR-STORE-0");
+        moved.start_as(Vault::Passphrase);
+        moved.up();
+        if command == "move" {
+            // The vault was last opened under another kind.
+            moved.wait_state("sealed");
+            assert!(former.exists(), "nobody has vouched for it yet");
+            let word = ["unseal", "--accept-settings", "-"];
+            moved.cli(&word, PASSPHRASE.as_bytes()).ok();
+        }
+        moved.wait_ready();
+        assert!(!former.exists());
+        assert_eq!(asked(&moved, &token), 200);
+        if command == "move" {
+            moved.stop();
+        }
+    }
+    let exported = moved.scratch().join("records");
+    moved.cli(&["store", "export", "--to", text(&exported)], b"").ok();
+    let new = Appliance::start(&Options { vault: Vault::None, ..Options::default() });
+    new.cli(&["store", "import", text(&exported)], b"").ok();
+    new.cli(&["unseal", "-"], PASSPHRASE.as_bytes()).ok();
+    new.wait_ready();
+    new.cli(&["backup", "confirm", "--all-tokens", "--yes"], b"").ok();
+    assert_eq!(asked(&new, &token), 200);
+}

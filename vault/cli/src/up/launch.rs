@@ -92,6 +92,12 @@ fn spawn(
     })
 }
 
+/// Runs the keeper's program for something else than serving, until it ends by itself.
+pub(crate) fn run_keeper(ground: &Ground, arguments: &[String]) -> Outcome<ExitStatus> {
+    let mut child = spawn(Role::Keeper, ground, arguments, &[])?;
+    child.wait().map_err(|error| Failure::new(Code::Process, format!("the keeper: {error}")))
+}
+
 /// Has the keeper's program look at a copy of the store; its exit code is the refusal.
 fn check_store(ground: &Ground, signals: &Signals) -> Outcome {
     let arguments = check_arguments(ground);

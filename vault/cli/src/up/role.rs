@@ -109,7 +109,12 @@ pub(crate) const NOBODY: Owner = (Uid::from_raw(65_534), Gid::from_raw(65_534));
 
 /// The keeper's arguments for looking at the store before it is opened.
 pub(crate) fn check_arguments(ground: &Ground) -> Vec<String> {
-    let mut line = Line(vec!["--check".to_owned()]);
+    task_arguments("--check", ground)
+}
+
+/// The keeper's arguments for doing something to the store instead of serving.
+pub(crate) fn task_arguments(task: &str, ground: &Ground) -> Vec<String> {
+    let mut line = Line(vec![task.to_owned()]);
     records(&mut line, ground);
     line.0
 }

@@ -73,6 +73,14 @@ impl Keeper {
         command.output().unwrap()
     }
 
+    /// Moves or compacts the store of a keeper that is not there; the arguments are those of the store from now on.
+    pub(crate) fn rebuild(&mut self, task: &[&str], store: &[&str]) -> Output {
+        self.choose(store);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom-keeper"));
+        command.args(task).arg("--data").arg(self.data()).args(&self.store);
+        command.output().unwrap()
+    }
+
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

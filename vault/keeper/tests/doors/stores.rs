@@ -127,3 +127,76 @@ fn of_two_keepers_on_one_database_the_older_is_shut_at_its_next_write() {
     assert!(matches!(second.operator().request(&Request::Seal), Answer::Done));
     assert!(matches!(unseal(&second), Answer::Unsealed));
 }
+
+fn records(keeper: &Keeper) -> (u32, usize) {
+    let mut door = keeper.operator();
+    match (door.request(&Request::Status), door.request(&Request::TokenList)) {
+        (Answer::Status(status), Answer::Tokens(tokens)) => (status.credentials, tokens.len()),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Red when a store is moved while a keeper has it, when a moved store is not judged, or when an older one is taken.
+#[test]
+fn a_vault_moves_from_sled_to_redb_to_postgres_and_back_and_its_older_stores_are_refused() {
+    let Some(server) = Postgres::start() else { return };
+    let postgres = server.arguments();
+    let postgres: Vec<&str> = postgres.iter().map(String::as_str).collect();
+    let out: Vec<String> =
+        server.arguments().iter().map(|one| one.replace("--store-", "--from-")).collect();
+    let out: Vec<&str> = out.iter().map(String::as_str).skip(2).collect();
+    let (out, owner) = out.split_at(6);
+    let from_database = [&["--move"], out].concat();
+    let sled = [&["--store", "sled", "--store-owner"], &owner[1..]].concat();
+    let mut keeper = Keeper::start();
+    furnish(&keeper);
+    let store = keeper.data().join("vault/store");
+    let former = keeper.data().join("vault/store.former");
+    let refused = keeper.rebuild(&["--move"], &["--store", "redb"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("SR-STORE-002"), "it serves");
+    keeper.kill();
+    let first = keeper.data().join("first");
+    keeper::copy(&store, &first);
+    let mut made = records_after(&mut keeper, (&["--move"], &["--store", "redb"]), &former);
+    for (task, chosen) in [
+        (vec!["--compact"], vec!["--store", "redb"]),
+        (vec!["--move"], postgres.clone()),
+        (from_database, sled),
+        (vec!["--compact"], vec!["--store", "sled"]),
+    ] {
+        token(&mut keeper.operator(), &format!("token {}", made.1));
+        keeper.kill();
+        let now = records_after(&mut keeper, (&task, &chosen), &former);
+        assert_eq!(now, (made.0, made.1 + 1), "{task:?}");
+        made = now;
+    }
+    keeper.kill();
+    std::fs::remove_dir_all(&store).unwrap();
+    keeper::copy(&first, &store);
+    keeper.start_again();
+    let refused = fault(unseal(&keeper));
+    assert_eq!((refused.code.as_str(), refused.exit.code()), ("SR-STORE-005", 6));
+}
+
+/// Rebuilds the store, twice to see that the second time is refused, and opens the vault.
+fn records_after(
+    keeper: &mut Keeper,
+    (task, store): (&[&str], &[&str]),
+    former: &std::path::Path,
+) -> (u32, usize) {
+    let done = keeper.rebuild(task, store);
+    assert!(done.status.success(), "{task:?} {}", String::from_utf8_lossy(&done.stderr));
+    assert!(former.exists(), "the old store stays until the vault vouches for the new one");
+    let again = keeper.rebuild(&["--compact"], store);
+    assert!(!again.status.success());
+    let kind: Vec<&str> =
+        store.iter().copied().filter(|one| *one != "--store-owner").take(2).collect();
+    if kind[1] != "postgres" {
+        assert!(String::from_utf8_lossy(&again.stderr).contains("SR-STORE-021") || store.len() > 2);
+        keeper.choose(&kind);
+    }
+    keeper.start_again();
+    assert!(matches!(unseal(keeper), Answer::Unsealed));
+    assert!(!former.exists());
+    records(keeper)
+}
