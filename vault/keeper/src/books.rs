@@ -21,6 +21,7 @@ use strongroom_store::{Batch, Choice, GroupCommit, Key, Store, StoreError, Value
 use strongroom_sys::Secret;
 use tokio::sync::oneshot;
 
+use crate::backup::halt::Halt;
 use crate::envelope::EnvelopeError;
 use crate::journal::found::{Head, StoreState};
 use crate::keyring::{Keyring, KeyringError, ShredId};
@@ -98,6 +99,9 @@ pub enum BooksError {
     /// A thread ended.
     #[error("the store's writer has ended")]
     Stopped,
+    /// Whoever it was opened for called a halt.
+    #[error("the vault was sealed meanwhile")]
+    Halted,
 }
 
 /// Changes that are committed together.
@@ -179,15 +183,14 @@ pub fn make_store(directory: &Path, choice: &Choice) -> Result<Arc<dyn Store>, B
 impl Books {
     /// Opens the store, judges every record against the manifest, and opens every record. Blocks.
     ///
-    /// `newest` judges whether the store that the manifest describes is the newest there is.
+    /// `newest` judges whether the store that the manifest describes is the newest there is. A halt ends it at the next record.
     ///
     /// # Errors
-    /// When the store is damaged, rolled back, spliced or another vault's; nothing is written then.
+    /// When the store is damaged, rolled back, spliced or another vault's, or a halt was called; nothing is written then.
     pub fn open(
-        directory: &Path,
+        (directory, choice, halt): (&Path, &Choice, &Halt),
         unsealed: &Arc<Mutex<Unsealed>>,
         keys: Arc<TenantKeys>,
-        choice: &Choice,
         newest: impl FnOnce(&Manifest) -> Result<(), BooksError>,
     ) -> Result<Opened, BooksError> {
         let guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -196,12 +199,12 @@ impl Books {
         let place = directory.join(STORE_DIRECTORY);
         // A copy is judged first: opening a damaged store may rewrite it, and then nobody can tell what happened.
         let judged = choice.with_copy(&place, |copy| {
-            let rows = Rows::read(copy)?;
+            let rows = Rows::read(copy, halt)?;
             Ok::<_, BooksError>((rows.judge(&manifest, keyring)?, rows.digest()))
         });
         let (mut verdict, digest) = judged??;
         let store = choice.open(&place)?;
-        let rows = Rows::read(&*store)?;
+        let rows = Rows::read(&*store, halt)?;
         if rows.digest() != digest {
             verdict = rows.judge(&manifest, keyring)?;
         }

@@ -24,6 +24,7 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use crate::backup::halt::Copies;
 use crate::backup::transfer::{self, TransferSlot};
 use crate::clock;
 use crate::doors::outbox::Outbox;
@@ -128,6 +129,8 @@ pub struct Keeper {
     pub acceptance: Cell<Option<Acceptance>>,
     /// The one backup that is being made, fetched or brought.
     pub transfers: TransferSlot,
+    /// Threads that hold the open vault's keys beside it: those of a backup that is being made or proved.
+    pub copies: Copies,
     gateways: RefCell<Vec<Gateway>>,
     gateways_so_far: Cell<u64>,
     courier: RefCell<Option<Rc<Outbox>>>,
@@ -153,6 +156,7 @@ impl Keeper {
             sweeps: Cell::new(0),
             probes: RefCell::default(),
             transfers: RefCell::default(),
+            copies: Copies::default(),
             gateways: RefCell::default(),
             gateways_so_far: Cell::new(0),
             courier: RefCell::default(),
@@ -179,8 +183,8 @@ impl Keeper {
         old
     }
 
-    /// Closes the vault: recalls every call, closes their entries, drops the keys, and lets the writers end. A disk that
-    /// does not let them end ends the process instead: the supervisor starts a sealed one.
+    /// Closes the vault: recalls every call, closes their entries, drops the keys, and lets the writers end, and whoever holds
+    /// copies of the keys for a backup. What does not end in time ends the process instead: the supervisor starts a sealed one.
     pub async fn close(&self, reason: &'static str, next: impl FnOnce(&Vault) -> State) {
         let old = self.state.replace(State::Opening);
         let State::Ready(mut vault) = old else {
@@ -206,9 +210,16 @@ impl Keeper {
             journal.finish();
             drop(books);
         });
+        let ending = async {
+            let ended = ending.await;
+            self.copies.gone().await;
+            ended
+        };
         let ended = matches!(timeout(CLOSE_PATIENCE, ending).await, Ok(Ok(())));
         if !(ended && move_for_the_last_time(tpm).await) {
-            tracing::error!("the disk did not take the last writes; the process ends");
+            tracing::error!(
+                "the disk did not take the last writes or end a backup; the process ends"
+            );
             let by_operator = self.sealed_by_operator.get();
             std::process::exit(if by_operator { SEAL_EXIT.into() } else { DISK_STALLED });
         }

@@ -105,7 +105,7 @@ impl Tables {
     /// When a record cannot be read, or a credential has no key.
     pub fn read(
         tenant: TenantId,
-        records: Vec<(RecordName, Secret)>,
+        records: impl IntoIterator<Item = (RecordName, Secret)>,
         hold: impl Fn(CredentialId, &Secret) -> Result<SealedKey, Malformed>,
     ) -> Result<Self, Malformed> {
         let definitions = builtin::definitions().map_err(|_| Malformed)?;

@@ -23,6 +23,7 @@ use strongroom_tlog::{Name, Signer, Verifier};
 
 use crate::acts::restore_fault;
 use crate::backup::again;
+use crate::backup::halt::Halt;
 use crate::backup::life_of;
 use crate::backup::restore::{self, RestoreError};
 use crate::books::{Books, BooksError, Opened, STORE_DIRECTORY, TenantKeys};
@@ -480,7 +481,7 @@ pub fn settle_keyring(
 /// # Errors
 /// As [`Books::open`].
 pub fn open_books(
-    (directory, choice): (&Path, &Choice),
+    place: (&Path, &Choice, &Halt),
     unsealed: &Arc<Mutex<Unsealed>>,
     newest: impl FnOnce(&Manifest) -> Result<(), BooksError>,
 ) -> Result<Opened, BooksError> {
@@ -488,7 +489,7 @@ pub fn open_books(
     let keyring = guard.keyring().keyring();
     let keys = TenantKeys::of(keyring, tenant_of(keyring.store()), algorithm())?;
     drop(guard);
-    Books::open(directory, unsealed, Arc::new(keys), choice, newest)
+    Books::open(place, unsealed, Arc::new(keys), newest)
 }
 
 /// Gives the books the keyring's keys.
@@ -506,13 +507,13 @@ type Counted = (Option<freshness::Found>, Option<NotNewest>);
 
 /// Opens the books of a vault that is the newest, as far as the TPM's counter tells, or on people's word.
 fn open_newest(
-    place: (&Path, &Choice),
+    (directory, choice): (&Path, &Choice),
     unsealed: &Arc<Mutex<Unsealed>>,
     opening: &Opening,
 ) -> Result<(Opened, Counted), OpenError> {
-    let (seen, found) = freshness::look((opening.tpm.as_deref(), opening.demand), place.0)?;
+    let (seen, found) = freshness::look((opening.tpm.as_deref(), opening.demand), directory)?;
     let mut doubt = None;
-    let opened = open_books(place, unsealed, |manifest| {
+    let opened = open_books((directory, choice, &Halt::default()), unsealed, |manifest| {
         doubt = judge_newest(manifest, &seen, opening.confirmed.as_deref())?;
         Ok(())
     })?;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a backup is in the journal before it is made.
 //! Invariant: the disk is read and written on other threads; changes wait while the store is copied into memory, calls do not.
-//! Invariant: sealing waits for no backup.
+//! Invariant: sealing waits for no backup, only until its threads have dropped their copies of the keys, which is their next record.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -86,14 +86,17 @@ impl Act<'_> {
         let (point, file) = ready
             .await?
             .map_err(|error: std::io::Error| transfer_fault(&TransferError::Io(error)))?;
+        let held = self.keeper.copies.hold();
         let snapshot = self.snapshot(working.halt().clone()).await?;
         // Whatever this takes, no act waits for it and no lock is held.
         drop(turn);
         let halt = working.halt().clone();
         let written = on_thread(move || {
-            let out = make::Careful::new(file)
-                .map_err(|error| MakeError::from(StreamError::from(error)))?;
-            snapshot.write(point, (out, &halt))
+            let written = make::Careful::new(file)
+                .map_err(|error| MakeError::from(StreamError::from(error)))
+                .and_then(|out| snapshot.write(point, (out, &halt)));
+            drop(held);
+            written
         });
         written.await?.map_err(|error| make_fault(&error))
     }
@@ -117,13 +120,18 @@ impl Act<'_> {
     }
 
     async fn prove(&self, working: &Working) -> Result<Content, Fault> {
+        let held = self.keeper.copies.hold();
         let key = self.own_key()?;
         let backup = working.directory().join(BACKUP_FILE);
         let scratch = working.directory().join(SCRATCH);
         let choice = self.keeper.settings.store.for_scratch();
         let halt = working.halt().clone();
-        let proved =
-            on_thread(move || rebuild::verify(&backup, key, (&scratch, &choice, &halt))).await?;
+        let proved = on_thread(move || {
+            let proved = rebuild::verify(&backup, key, (&scratch, &choice, &halt));
+            drop(held);
+            proved
+        })
+        .await?;
         proved.map_err(|error| rebuild_fault(&error))
     }
 
@@ -285,7 +293,7 @@ pub fn restore_fault(error: &RestoreError) -> Fault {
             ..fault(
                 "SR-BACKUP-015",
                 error.to_string(),
-                "keep it as evidence; 'strongroom backup restore' again with another journal or none",
+                "keep it as evidence; 'strongroom backup restore' again with another journal or none; journal 0 is the data directory's own: move it elsewhere before",
             )
         },
         RestoreError::Again(_)

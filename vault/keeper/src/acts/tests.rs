@@ -1,7 +1,10 @@
 //! Acts that wait for their turn while the vault is sealed and opened again.
 
+use std::path::PathBuf;
+
 use strongroom_policy::name::Label;
 use strongroom_protocol::SecretBytes;
+use strongroom_protocol::operator::backup::{BackupAnswer, BackupRequest, TransferId};
 use strongroom_protocol::operator::witness::KeyText;
 use strongroom_protocol::operator::{Answer, Request, SealWish, UnsealWith};
 use strongroom_store::Choice;
@@ -10,7 +13,8 @@ use strongroom_tlog::key::Name;
 use tokio::task::{LocalSet, spawn_local, yield_now};
 
 use super::closing::shut;
-use super::{Act, Keeper, Rc, State, perform};
+use super::{Act, Duration, Keeper, Rc, State, perform};
+use crate::backup::transfer::{BACKUP_FILE, TRANSFER_DIRECTORY};
 use crate::journal::Manner;
 use crate::keeper::Settings;
 use crate::slots::scratch::Scratch;
@@ -69,6 +73,45 @@ async fn an_act_that_waits_while_the_vault_is_opened_again_is_asked_for_the_witn
             let Answer::Failed(refused) = waiting.await.unwrap() else { panic!("it was done") };
             assert_eq!(refused.code, "SR-WITNESS-009");
             keeper.close("the test ends", shut).await;
+        })
+        .await;
+}
+
+/// Begins to bring a backup whose file is a pipe: who reads it waits until somebody writes.
+async fn bring_a_pipe(keeper: &Rc<Keeper>) -> (TransferId, PathBuf) {
+    let begun = perform(keeper, 0, Request::Backup(BackupRequest::Bring)).await;
+    let Answer::Backup(BackupAnswer::Bring(id)) = begun else { panic!("{begun:?}") };
+    let pipe = keeper.settings.data.join(TRANSFER_DIRECTORY).join(BACKUP_FILE);
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    (id, pipe)
+}
+
+// Red when `close` does not wait for `copies`, or `prove` does not count itself.
+#[tokio::test]
+async fn a_seal_answers_only_when_a_proof_has_dropped_its_copy_of_the_keys() {
+    let scratch = Scratch::make();
+    let within = LocalSet::new();
+    within
+        .run_until(async {
+            let keeper = keeper(&scratch).await;
+            let (id, pipe) = bring_a_pipe(&keeper).await;
+            let (proving, closing) = (Rc::clone(&keeper), Rc::clone(&keeper));
+            let verify = Request::Backup(BackupRequest::Verify(id));
+            let proving = spawn_local(async move { perform(&proving, 0, verify).await });
+            yield_now().await;
+            let closing = spawn_local(async move { closing.close("a test seals it", shut).await });
+            // Whatever the seal waits for besides has ended long before.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let early = closing.is_finished();
+            // Its reader finds no backup in it, and ends.
+            tokio::task::spawn_blocking(move || std::fs::write(pipe, b"none"))
+                .await
+                .unwrap()
+                .unwrap();
+            closing.await.unwrap();
+            assert!(matches!(*keeper.state.borrow(), State::Sealed(_)));
+            assert!(matches!(proving.await.unwrap(), Answer::Failed(_)));
+            assert!(!early, "a thread held the keyring's key");
         })
         .await;
 }

@@ -112,7 +112,9 @@ impl Small {
         made.keyring_mut().add_tenant(tenant_of(store), random).unwrap();
         books::create(&directory, &made, algorithm(), &Kept::Sled).unwrap();
         let unsealed = Arc::new(Mutex::new(made));
-        let books = open_books((&directory, &Kept::Sled), &unsealed, |_| Ok(())).unwrap().books;
+        let books = open_books((&directory, &Kept::Sled, &Halt::default()), &unsealed, |_| Ok(()))
+            .unwrap()
+            .books;
         let mut small = Self { scratch, store, unsealed, books };
         small.furnish();
         small

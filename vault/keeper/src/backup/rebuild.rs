@@ -3,6 +3,7 @@
 //! Invariant: nothing is believed because the backup says it: the store that was built is scanned into the set hash, and
 //! every record is opened with the keys of the backup's own keyring.
 //! Invariant: the directory that is built is no vault's; whoever uses it moves it into place.
+//! Invariant: a halt ends it at the next record, with every key that it holds.
 //! Distrusts: every byte of the file.
 
 use std::fs::{DirBuilder, File};
@@ -25,6 +26,7 @@ use crate::keyring::{KeyringError, KeyringFile, ShredId};
 use crate::keys::{DeriveError, KeyringKey, StoreId};
 use crate::manifest::{Account, MARK_RECORD, Manifest, ManifestError};
 use crate::memory_seal::MemorySeal;
+use crate::records::RecordName;
 use crate::seal::{self, SealError, Unsealed};
 use crate::tables::{Malformed, Tables};
 use crate::vault::{algorithm, open_books, tenant_of};
@@ -58,7 +60,7 @@ pub enum RebuildError {
     Store(#[from] StoreError),
     /// The records do not add up, or one does not open.
     #[error("the restored store is refused: {0}")]
-    Books(#[from] BooksError),
+    Books(BooksError),
     /// Records that do not belong together.
     #[error(transparent)]
     Malformed(#[from] Malformed),
@@ -71,6 +73,13 @@ pub enum RebuildError {
     /// A defect of ours.
     #[error(transparent)]
     Derive(#[from] DeriveError),
+}
+
+impl From<BooksError> for RebuildError {
+    fn from(error: BooksError) -> Self {
+        // What was read so far and every key are dropped on the way to here.
+        if matches!(error, BooksError::Halted) { Self::Halted } else { Self::Books(error) }
+    }
 }
 
 impl From<StreamError> for RebuildError {
@@ -140,13 +149,24 @@ pub fn rebuild(
     drop((store, manifest));
     let unsealed = Arc::new(Mutex::new(Unsealed::of(directory, keyring)));
     let Opened { books, records, taken, .. } =
-        open_books((directory, choice), &unsealed, |_| Ok(()))?;
+        open_books((directory, choice, halt), &unsealed, |_| Ok(()))?;
+    let tables = read_tables(header.store, records, halt)?;
+    Ok(Rebuilt { unsealed, books, tables, taken, header, closing })
+}
+
+fn read_tables(
+    store: StoreId,
+    records: Vec<(RecordName, Secret)>,
+    halt: &Halt,
+) -> Result<Tables, RebuildError> {
     let memory_seal =
         MemorySeal::draw(algorithm(), &mut getrandom::fill).map_err(|_| DeriveError)?;
-    let tables = Tables::read(tenant_of(header.store), records, |id, plain: &Secret| {
+    let records = records.into_iter().take_while(|_| !halt.is_called());
+    let tables = Tables::read(tenant_of(store), records, |id, plain: &Secret| {
         memory_seal.seal(id, plain, &mut getrandom::fill).map_err(|_| Malformed)
-    })?;
-    Ok(Rebuilt { unsealed, books, tables, taken, header, closing })
+    });
+    // What was cut short is malformed at best.
+    if halt.is_called() { Err(RebuildError::Halted) } else { Ok(tables?) }
 }
 
 fn fill(

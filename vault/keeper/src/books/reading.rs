@@ -2,7 +2,7 @@
 //!
 //! Two threads share the work: the set hash is a sum, and records do not know each other.
 //!
-//! Invariant: no record is opened before the store is accepted.
+//! Invariant: no record is opened before the store is accepted, and none once a halt is called.
 //! Distrusts: every row.
 
 use std::ops::ControlFlow;
@@ -15,13 +15,14 @@ use strongroom_sys::Secret;
 use super::ledger::Ledger;
 use super::sealing::{Shreds, Stored, TenantKeys, Under};
 use super::{BooksError, Written};
+use crate::backup::halt::Halt;
 use crate::keyring::{KeyringFile, ShredId};
 use crate::keys::{Format, RecordId};
 use crate::manifest::{MARK_RECORD, Manifest, ManifestError, Scanned, Verdict};
 use crate::records::RecordName;
 
-/// Every row of a store, in order, the mark included.
-pub(super) struct Rows(Vec<(Vec<u8>, Vec<u8>)>);
+/// Every row of a store, in order, the mark included; and what ends the work on them.
+pub(super) struct Rows(Vec<(Vec<u8>, Vec<u8>)>, Halt);
 
 /// What the records say, and what is known of them.
 pub(super) struct Read {
@@ -33,13 +34,17 @@ pub(super) struct Read {
 
 impl Rows {
     /// Reads all rows.
-    pub(super) fn read(store: &dyn Store) -> Result<Self, BooksError> {
+    pub(super) fn read(store: &dyn Store, halt: &Halt) -> Result<Self, BooksError> {
         let mut rows = Vec::new();
         store.scan_all(&mut |key, value| {
+            if halt.is_called() {
+                return ControlFlow::Break(());
+            }
             rows.push((key.as_bytes().to_vec(), value.as_bytes().to_vec()));
             ControlFlow::Continue(())
         })?;
-        Ok(Self(rows))
+        go_on(halt)?;
+        Ok(Self(rows, halt.clone()))
     }
 
     /// Tells two reads of a store apart; keys are shorter than 2^16 bytes, and so are values.
@@ -63,9 +68,10 @@ impl Rows {
         let scan = |rows: &[(Vec<u8>, Vec<u8>)]| {
             let mut scan = manifest.scan();
             for (key, value) in rows {
+                go_on(&self.1)?;
                 scan.take(RecordId(key), value).map_err(ManifestError::from)?;
             }
-            Ok::<Scanned, ManifestError>(scan.finish())
+            Ok::<Scanned, BooksError>(scan.finish())
         };
         let (one, two) = in_halves(&self.0, scan)?;
         Ok(manifest.judge(&one?.plus(two?), keyring)?)
@@ -73,12 +79,14 @@ impl Rows {
 
     /// Opens every record.
     pub(super) fn open(self, keys: &TenantKeys, keyring: &KeyringFile) -> Result<Read, BooksError> {
+        let halt = self.1.clone();
         let stored = self.into_records()?;
         let open = |stored: &[Stored]| -> Result<Vec<(Secret, Written, Under)>, BooksError> {
-            stored
-                .iter()
-                .map(|one| keys.open(one, |name, format| shreds(keyring, name, format)))
-                .collect()
+            let open = |one: &Stored| {
+                go_on(&halt)?;
+                keys.open(one, |name, format| shreds(keyring, name, format))
+            };
+            stored.iter().map(open).collect()
         };
         let (one, two) = in_halves(&stored, open)?;
         let mut read = Read { records: Vec::new(), ledger: Ledger::default(), taken: Vec::new() };
@@ -124,8 +132,12 @@ impl Rows {
 impl Rows {
     /// Rows as a forger would put them.
     pub(super) fn of(rows: Vec<(Vec<u8>, Vec<u8>)>) -> Self {
-        Self(rows)
+        Self(rows, Halt::default())
     }
+}
+
+fn go_on(halt: &Halt) -> Result<(), BooksError> {
+    if halt.is_called() { Err(BooksError::Halted) } else { Ok(()) }
 }
 
 /// The shred keys that may have sealed a record.

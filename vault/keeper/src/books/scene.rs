@@ -9,6 +9,7 @@ use strongroom_store::{SledStore, Store};
 use strongroom_sys::Secret;
 
 use super::{Books, BooksError, Changes, Opened, Portion, TenantKeys, create};
+use crate::backup::halt::Halt;
 use crate::keyring::{KeyringFile, ShredId};
 use crate::keys::{Algorithm, RootKey, StoreId, WayId};
 use crate::records::RecordName;
@@ -66,8 +67,12 @@ impl Scene {
         let unsealed = self.unseal();
         let keys = TenantKeys::of(unsealed.keyring().keyring(), TENANT, algorithm)?;
         let unsealed = Arc::new(Mutex::new(unsealed));
-        let opened =
-            Books::open(self.directory(), &unsealed, Arc::new(keys), &Choice::Sled, |_| Ok(()))?;
+        let opened = Books::open(
+            (self.directory(), &Choice::Sled, &Halt::default()),
+            &unsealed,
+            Arc::new(keys),
+            |_| Ok(()),
+        )?;
         let Opened { books, records, taken, .. } = opened;
         let mut open = OpenScene { unsealed, books, records, taken, algorithm };
         open.learn();

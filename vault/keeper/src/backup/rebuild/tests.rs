@@ -10,7 +10,7 @@ use strongroom_policy::name::ProviderName;
 use strongroom_store::{Choice, MemoryStore, Store};
 use strongroom_sys::Secret;
 
-use super::{RebuildError, Rebuilt, read_header, rebuild, verify};
+use super::{RebuildError, Rebuilt, read_header, read_tables, rebuild, verify};
 use crate::backup::content::{Closing, ContentWriter};
 use crate::backup::fixture::{CREDENTIAL, NOWHERE, OTHER_USER, Small, USER, user};
 use crate::backup::halt::Halt;
@@ -21,6 +21,7 @@ use crate::keyring::KeyringError;
 use crate::keys::RecordId;
 use crate::manifest::{MARK_RECORD, Refusal};
 use crate::records::RecordName;
+use crate::vault::open_books;
 
 fn try_verify(small: &Small, backup: &Path) -> Result<super::Content, RebuildError> {
     let scratch = small.scratch.path("verified");
@@ -257,4 +258,33 @@ fn a_full_disk_makes_no_backup_and_leaves_the_vault_as_it_was() {
     ));
     small.put(&RecordName::User(USER), &user("after"));
     assert!(try_verify(&small, &small.backup("after").0).is_ok());
+}
+
+/// Red when `Rows` or `read_tables` do not ask for the halt: each is asked by itself here.
+#[test]
+fn a_vault_that_closes_ends_a_proof_at_the_next_record_wherever_it_is() {
+    let small = Small::make();
+    let (path, _) = small.backup("one");
+    let Rebuilt { unsealed, books, .. } = again(&small, &path, "again", &Choice::Sled);
+    let place = small.scratch.path("again");
+    drop(books);
+    let open = |halt: &Halt, at_the_judgement: bool| {
+        let opened = open_books((&place, &Choice::Sled, halt), &unsealed, |_| {
+            if at_the_judgement {
+                halt.call();
+            }
+            Ok(())
+        });
+        opened.map(|opened| opened.records)
+    };
+    let called = Halt::default();
+    called.call();
+    assert!(matches!(open(&called, false), Err(BooksError::Halted)), "while rows are read");
+    let later = Halt::default();
+    assert!(matches!(open(&later, true), Err(BooksError::Halted)), "while records are opened");
+    let records = || open(&Halt::default(), false).unwrap();
+    assert!(read_tables(small.store, records(), &Halt::default()).is_ok());
+    let halted = read_tables(small.store, records(), &called);
+    assert!(matches!(halted, Err(RebuildError::Halted)), "while tables are made");
+    assert!(matches!(RebuildError::from(BooksError::Halted), RebuildError::Halted));
 }
