@@ -67,6 +67,7 @@ impl Act<'_> {
         let Effect { turn, restricts, .. } = effect(&request);
         // Whoever would be refused anyway waits for nobody.
         self.refuse_growth(&request)?;
+        self.refuse_unconfirmed(&request)?;
         match turn {
             Turn::NeedsNone => return self.answer(request).await,
             Turn::Takes => {}

@@ -36,6 +36,10 @@ fn a_restored_vault_is_read_only_and_trusts_no_token_that_nobody_vouches_for() {
     let listed = new.json(&["credential", "list"], b"").to_string();
     assert!(listed.contains("openai") && !listed.contains("anthropic"), "{listed}");
     refused(&new, &["token", "create", "early"], "SR-BACKUP-011");
+    // A test is a call: the key may have been deleted since. Red when its effect is that of looking.
+    let seen = new.providers().counts();
+    refused(&new, &["credential", "test", "openai"], "SR-BACKUP-011");
+    assert_eq!(new.providers().counts(), seen, "no provider was asked");
     refused(&new, &["backup", "verify", text(&aged)], "--age-identity");
     let confirmed = new.cli(&["backup", "confirm", "--yes"], b"").ok();
     assert!(confirmed.stderr.contains("1 token revoked"), "{}", confirmed.stderr);
@@ -54,6 +58,42 @@ fn a_restored_vault_is_read_only_and_trusts_no_token_that_nobody_vouches_for() {
     refused(&new, &["backup", "confirm", "--yes"], "SR-BACKUP-013");
     new.cli(&["backup", "confirm", "--token", "test", "--yes"], b"").ok();
     assert_eq!(both(&new), [200, 401]);
+}
+
+/// Red when `settle` does not make a vault's journal of an exported one.
+#[test]
+fn what_audit_export_and_a_witness_mirror_wrote_tells_a_restore_what_was_taken_away() {
+    let (mut old, kept) = Appliance::stocked();
+    let doomed = old.token("doomed", &[]);
+    let state = old.scratch().join("witness");
+    let made = old.json(&["witness", "init", "--state", text(&state), "--name", "usb"], b"");
+    let key = made["witness"].as_str().expect("a key").to_owned();
+    old.cli(&["witness", "add", &key], b"").ok();
+    // More than one full bundle of entries lies before the backup.
+    for _ in 0..140 {
+        assert_eq!(asked(&old, &kept), 200);
+    }
+    let backup = old.scratch().join("today.backup");
+    old.cli(&["backup", "create", "--to", text(&backup)], b"").ok();
+    old.cli(&["credential", "delete", "anthropic", "--yes"], b"").ok();
+    // It is answered when a checkpoint covers it.
+    old.cli(&["token", "revoke", "doomed", "--yes"], b"").ok();
+    let exported = old.scratch().join("exported");
+    old.cli(&["audit", "export", text(&exported)], b"").ok();
+    let run = ["witness", "run", "--state", text(&state), "--mirror", "--once"];
+    old.cli(&run, b"").ok();
+    old.stop();
+    for journal in [exported, state.join("mirror")] {
+        let new = restored(&[text(&backup), "--journal", text(&journal)]);
+        let told = new.status();
+        assert!(told["restored"]["journal"]["entries"].as_u64() > Some(256), "{told}");
+        let again = &told["restored"]["done_again"];
+        assert!(again["tokens"] == 1 && again["credentials"] == 1, "{told}");
+        new.cli(&["backup", "confirm", "--yes"], b"").ok();
+        assert_eq!([&kept, &doomed].map(|token| asked(&new, token)), [200, 401]);
+        let pin = old.data().join("audit.pub");
+        new.cli(&["audit", "verify", "--pin", text(&pin)], b"").ok();
+    }
 }
 
 /// Another appliance, with the backup as its open vault.

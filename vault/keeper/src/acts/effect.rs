@@ -62,6 +62,7 @@ pub(super) const fn effect(request: &Request) -> Effect {
         | Request::UnsealUnattended
         | Request::AcceptSettings
         | Request::TpmRemove => LEAVES_RIGHTS,
+        Request::CredentialTest(_) => USES_A_KEY,
         Request::Status
         | Request::Doctor
         | Request::Panic
@@ -74,7 +75,6 @@ pub(super) const fn effect(request: &Request) -> Effect {
         | Request::ProviderList
         | Request::ProviderShow(_)
         | Request::CredentialList
-        | Request::CredentialTest(_)
         | Request::TokenList
         | Request::AuditTail { .. }
         | Request::Usage { .. }
@@ -100,6 +100,8 @@ const ADDS_A_WAY: Effect = Effect { waits_for_confirmation: true, ..LEAVES_RIGHT
 const ENDS_A_WAIT: Effect = Effect { waits_for_witness: true, ..LEAVES_RIGHTS };
 /// Leaves rights as they are in an open vault.
 const LEAVES_RIGHTS: Effect = Effect { turn: Turn::Takes, ..LOOKS };
+/// Sends a key to its provider: it may have been deleted after the backup. Whether a witness has answered is asked as for a call.
+const USES_A_KEY: Effect = Effect { waits_for_confirmation: true, ..LOOKS };
 /// Changes nothing that a turn protects, or takes its turn itself for as long as it must.
 const LOOKS: Effect = Effect {
     turn: Turn::NeedsNone,

@@ -1,7 +1,9 @@
 //! Journals as a backup needs them: where one stands, and what a surviving one says was taken away.
 //!
 //! Invariant: an entry counts only when its chain holds from the very entry on at which the backup was made.
-//! Invariant: a journal tells nothing without a checkpoint of this vault, so that who cuts its end must have an older one.
+//! Invariant: a journal tells nothing without a checkpoint of this vault, so that who cuts its end must have an older one;
+//! whether it was cut is asked before anything else, so that a cut is never taken for an early end.
+//! Invariant: the journal that the vault will go on with holds as a whole, as an unsealing judges it.
 //! Distrusts: every byte of a journal; it may come from anywhere.
 
 use std::fs::{self, File, OpenOptions};
@@ -13,8 +15,9 @@ use serde::Deserialize;
 use strongroom_tlog::{Bundle, Checkpoint, Entries, Note, Verifier};
 
 use super::content::JournalPoint;
+use crate::journal::found::{Found, Head};
 use crate::journal::line::{chain_of, check_chain};
-use crate::journal::{BUNDLE_ENTRIES, Place, read};
+use crate::journal::{BUNDLE_ENTRIES, JournalError, Place, read};
 use crate::keys::purpose::Journal;
 use crate::keys::{MacKey, TAG_BYTES};
 
@@ -37,8 +40,6 @@ pub struct Surviving {
     pub entries: u64,
     /// When the last one was written, RFC 3339.
     pub until: String,
-    /// The highest commit that it names.
-    pub named: u64,
     /// Acts behind the backup's point, in their order, without those that failed to give something.
     pub acts: Vec<SeenAct>,
 }
@@ -82,6 +83,9 @@ pub enum JournalRefusal {
         /// How many there were.
         signed: u64,
     },
+    /// It does not hold from its first entry to its last one.
+    #[error("{0}")]
+    Unsound(#[source] JournalError),
     /// More acts than are followed.
     #[error("the journal has too many acts since the backup")]
     TooMany,
@@ -92,7 +96,6 @@ struct Line<'a> {
     n: u64,
     t: &'a str,
     what: &'a str,
-    commit: Option<u64>,
     act: Option<&'a str>,
     target: Option<&'a str>,
     result: Option<&'a str>,
@@ -107,12 +110,29 @@ pub fn point(directory: &Path) -> io::Result<JournalPoint> {
     Ok(JournalPoint { entries, chain })
 }
 
-/// Whether there is a journal with an entry in it.
+/// Whether there is a journal with an entry in it, or one that says that it had some.
 ///
 /// # Errors
 /// When the directory cannot be read.
 pub fn is_begun(directory: &Path) -> io::Result<bool> {
-    Ok(directory.try_exists()? && point(directory)?.entries > 0)
+    if !directory.try_exists()? {
+        return Ok(false);
+    }
+    Ok(read::checkpoint(&Place::new(directory))?.is_some() || point(directory)?.entries > 0)
+}
+
+/// Judges a journal as the next unsealing will, and answers the newest commit that it names: nothing of it is believed before
+/// all of it holds. The manifest of a restored vault notes no journal yet.
+///
+/// # Errors
+/// When it is not what this vault wrote.
+pub fn judge(
+    directory: &Path,
+    (key, verifier): (MacKey<Journal>, &Verifier),
+) -> Result<u64, JournalRefusal> {
+    let found = Found::look(directory, key, verifier, Head::default());
+    let found = found.map_err(JournalRefusal::Unsound)?;
+    Ok(found.state().map_or(0, |state| state.commit))
 }
 
 /// Makes of a static copy, as `audit export` writes it, a journal as a vault writes it: the last bundle lies in `tail`.
@@ -143,7 +163,7 @@ pub fn settle(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Reads a journal from its first line and answers what was done behind `from`.
+/// Reads a journal and answers what was done behind `from`.
 ///
 /// # Errors
 /// When a line does not hold, or it is not the journal that the backup was made with.
@@ -153,12 +173,9 @@ pub fn gather(
     from: JournalPoint,
 ) -> Result<Surviving, JournalRefusal> {
     let place = Place::new(directory);
-    let newest = point(directory)?.entries;
-    if newest < from.entries {
-        return Err(JournalRefusal::Older(newest));
-    }
+    let signed = signed_entries(&place, verifier)?.ok_or(JournalRefusal::Unsigned)?;
     let mut at = JournalPoint { entries: 0, chain: [0; TAG_BYTES] };
-    let mut found = Surviving { entries: 0, until: String::new(), named: 0, acts: Vec::new() };
+    let mut found = Surviving { entries: 0, until: String::new(), acts: Vec::new() };
     // What lies before the backup's own point is vouched for by it.
     let mut index = from.entries.saturating_sub(1).checked_div(BUNDLE_ENTRIES).unwrap_or(0);
     loop {
@@ -166,29 +183,44 @@ pub fn gather(
         let missing = index.saturating_mul(BUNDLE_ENTRIES).saturating_add(1);
         let bundle = read::bundle(&place, index)?.ok_or(JournalRefusal::Damaged(missing))?;
         let before = at.entries;
-        for entry in Entries::of(&bundle).map_while(Result::ok) {
-            at = step(entry, at, (key, from))?;
-            let seen = read_line(entry).ok_or(JournalRefusal::Damaged(at.entries))?;
-            seen.t.clone_into(&mut found.until);
-            found.named = found.named.max(seen.commit.unwrap_or(0));
-            if at.entries > from.entries {
-                note(&mut found.acts, &seen)?;
-            }
-        }
+        at = follow(&bundle, at, (key, from), &mut found)?;
         if at.entries == before {
             break;
         }
         index = index.saturating_add(1);
     }
-    if at.entries < from.entries {
-        return Err(JournalRefusal::Older(at.entries));
+    if at.entries.is_multiple_of(BUNDLE_ENTRIES) {
+        // A crash while the tail moves to its place leaves the last entries in the file after it.
+        let next = read::read_whole(&place.next())?.unwrap_or_default();
+        at = follow(&next, at, (key, from), &mut found)?;
     }
-    let signed = signed_entries(&place, verifier)?.ok_or(JournalRefusal::Unsigned)?;
-    if signed > at.entries {
-        return Err(JournalRefusal::Cut { entries: at.entries, signed });
+    let entries = at.entries.max(point(directory)?.entries);
+    if signed > entries {
+        return Err(JournalRefusal::Cut { entries, signed });
+    }
+    if at.entries < from.entries {
+        return Err(JournalRefusal::Older(entries));
     }
     found.entries = at.entries;
     Ok(found)
+}
+
+/// Takes in the entries of one file, each of which must follow.
+fn follow(
+    bundle: &[u8],
+    mut at: JournalPoint,
+    (key, from): (&MacKey<Journal>, JournalPoint),
+    found: &mut Surviving,
+) -> Result<JournalPoint, JournalRefusal> {
+    for entry in Entries::of(bundle).map_while(Result::ok) {
+        at = step(entry, at, (key, from))?;
+        let seen = read_line(entry).ok_or(JournalRefusal::Damaged(at.entries))?;
+        seen.t.clone_into(&mut found.until);
+        if at.entries > from.entries {
+            note(&mut found.acts, &seen)?;
+        }
+    }
+    Ok(at)
 }
 
 /// Checks that an entry follows; those before the backup's point are passed over up to the one that it names.

@@ -12,6 +12,8 @@
 //! Invariant: nothing is served before what journals tell was done again, and an operator has looked at it: until then
 //! every token sleeps.
 //! Invariant: a vault that is there is never touched.
+//! Invariant: the journal that the vault will have is judged as its unsealing judges it, before there is a vault: one that would
+//! keep it shut is refused while what was brought is still there.
 
 use std::fs::{self, File};
 use std::io;
@@ -169,36 +171,40 @@ fn build(
     drop(unsealed);
     let (backup, halt) = (waiting.join(BACKUP_FILE), Halt::default());
     let mut rebuilt = rebuild::rebuild(&backup, (key, &seal, 0), (building, choice, &halt))?;
-    let mut found = surviving(&rebuilt, (data, waiting))?;
-    let known = found.as_ref().map_or(0, |(_, surviving)| surviving.named);
-    if life_of(known) >= life_of(rebuilt.books.commit()) {
+    let Journals { furthest, named } = surviving(&rebuilt, (data, waiting))?;
+    if life_of(named) >= life_of(rebuilt.books.commit()) {
         // This backup was restored before, and that vault's journal is here: once more, above all that it names.
         let key = close(rebuilt)?.keyring().copy_key()?;
         erase(building)?;
-        rebuilt = rebuild::rebuild(&backup, (key, &seal, known), (building, choice, &halt))?;
-        found = surviving(&rebuilt, (data, waiting))?;
+        rebuilt = rebuild::rebuild(&backup, (key, &seal, named), (building, choice, &halt))?;
     }
-    record(&mut rebuilt, found.as_ref().map(|(_, surviving)| surviving), now)?;
+    record(&mut rebuilt, furthest.as_ref().map(|(_, surviving)| surviving), now)?;
     let unsealed = close(rebuilt)?;
-    if let Some((directory, _)) = found {
+    if let Some((directory, _)) = furthest {
         adopt(data, &directory)?;
     }
     Ok(unsealed)
 }
 
-/// The journal that reaches furthest, of those that were brought and the one in the data directory.
-fn surviving(
-    rebuilt: &Rebuilt,
-    (data, waiting): (&Path, &Path),
-) -> Result<Option<(PathBuf, Surviving)>, RestoreError> {
+/// What journals there are.
+struct Journals {
+    /// The one that reaches furthest, if any tells of the time since the backup.
+    furthest: Option<(PathBuf, Surviving)>,
+    /// The highest commit that the vault's journal to be, or one beside it, names.
+    named: u64,
+}
+
+/// Reads those that were brought and the one in the data directory.
+fn surviving(rebuilt: &Rebuilt, (data, waiting): (&Path, &Path)) -> Result<Journals, RestoreError> {
     let guard = rebuilt.unsealed.lock().unwrap_or_else(PoisonError::into_inner);
     let keyring = guard.keyring().keyring();
-    let key = MacKey::new(&keys::derive_journal_key(keyring.system(), keyring.store())?)?;
+    let secret = keys::derive_journal_key(keyring.system(), keyring.store())?;
     let store = keyring.store();
     drop(guard);
     let verifier = audit_signer(&rebuilt.unsealed, store)?.verifier();
     let brought = (0..MAX_JOURNALS).map(|number| journal_directory(waiting, number));
-    let mut best: Option<(PathBuf, Surviving)> = None;
+    let from: JournalPoint = rebuilt.closing.journal;
+    let mut journals = Journals { furthest: None, named: 0 };
     for (number, directory) in
         std::iter::once(data.join(JOURNAL_DIRECTORY)).chain(brought).enumerate()
     {
@@ -208,18 +214,27 @@ fn surviving(
         if !journals::is_begun(&directory)? {
             continue;
         }
-        let from: JournalPoint = rebuilt.closing.journal;
-        let surviving = match journals::gather(&directory, (&key, &verifier), from) {
-            Ok(surviving) => surviving,
-            // It tells nothing of the time since the backup, and takes nothing from what others tell.
-            Err(JournalRefusal::Older(_)) => continue,
-            Err(refusal) => return Err(RestoreError::Journal { number, refusal }),
-        };
-        if best.as_ref().is_none_or(|(_, best)| surviving.entries > best.entries) {
-            best = Some((directory, surviving));
+        let refused = |refusal| RestoreError::Journal { number, refusal };
+        let surviving =
+            match journals::gather(&directory, (&MacKey::new(&secret)?, &verifier), from) {
+                Ok(surviving) => Some(surviving),
+                // It tells nothing of the time since the backup, and takes nothing from what others tell.
+                Err(JournalRefusal::Older(_)) => None,
+                Err(refusal) => return Err(refused(refusal)),
+            };
+        // One that was brought and tells nothing stays where it is; the directory's own may stay the vault's.
+        if surviving.is_none() && number > 0 {
+            continue;
+        }
+        let named = journals::judge(&directory, (MacKey::new(&secret)?, &verifier));
+        journals.named = journals.named.max(named.map_err(refused)?);
+        let Some(surviving) = surviving else { continue };
+        let furthest = journals.furthest.as_ref();
+        if furthest.is_none_or(|(_, furthest)| surviving.entries > furthest.entries) {
+            journals.furthest = Some((directory, surviving));
         }
     }
-    Ok(best)
+    Ok(journals)
 }
 
 /// Does again what was taken away, and writes down what is known of the time since the backup.

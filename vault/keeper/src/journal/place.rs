@@ -41,7 +41,7 @@ impl Place {
         self.0.join("tail")
     }
 
-    pub(super) fn next(&self) -> PathBuf {
+    pub(crate) fn next(&self) -> PathBuf {
         self.0.join("next")
     }
 

@@ -58,7 +58,7 @@ pub fn checkpoint(place: &Place) -> io::Result<Option<Vec<u8>>> {
     read_whole(&place.checkpoint())
 }
 
-pub(super) fn read_whole(path: &std::path::Path) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn read_whole(path: &std::path::Path) -> io::Result<Option<Vec<u8>>> {
     read_file(path, MAX_BUNDLE_BYTES).map_err(|error| io::Error::other(error.to_string()))
 }
 

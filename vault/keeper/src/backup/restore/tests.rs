@@ -11,6 +11,7 @@ use strongroom_store::Choice;
 use strongroom_tlog::{Bundle, Size};
 
 use super::{RESTORE_DIRECTORY, RestoreError, STAGING_DIRECTORY, place, stage, tidy};
+use crate::acts::restore_fault;
 use crate::backup::content::JournalPoint;
 use crate::backup::fixture::{
     CREDENTIAL, NOWHERE, OTHER_TOKEN, OTHER_USER, SHARED, Small, TOKEN, USER, WORKSPACE,
@@ -42,9 +43,15 @@ fn journal(
     let key = MacKey::new(&key).unwrap();
     let found = Found::look(directory, key, &signer.verifier(), Head::default()).unwrap();
     let (journal, _) = Journal::start(found, signer, &Manner::default()).unwrap();
-    for (act, target, result) in acts {
-        let entry = Entry::Act { act, operator: 0, target: target.clone(), result: *result };
-        journal.record_blocking(&[entry], Moment::from_unix_millis(9)).unwrap();
+    for some in acts.chunks(64) {
+        let entry = |(act, target, result): &(&'static str, String, ActResult)| Entry::Act {
+            act,
+            operator: 0,
+            target: target.clone(),
+            result: *result,
+        };
+        let entries: Vec<_> = some.iter().map(entry).collect();
+        journal.record_blocking(&entries, Moment::from_unix_millis(9)).unwrap();
     }
     journal.finish();
     journals::point(directory).unwrap()
@@ -309,6 +316,130 @@ fn a_backup_is_restored_a_second_time_above_the_first_and_each_restore_is_in_the
     drop(super::complete(unsealed, (&third, &Choice::Sled), now).unwrap());
     close(open(&small, &third).unwrap());
     assert_eq!(restores_in(&third.join(JOURNAL_DIRECTORY)), 1);
+}
+
+/// A journal of two full bundles before the backup's point, and what was taken away behind it.
+fn long(small: &Small) -> (PathBuf, PathBuf) {
+    let log = small.scratch.path("log");
+    let point = journal(small, &log, &vec![begun("token.create", TOKEN); 520]);
+    let (backup, _) = small.backup_at("one", point);
+    journal(small, &log, &[begun("token.revoke", TOKEN)]);
+    (log, backup)
+}
+
+fn edit(path: &Path, from: &[u8], to: &[u8]) {
+    let mut bytes = fs::read(path).unwrap();
+    let at = bytes.windows(from.len()).position(|part| part == from).unwrap();
+    bytes[at..at + from.len()].copy_from_slice(to);
+    fs::write(path, bytes).unwrap();
+}
+
+type Spoil = fn(&Path);
+
+/// Red when `surviving` does not judge the journal as a whole: the restore then ends in a vault that does not open.
+#[test]
+fn a_journal_that_would_keep_the_vault_shut_is_refused_while_the_backup_is_still_there() {
+    let small = Small::make();
+    let (log, backup) = long(&small);
+    let spoils: [(&str, Spoil); 4] = [
+        ("edited", |log| edit(&log.join("tile/entries/000"), b"token.create", b"token.revoke")),
+        ("missing", |log| fs::remove_file(log.join("tile/entries/000")).unwrap()),
+        ("tile", |log| fs::write(log.join("tile/0/001"), [7; 256 * 32]).unwrap()),
+        ("no tile", |log| fs::remove_file(log.join("tile/0/001")).unwrap()),
+    ];
+    for (name, spoil) in spoils {
+        let spoiled = small.scratch.path(&format!("spoiled {name}"));
+        copy(&log, &spoiled);
+        spoil(&spoiled);
+        let refused = restore(&small, name, &backup, &[&spoiled]);
+        let Err(OpenError::Restore(error)) = refused else { panic!("{name}") };
+        assert!(
+            matches!(
+                &error,
+                RestoreError::Journal { number: 1, refusal: JournalRefusal::Unsound(_) }
+            ),
+            "{name}: {error}"
+        );
+        assert_eq!(restore_fault(&error).code, "SR-BACKUP-015");
+        let data = small.scratch.path(name);
+        assert!(!data.join(VAULT_DIRECTORY).exists() && data.join(RESTORE_DIRECTORY).exists());
+        assert!(!journals::is_begun(&data.join(JOURNAL_DIRECTORY)).unwrap(), "it is not taken in");
+        // Nothing is lost: without it, and with a good one.
+        let (good, with): (&[&Path], bool) =
+            if name == "missing" { (&[], false) } else { (&[&log], true) };
+        stage(&data, &bring(&data, &backup, good)).unwrap();
+        let vault = open(&small, &data).unwrap();
+        assert_eq!(vault.tables.tokens.contains_key(&TOKEN), !with);
+        close(vault);
+        close(open(&small, &data).unwrap());
+    }
+}
+
+/// Red when the end of a journal is asked for before its checkpoint, or no journal is seen where only a checkpoint is left.
+#[test]
+fn a_journal_that_was_cut_below_the_backups_point_is_cut_and_not_early() {
+    let small = Small::make();
+    let (log, backup) = long(&small);
+    for (name, gone) in [("tail", vec!["tail"]), ("all", vec!["tail", "tile"])] {
+        let cut = small.scratch.path(&format!("cut {name}"));
+        copy(&log, &cut);
+        for one in gone {
+            let one = cut.join(one);
+            if one.is_dir() { fs::remove_dir_all(one) } else { fs::remove_file(one) }.unwrap();
+        }
+        let refused = restore(&small, name, &backup, &[&cut]);
+        let Err(OpenError::Restore(RestoreError::Journal { refusal, .. })) = refused else {
+            panic!("{name}: it was restored")
+        };
+        assert!(matches!(refusal, JournalRefusal::Cut { signed: 521, .. }), "{name}: {refusal}");
+    }
+}
+
+/// Red when the directory's own journal is passed over for ending before the backup's point.
+#[test]
+fn the_directorys_own_journal_is_judged_too_and_names_the_life_to_begin_above() {
+    let small = Small::make();
+    let (_, backup) = long(&small);
+    let first = restore(&small, "own", &backup, &[]).unwrap();
+    let above = first.books.commit();
+    close(first);
+    let data = small.scratch.path("own");
+    fs::remove_dir_all(data.join(VAULT_DIRECTORY)).unwrap();
+    let spoiled = copy_of(&small, &data, "spoiled own");
+    edit(&spoiled.join(JOURNAL_DIRECTORY).join("tail"), b"backup.restore", b"backup.confirm");
+    stage(&spoiled, &bring(&spoiled, &backup, &[])).unwrap();
+    let refused = open(&small, &spoiled);
+    assert!(
+        matches!(refused, Err(OpenError::Restore(RestoreError::Journal { number: 0, .. }))),
+        "it was restored"
+    );
+    stage(&data, &bring(&data, &backup, &[])).unwrap();
+    let second = open(&small, &data).unwrap();
+    assert!(second.books.commit() >> 32 > above >> 32);
+    close(second);
+}
+
+/// Red when `gather` does not look into `next`.
+#[test]
+fn what_a_crash_left_in_the_file_after_the_tail_is_taken_away_again() {
+    let small = Small::make();
+    let log = small.scratch.path("log");
+    let point = journal(&small, &log, &[begun("token.create", TOKEN)]);
+    let (backup, _) = small.backup_at("one", point);
+    let checkpoint = fs::read(log.join("checkpoint")).unwrap();
+    journal(
+        &small,
+        &log,
+        &[&vec![begun("token.create", TOKEN); 255][..], &[begun("token.revoke", TOKEN)]].concat(),
+    );
+    // As it is before the full tail has moved to its place: no tile is written, and the checkpoint is of before.
+    fs::write(log.join("checkpoint"), checkpoint).unwrap();
+    fs::rename(log.join("tail"), log.join("next")).unwrap();
+    fs::rename(log.join("tile/entries/000"), log.join("tail")).unwrap();
+    fs::remove_dir_all(log.join("tile")).unwrap();
+    let vault = restore(&small, "data", &backup, &[&log]).unwrap();
+    assert!(!vault.tables.tokens.contains_key(&TOKEN));
+    close(vault);
 }
 
 fn restores_in(journal: &Path) -> usize {
