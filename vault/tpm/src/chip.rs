@@ -1,6 +1,7 @@
 //! The TPM behind its device: one command at a time, salted sessions, and nothing left behind.
 //!
-//! Invariant: whatever a question loaded or opened is flushed before it is answered, on every way out.
+//! Invariant: whatever a question loaded or opened is flushed before it is answered, on every way out; where that is not known
+//! to be done, or libtss2 itself failed, the chip is spent.
 //! Invariant: secrets are sent and received in sessions only, and sessions are made with the pinned storage key only.
 
 use std::time::Duration;
@@ -82,6 +83,16 @@ impl ChipError {
 pub struct Chip {
     context: Context,
     held: Vec<Held>,
+    standing: Standing,
+}
+
+/// Whether a further question may be put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It may.
+    Fit,
+    /// Something may be left in the TPM, or libtss2's context is in a state that only a new one ends.
+    Spent,
 }
 
 /// What a question leaves behind unless it is put away.
@@ -127,8 +138,6 @@ pub enum Duty {
 /// How often a TPM may ask to be asked again, and how long it is left alone.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(50);
-/// What the first question asks for, for nothing but an encrypted answer.
-const FIRST_BYTES: usize = 8;
 
 impl Duty {
     /// `TPMA_SESSION`, in the TPM's words: it decrypts what we encrypt.
@@ -143,20 +152,21 @@ impl Duty {
 }
 
 impl Chip {
-    /// Opens the way to a TPM, and has libtss2 and OpenSSL load whatever they load late: no file is opened afterwards.
+    /// Opens the way to a TPM, and has libtss2 load its module for that way. Blocks for as long as the way does.
     ///
     /// # Errors
-    /// libtss2's, or the TPM's when it does not answer a first question.
+    /// libtss2's.
     pub fn open(place: &Place) -> Result<Self, ChipError> {
-        let mut chip = Self { context: Context::new(place.name()?)?, held: Vec::new() };
-        if !policy_nv::is_ready(&chip.context) {
+        let context = Context::new(place.name()?)?;
+        if !policy_nv::is_ready(&context) {
             return Err(ChipError::NoContext);
         }
-        chip.scope(|chip| {
-            let session = chip.begin(Kind::Hmac, None)?;
-            chip.with(session, Duty::Decrypt, |context| context.get_random(FIRST_BYTES))
-        })?;
-        Ok(chip)
+        Ok(Self { context, held: Vec::new(), standing: Standing::Fit })
+    }
+
+    /// Whether a further question may be put.
+    pub const fn standing(&self) -> Standing {
+        self.standing
     }
 
     /// Runs one question's commands, and flushes what they left.
@@ -169,6 +179,9 @@ impl Chip {
     ) -> Result<T, ChipError> {
         let done = work(self);
         let flushed = self.put_away();
+        if flushed.is_err() || matches!(done, Err(ChipError::Library(_))) {
+            self.standing = Standing::Spent;
+        }
         let done = done?;
         flushed.map(|()| done)
     }

@@ -6,7 +6,8 @@
 //! sessions' set-up, and a second connection, which a software TPM does not take; another kind of policy would not open the
 //! vaults that are sealed today. tss-esapi 8 has the command, so the module goes when its libtss2 (4.1.3) is everywhere.
 //!
-//! libtss2 loads the code of the way to the TPM at run time, and OpenSSL reads its settings: both before the confinement.
+//! libtss2 loads the code of the way to the TPM at run time, before the confinement. OpenSSL begins after it: its settings file
+//! cannot be opened then, which it takes, so no engine or provider that they name is loaded.
 //!
 //! Invariant: R is never here; halves of the key that wraps it pass through encrypted sessions.
 //! Invariant: every session is salted to the pinned storage key, so that whoever sits on the bus sees and forges nothing.

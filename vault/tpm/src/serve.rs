@@ -2,6 +2,7 @@
 //!
 //! Invariant: the keeper learns a closed set of refusals.
 //! Invariant: once the TPM does not answer, or not authentically, this process ends, after it said so; it is started again.
+//! Invariant: it ends likewise when something may be left in the TPM, or libtss2 itself failed.
 //! Distrusts: the keeper's bytes.
 
 use std::io;
@@ -14,7 +15,7 @@ use strongroom_protocol::tpm::{
 };
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::chip::{Chip, ChipError};
+use crate::chip::{Chip, ChipError, Standing};
 use crate::code::ResponseCode;
 use crate::counter;
 use crate::health::{self, tries_left};
@@ -30,6 +31,9 @@ pub enum Ended {
     /// An answer was not authentic. libtss2 may not know what was loaded then; the kernel does, and clears it at the end.
     #[error("an answer of the TPM was not authentic")]
     Forged,
+    /// A question left something in the TPM, or libtss2 in a state that it does not come out of.
+    #[error("libtss2 failed, or something may be left in the TPM")]
+    Spent,
     /// The socket.
     #[error("the keeper's socket: {0}")]
     Socket(#[from] io::Error),
@@ -65,7 +69,7 @@ pub fn serve(socket: &UnixDatagram, mut chip: Option<Chip>, watchdog: &Watchdog)
             chip.as_mut().map_or(Answer::Refused(Refusal::NoTpm), |chip| answer(chip, ask));
         watchdog.end();
         clear_stack();
-        let ended = is_last(&answer);
+        let ended = is_last(&answer).or_else(|| chip.as_ref().and_then(spent));
         match encode(&FromTpm { number, answer }, MAX_TPM_BYTES) {
             Ok(frame) => match socket.send(&frame) {
                 Ok(_) => {}
@@ -99,6 +103,13 @@ fn is_last(answer: &Answer) -> Option<Ended> {
         Some(Ended::Forged)
     } else {
         None
+    }
+}
+
+fn spent(chip: &Chip) -> Option<Ended> {
+    match chip.standing() {
+        Standing::Fit => None,
+        Standing::Spent => Some(Ended::Spent),
     }
 }
 

@@ -294,7 +294,7 @@ impl Drop for Direct {
 }
 
 /// The first of two ports beside one another.
-fn two_free_ports() -> u16 {
+pub(crate) fn two_free_ports() -> u16 {
     for _ in 0..100 {
         let first = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = first.local_addr().unwrap().port();

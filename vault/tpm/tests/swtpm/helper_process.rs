@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use strongroom_protocol::SecretBytes;
@@ -187,6 +187,24 @@ fn value(answer: Answer) -> Result<u64, Refusal> {
 }
 
 fn spawn(tcti: &str, keeper: &OwnedFd) -> Child {
+    let (child, ready) = begin(tcti, keeper);
+    std::io::Read::read_exact(&mut &ready, &mut [0]).unwrap();
+    child
+}
+
+/// How a helper ends that is never ready.
+pub(crate) fn outcome(tcti: &str) -> ExitStatus {
+    let (_socket, theirs) = UnixDatagram::pair().unwrap();
+    let (mut child, ready) = begin(tcti, &OwnedFd::from(theirs));
+    let said = std::io::Read::read(&mut &ready, &mut [0]);
+    if said.is_err() {
+        child.kill().unwrap();
+    }
+    assert_eq!(said.unwrap(), 0, "it is not ready");
+    child.wait().unwrap()
+}
+
+fn begin(tcti: &str, keeper: &OwnedFd) -> (Child, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_read_timeout(Some(PATIENCE)).unwrap();
     let child = spawn::Child {
@@ -198,8 +216,5 @@ fn spawn(tcti: &str, keeper: &OwnedFd) -> Child {
         keep_environment: &[],
         wipes_freed: true,
     };
-    let child = child.start().unwrap();
-    drop(theirs);
-    std::io::Read::read_exact(&mut &ours, &mut [0]).unwrap();
-    child
+    (child.start().unwrap(), ours)
 }

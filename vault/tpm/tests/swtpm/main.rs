@@ -8,6 +8,11 @@ mod emulator;
 mod golden;
 mod helper_process;
 
+use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::sys::signal::Signal;
 use sha2::Digest as _;
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::tpm::{Answer, Ask, Kind, Name, PcrSet, Policy, Refusal};
@@ -289,7 +294,39 @@ fn without_a_tpm_that_is_said_and_the_helper_ends_to_be_started_again() {
     assert_eq!(helper.read(storage, counter), Ok(counter.value));
 }
 
-// Red without the watchdog: libtss2 waits for ever.
+// Red when libtss2's own failures, or a flush that failed beside the work, do not end the helper.
+#[test]
+fn the_helper_ends_when_libtss2_fails_or_something_may_be_left_in_the_tpm() {
+    let (mut emulator, mut helper, storage) = scene();
+    let counter = helper.define(storage);
+    let gone = Counted { name: Name([9; 32]), ..counter };
+    // The code of libtss2's `BAD_SEQUENCE`, where its own function finds it.
+    let fails: fn(&mut Vec<u8>) = |answer| {
+        *answer = vec![0x80, 0x01, 0, 0, 0, 10, 0, 7, 0, 7];
+    };
+    // `TPM_RC_FAILURE` in the place of each bare success, as of a flush.
+    let keeps: fn(&mut Vec<u8>) = |answer| {
+        if answer[..] == [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0, 0] {
+            answer[8..].copy_from_slice(&[1, 1]);
+        }
+    };
+    for (how, asked, refused) in [
+        (fails, counter, Refusal::Other { code: 0x0007_0007 }),
+        (keeps, counter, Refusal::Other { code: 0x101 }),
+        (keeps, gone, Refusal::CounterGone),
+    ] {
+        emulator.meddle(Some(how));
+        assert_eq!(helper.read(storage, asked), Err(refused));
+        assert_eq!(helper.wait(), Some(75));
+        emulator.meddle(None);
+        emulator.unplug();
+        emulator.plug_in();
+        helper.start_again();
+    }
+    assert_eq!(helper.read(storage, counter), Ok(counter.value));
+}
+
+// Red without the watchdog, since libtss2 waits for ever; and when the helper asks the TPM anything before it is watched.
 #[test]
 fn a_tpm_that_says_nothing_is_given_up() {
     let (emulator, mut helper, storage) = scene();
@@ -301,6 +338,30 @@ fn a_tpm_that_says_nothing_is_given_up() {
     emulator.forget_what_is_under_way();
     helper.start_again();
     assert_eq!(helper.read(storage, counter), Ok(counter.value));
+    // Silent once libtss2 has opened it, and before: the helper is ready all the same.
+    let all_but_first: fn(&mut Vec<u8>) = |answer| {
+        static PASSED: AtomicBool = AtomicBool::new(false);
+        if PASSED.swap(true, Ordering::Relaxed) {
+            answer.clear();
+        }
+    };
+    for (how, ended) in [(all_but_first, None), (Vec::clear, Some(75))] {
+        emulator.meddle(Some(how));
+        helper.start_again();
+        assert_eq!(helper.read(storage, counter), Err(Refusal::NoTpm));
+        assert_eq!(helper.wait(), ended);
+        emulator.forget_what_is_under_way();
+    }
+}
+
+// Red without the alarm.
+#[test]
+fn a_tpm_that_hangs_while_it_is_opened_is_given_up() {
+    let port = emulator::two_free_ports();
+    let hung = [port, port + 1].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap());
+    let ended = helper_process::outcome(&format!("swtpm:127.0.0.1:{port}"));
+    assert_eq!(ended.signal(), Some(Signal::SIGALRM as i32));
+    drop(hung);
 }
 
 // Red when `Chip::storage` does not compare, or a session is opened before it has compared.
