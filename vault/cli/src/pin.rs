@@ -76,6 +76,7 @@ mod tests {
             old_records: 0,
             awaited: None,
             incoming: false,
+            sealed_by_operator: false,
         }
     }
 

@@ -6,9 +6,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt as _;
 
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use secrecy::{ExposeSecret, SecretBox};
@@ -65,6 +66,14 @@ pub(crate) fn descriptor(number: u32) -> Outcome<Typed> {
             .next(format!("open it in the shell: {number}< FILE"))
     })?;
     line(&mut file)
+}
+
+/// Whether somebody types behind an inherited descriptor.
+pub(crate) fn is_typed(number: u32) -> bool {
+    let path = format!("/proc/self/fd/{number}");
+    // Opening a named pipe would wait.
+    let is_device = fs::metadata(&path).is_ok_and(|found| found.file_type().is_char_device());
+    is_device && File::open(&path).is_ok_and(|file| file.is_terminal())
 }
 
 /// Reads the next line of an inherited descriptor that several secrets come from.

@@ -3,13 +3,12 @@
 //! Invariant: a passphrase or share comes by hidden prompt, standard input, descriptor or an age file.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
-use nix::fcntl::OFlag;
 use serde_json::json;
 use strongroom_protocol::ask::VaultState;
 use strongroom_protocol::operator::sealing::WayRow;
@@ -158,12 +157,17 @@ pub(crate) fn seal(arguments: &SealArguments, desk: &Desk) -> Outcome {
 }
 
 /// Notes beside the vault that an operator sealed it, where the keeper had no time to: it is not opened unattended then.
+/// Whatever bears the mark's name counts as the mark, and is not opened: the directory is another user's.
 pub(crate) fn mark(vault: &Path) -> Outcome {
     let path = vault.join(SEAL_MARK);
     let mut options = OpenOptions::new();
-    options.write(true).create(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
+    options.write(true).create_new(true).mode(0o600);
     let set = || -> io::Result<()> {
-        options.open(&path)?.sync_all()?;
+        match options.open(&path) {
+            Ok(file) => file.sync_all()?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
         File::open(vault)?.sync_all()
     };
     set().map_err(|error| Failure::file(&path, error))

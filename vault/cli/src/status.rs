@@ -72,6 +72,9 @@ fn sentences(status: &Status) -> Vec<String> {
     if let Some(progress) = &status.unsealing {
         lines.push(progress_line(progress));
     }
+    if status.sealed_by_operator {
+        lines.push("an operator sealed it: nothing opens it unattended; look why first".to_owned());
+    }
     lines.extend(status.awaited.as_ref().map(awaited_line));
     if status.incoming {
         lines.push("new shares wait to be entered back; next: strongroom share verify".to_owned());
@@ -195,6 +198,7 @@ fn status_json(status: &Status) -> Value {
         "old_records": status.old_records,
         "awaited": status.awaited,
         "incoming": status.incoming,
+        "sealed_by_operator": status.sealed_by_operator,
     })
 }
 
@@ -223,6 +227,7 @@ mod tests {
             old_records: 0,
             awaited: None,
             incoming: false,
+            sealed_by_operator: false,
         }
     }
 

@@ -26,7 +26,7 @@ use crate::arguments::Common;
 use crate::backup;
 use crate::failure::Outcome;
 use crate::link::Link;
-use crate::out::Form;
+use crate::out::{self, Form};
 use crate::places::{Places, Surroundings};
 use crate::tpm;
 use first::Vault;
@@ -63,13 +63,20 @@ pub(crate) fn run(arguments: &Arguments, common: &Common, form: Form) -> Outcome
     let ground = Ground::prepare(places, arguments, common.demo)?;
     let mut supervisor = Supervisor::new(ground, signals);
     let outcome = begin(&mut supervisor, arguments, form).and_then(|()| supervisor.watch());
-    supervisor.stop();
-    outcome
+    // Before the first process stops: nothing cuts short what is still to be noted.
+    if let Err(failure) = Signals::hold_all() {
+        out::warn(&failure.to_string());
+    }
+    let stopped = supervisor.stop();
+    if let (Err(_), Err(failure)) = (&outcome, &stopped) {
+        out::warn(&failure.to_string());
+    }
+    outcome.and(stopped)
 }
 
 fn begin(supervisor: &mut Supervisor, arguments: &Arguments, form: Form) -> Outcome {
     if supervisor.ground().tpm.is_some() {
-        supervisor.start(Role::Tpm)?;
+        supervisor.start_or_warn(Role::Tpm);
     }
     supervisor.start(Role::Keeper)?;
     let mut link = Link::open(&supervisor.ground().places.operator_socket())?;

@@ -87,7 +87,7 @@ impl Act<'_> {
     #[expect(clippy::too_many_lines, reason = "the page of all requests")]
     async fn answer(&self, request: Request) -> Result<Answer, Fault> {
         match request {
-            Request::Status => Ok(self.status()),
+            Request::Status => Ok(self.status().await),
             Request::Doctor => Ok(self.doctor()),
             Request::UserList => self.users(),
             Request::WorkspaceList => self.workspaces(),

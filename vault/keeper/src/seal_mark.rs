@@ -10,17 +10,19 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use nix::fcntl::OFlag;
 use strongroom_protocol::operator::SEAL_MARK;
 
-/// Sets it. Blocks.
+/// Sets it. Blocks. One that stands already may be the supervisor's, which this process cannot open: it counts, and what makes
+/// it durable is its directory.
 ///
 /// # Errors
 /// When it is not known to be on the disk.
 pub fn set(data: &Path) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
-    options.open(data.join(SEAL_MARK))?.sync_all()?;
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(data.join(SEAL_MARK)) {
+        Ok(mark) => mark.sync_all()?,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
     File::open(data)?.sync_all()
 }
 
@@ -54,6 +56,12 @@ mod tests {
             set(scratch.path()).unwrap();
             assert!(stands(scratch.path()));
         }
+        clear(scratch.path()).unwrap();
+        assert!(!stands(scratch.path()));
+        // One that cannot be opened is one all the same.
+        std::os::unix::fs::symlink("nowhere", scratch.path().join(SEAL_MARK)).unwrap();
+        set(scratch.path()).unwrap();
+        assert!(stands(scratch.path()));
         clear(scratch.path()).unwrap();
         assert!(!stands(scratch.path()));
         let file = scratch.path().join("file");

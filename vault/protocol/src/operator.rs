@@ -345,6 +345,7 @@ pub enum Answer {
 
 /// The state of the vault for people and scripts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that have nothing to do with one another")]
 pub struct Status {
     /// The state.
     pub state: VaultState,
@@ -370,6 +371,8 @@ pub struct Status {
     pub awaited: Option<Awaited>,
     /// Whether a change of the ways waits for its shares to be entered back.
     pub incoming: bool,
+    /// Whether an operator sealed it and nobody opened it since.
+    pub sealed_by_operator: bool,
 }
 
 /// What seals a vault.

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -90,6 +91,20 @@ impl Appliance {
     /// What the next start does about a vault.
     pub const fn start_as(&mut self, vault: Vault) {
         self.vault = vault;
+    }
+
+    /// Where the next start takes its programs from.
+    pub fn start_from(&mut self, programs: PathBuf) {
+        self.programs = programs;
+    }
+
+    /// Sends the supervisor a signal.
+    ///
+    /// # Panics
+    /// When nothing runs.
+    pub fn signal_supervisor(&self, signal: Signal) {
+        let id = self.supervisor.as_ref().expect("it runs").id();
+        processes::signal(Pid::from_raw(i32::try_from(id).unwrap_or(i32::MAX)), signal);
     }
 
     /// Runs a second `up` on the same directory, or one that is expected to fail, to its end.

@@ -11,6 +11,9 @@ mod rollback;
 mod scene;
 
 use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use strongroom_policy::name::Label;
@@ -20,7 +23,7 @@ use strongroom_protocol::operator::{Answer, Exit, Pick, Request, SealWish, Token
 use strongroom_tests::appliance::PASSPHRASE;
 use strongroom_tests::appliance::Vault;
 use strongroom_tests::operator::Operator;
-use strongroom_tests::{Appliance, Options, Part, processes, until};
+use strongroom_tests::{Appliance, Options, Part, processes, scratch, until};
 
 use scene::{Cut, PIN, Scene, checkpoint, failure};
 
@@ -479,8 +482,124 @@ fn what_an_operator_sealed_stays_sealed_however_the_keeper_ends_until_somebody_o
     let before = said(&appliance);
     processes::signal(appliance.pid(Part::Keeper).unwrap(), Signal::SIGUSR1);
     assert_stays_sealed(&appliance, before);
+    // The mark is the supervisor's now, and the keeper's act all the same.
+    appliance.json(&["seal"], b"");
     let before = said(&appliance);
     appliance.stop();
     appliance.up();
     assert_stays_sealed(&appliance, before);
+    appliance.unseal();
+    appliance.wait_ready();
+    assert!(!mark(&appliance).exists(), "somebody opened it");
+}
+
+/// An appliance that opens by its TPM with nobody there.
+fn unattended(emulator: &emulator::Emulator) -> Appliance {
+    let settings = format!("tpm = {{ tcti = \"{}\", unattended = true }}\n", emulator.tcti());
+    let mut appliance = Appliance::start(&Options { settings, ..Options::default() });
+    appliance.json(&["tpm", "seal", "--pcrs", "7,16"], PASSPHRASE.as_bytes());
+    appliance.start_as(Vault::None);
+    appliance
+}
+
+/// The keeper's own panic seal, until it is gone.
+fn panic_seal(appliance: &Appliance) {
+    let keeper = appliance.pid(Part::Keeper).unwrap();
+    processes::signal(keeper, Signal::SIGUSR1);
+    until("the keeper is gone", || (!processes::runs(keeper)).then_some(()));
+}
+
+fn restart_stays_sealed(appliance: &mut Appliance) {
+    assert!(mark(appliance).exists(), "{}", appliance.log());
+    let before = appliance.log().matches("the vault is SEALED").count();
+    appliance.up();
+    assert_stays_sealed(appliance, before);
+}
+
+// Red when `stop` does not judge how the keeper ended.
+#[test]
+fn a_panic_seal_is_remembered_when_the_appliance_is_stopped_at_the_same_moment() {
+    let emulator = emulator::Emulator::start();
+    let mut appliance = unattended(&emulator);
+    // Both signals wait for the supervisor.
+    appliance.signal_supervisor(Signal::SIGSTOP);
+    panic_seal(&appliance);
+    appliance.signal_supervisor(Signal::SIGTERM);
+    appliance.signal_supervisor(Signal::SIGCONT);
+    until("it stops", || appliance.ended());
+    restart_stays_sealed(&mut appliance);
+}
+
+// The same.
+#[test]
+fn a_panic_seal_is_remembered_when_the_start_of_another_process_fails_over_it() {
+    let emulator = emulator::Emulator::start();
+    let mut appliance = unattended(&emulator);
+    appliance.stop();
+    // A courier that is never ready.
+    let (good, programs) = (scratch::programs(), appliance.scratch().join("programs"));
+    fs::create_dir(&programs).unwrap();
+    for name in ["strongroom", "strongroom-keeper", "strongroom-gateway", "strongroom-tpm"] {
+        let (from, to) = (good.join(name), programs.join(name));
+        if fs::hard_link(&from, &to).is_err() {
+            fs::copy(&from, &to).unwrap();
+        }
+    }
+    let courier = programs.join("strongroom-courier");
+    fs::write(&courier, "#!/bin/sh\nwhile :; do sleep 1; done\n").unwrap();
+    fs::set_permissions(&courier, fs::Permissions::from_mode(0o755)).unwrap();
+    appliance.start_from(programs);
+    appliance.up();
+    until("the courier is waited for", || appliance.pid(Part::Courier));
+    assert_eq!(appliance.status()["state"], "ready", "{}", appliance.log());
+    panic_seal(&appliance);
+    appliance.kill(Part::Courier);
+    assert_eq!(until("it fails", || appliance.ended()), 1);
+    appliance.start_from(good);
+    restart_stays_sealed(&mut appliance);
+}
+
+// Red when somebody waits for the helper, at the start or when it is started again.
+#[test]
+fn a_tpm_that_never_answers_holds_up_neither_the_start_nor_the_watch() {
+    let port = emulator::two_free_ports();
+    let hung = [port, port + 1].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap());
+    let settings = format!("tpm = {{ tcti = \"swtpm:127.0.0.1:{port}\", unattended = true }}\n");
+    let appliance = Appliance::start(&Options { settings, ..Options::default() });
+    until("the helper has ended once, and nobody waited for it", || {
+        let log = appliance.log();
+        (log.contains("the TPM helper ended") && log.contains("the TPM says nothing")).then_some(())
+    });
+    for _ in 0..2 {
+        let begun = Instant::now();
+        panic_seal(&appliance);
+        until("the mark stands", || mark(&appliance).exists().then_some(()));
+        appliance.wait_state("sealed");
+        assert!(begun.elapsed() < Duration::from_secs(30), "{}", appliance.log());
+        appliance.unseal();
+        appliance.wait_ready();
+    }
+    drop(hung);
+}
+
+// Red when the descriptor's passphrase is used whatever stands beside the vault.
+#[test]
+fn what_an_operator_sealed_is_not_opened_by_a_passphrase_that_nobody_types() {
+    let mut appliance = Appliance::start(&Options::default());
+    assert_eq!(appliance.status()["sealed_by_operator"], false);
+    appliance.json(&["seal"], b"");
+    for _ in 0..2 {
+        appliance.stop();
+        let before = appliance.log().matches("the vault is SEALED").count();
+        appliance.up();
+        assert_stays_sealed(&appliance, before);
+        assert_eq!(appliance.status()["sealed_by_operator"], true);
+        assert!(appliance.log().contains("SR-SEALED-017"), "{}", appliance.log());
+    }
+    appliance.unseal();
+    appliance.wait_ready();
+    assert_eq!(appliance.status()["sealed_by_operator"], false);
+    appliance.stop();
+    appliance.up();
+    appliance.wait_ready();
 }

@@ -2,6 +2,9 @@
 //!
 //! Invariant: the passphrase is wiped before the first process that talks to the network is started.
 //! Invariant: a vault that was here before and is not any more is never made anew in silence.
+//! Invariant: what an operator sealed is opened by somebody who types, or by the demonstration's own passphrase.
+
+use std::borrow::Cow;
 
 use strongroom_policy::name::Label;
 use strongroom_policy::rules::{Choice, TokenScope};
@@ -25,6 +28,7 @@ use crate::up::Arguments;
 use crate::up::demo;
 use crate::up::examples;
 use crate::up::ground::Ground;
+use crate::up::tell;
 use crate::user;
 
 /// Whether calls can be made after the start.
@@ -95,7 +99,7 @@ fn make(link: &mut Link, ground: &Ground, descriptor: Option<u32>) -> Outcome<Va
     } else {
         let what = "there is no vault yet, and nobody is here to choose a passphrase";
         return Err(Failure::new(Code::NoSecret, what)
-            .next(format!("{} up --passphrase-fd 3 3<FILE", crate::up::tell::program(ground)))
+            .next(format!("{} up --passphrase-fd 3 3<FILE", tell::program(ground)))
             .exit(2));
     };
     let key = init::with_passphrase(link, &passphrase)?;
@@ -115,6 +119,13 @@ fn unseal(
     if ground.is_demo() {
         return waiting_for_a_word(attempt(link, &ways, &demo::passphrase(ground)?));
     }
+    if found.sealed_by_operator {
+        let is_typed = descriptor.map_or_else(prompt::is_attended, prompt::is_typed);
+        out::warn(&sealed_by_operator(ground).to_string());
+        if !is_typed {
+            return Ok(Vault::Sealed);
+        }
+    }
     if let Some(number) = descriptor {
         return waiting_for_a_word(attempt(link, &ways, &prompt::descriptor(number)?));
     }
@@ -130,6 +141,15 @@ fn unseal(
         }
     }
     Ok(Vault::Sealed)
+}
+
+fn sealed_by_operator(ground: &Ground) -> Failure {
+    Failure {
+        code: Cow::Borrowed("SR-SEALED-017"),
+        message: "an operator sealed the vault, so it is not opened unattended".to_owned(),
+        next: Some(format!("look why, then open it: {} unseal", tell::program(ground))),
+        exit: 2,
+    }
 }
 
 /// A vault that remembers other settings is in order: it stays sealed until an operator says that the new ones are meant.

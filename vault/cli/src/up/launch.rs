@@ -1,16 +1,20 @@
 //! Starting one process and waiting until it says that it is ready.
 //!
 //! Invariant: every wait ends, and ends at once when the process dies or somebody wants the end.
+//! Invariant: nobody waits for the TPM helper, since nobody needs it to open the vault otherwise.
+//! Invariant: how a process ended that was not ready in the end is told, too.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
 use nix::unistd::{dup2_stdout, fchown, pipe2};
 use strongroom_sys::spawn::{self, FIRST_INHERITED};
 
@@ -34,8 +38,32 @@ const TICK: Duration = Duration::from_millis(50);
 /// Nothing of the environment decides anything; this one only takes colours away.
 const ENVIRONMENT: &[&str] = &["NO_COLOR"];
 
-/// Starts a process and waits until it is ready.
-pub(crate) fn start(role: Role, ground: &Ground, signals: &Signals) -> Outcome<Child> {
+/// A process that was started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    /// The process.
+    pub(crate) child: Child,
+    /// Where it is to say that it is ready, if nobody has waited for that.
+    pub(crate) ready: Option<File>,
+}
+
+/// Why a process does not run.
+#[derive(Debug)]
+pub(crate) struct NotStarted {
+    /// Why.
+    pub(crate) failure: Failure,
+    /// How it ended, if it had begun.
+    pub(crate) ended: Option<ExitStatus>,
+}
+
+impl From<Failure> for NotStarted {
+    fn from(failure: Failure) -> Self {
+        Self { failure, ended: None }
+    }
+}
+
+/// Starts a process and waits until it is ready, unless it is the TPM helper.
+pub(crate) fn start(role: Role, ground: &Ground, signals: &Signals) -> Result<Started, NotStarted> {
     if role == Role::Keeper {
         check_store(ground, signals)?;
     }
@@ -58,15 +86,36 @@ pub(crate) fn start(role: Role, ground: &Ground, signals: &Signals) -> Outcome<C
     };
     let mut child = start()?;
     drop(theirs);
-    if let Err(failure) = wait_until_ready(role, &mut child, ours, signals) {
-        end(&mut child);
-        return Err(failure);
+    if role == Role::Tpm {
+        return Ok(Started { child, ready: Some(ours) });
     }
-    if let Err(failure) = open_sockets(role, ground) {
-        end(&mut child);
-        return Err(failure);
+    let ready = wait_until_ready(role, &mut child, ours, signals);
+    match ready.and_then(|()| open_sockets(role, ground)) {
+        Ok(()) => Ok(Started { child, ready: None }),
+        Err(failure) => Err(NotStarted { failure, ended: end(&mut child) }),
     }
-    Ok(child)
+}
+
+/// What a process has said that nobody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// Nothing yet.
+    Nothing,
+    /// That it is ready.
+    Ready,
+    /// That it will say nothing.
+    End,
+}
+
+/// Listens without waiting.
+pub(crate) fn hear(role: Role, ready: &mut File) -> Heard {
+    if !is_readable(ready, PollTimeout::ZERO) {
+        return Heard::Nothing;
+    }
+    match said_ready(role, ready) {
+        Ok(()) => Heard::Ready,
+        Err(_) => Heard::End,
+    }
 }
 
 fn spawn(
@@ -155,7 +204,7 @@ fn wait_until_ready(role: Role, child: &mut Child, mut ours: File, signals: &Sig
         if signals.wait(Duration::ZERO)? == Woken::Stop {
             return Err(stopped());
         }
-        if is_readable(&ours) {
+        if is_readable(&ours, tick()) {
             return match said_ready(role, &mut ours) {
                 Ok(()) => Ok(()),
                 Err(_) => Err(died(role, child)),
@@ -166,11 +215,14 @@ fn wait_until_ready(role: Role, child: &mut Child, mut ours: File, signals: &Sig
     Err(Failure::new(Code::Process, what).next("look at the lines above"))
 }
 
-/// Whether a byte or the end is there within a tick.
-fn is_readable(ours: &File) -> bool {
+/// Whether a byte or the end is there in time.
+fn is_readable(ours: &File, at_most: PollTimeout) -> bool {
     let mut ready = [PollFd::new(ours.as_fd(), PollFlags::POLLIN)];
-    let milliseconds = u16::try_from(TICK.as_millis()).unwrap_or(u16::MAX);
-    matches!(poll(&mut ready, PollTimeout::from(milliseconds)), Ok(1..))
+    matches!(poll(&mut ready, at_most), Ok(1..))
+}
+
+fn tick() -> PollTimeout {
+    PollTimeout::from(u16::try_from(TICK.as_millis()).unwrap_or(u16::MAX))
 }
 
 /// Any byte will do, but the emulator writes a line in pieces and would die of a pipe that is closed
@@ -178,32 +230,39 @@ fn is_readable(ours: &File) -> bool {
 fn said_ready(role: Role, ours: &mut File) -> io::Result<()> {
     let mut byte = [0_u8];
     ours.read_exact(&mut byte)?;
-    while role == Role::Emulator && byte != *b"\n" && is_readable(ours) {
+    while role == Role::Emulator && byte != *b"\n" && is_readable(ours, tick()) {
         ours.read_exact(&mut byte)?;
     }
     Ok(())
 }
 
 fn died(role: Role, child: &mut Child) -> Failure {
-    end(child);
-    let status = child.wait();
-    let code = status.as_ref().ok().and_then(ExitStatus::code);
-    let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-    Failure::new(Code::Process, format!("the {} did not start ({status})", role.name()))
-        .next(next_step(role, code))
+    let ended = end(child);
+    let how = ended.map_or_else(|| "unseen".to_owned(), |status| status.to_string());
+    Failure::new(Code::Process, format!("the {} did not start ({how})", role.name())).next(
+        next_step(role, ended)
+            .unwrap_or("the lines above say why; strongroom doctor looks further"),
+    )
 }
 
-/// What helps a process that did not start.
-fn next_step(role: Role, code: Option<i32>) -> &'static str {
+/// What helps a process that ended like this, if that is known.
+pub(crate) fn next_step(role: Role, ended: Option<ExitStatus>) -> Option<&'static str> {
+    let (code, signal) = (ended?.code(), ended?.signal());
     match role {
         // No other program of ours needs a library that a system may lack.
-        Role::Tpm if code == Some(NOT_LINKED) => {
+        Role::Tpm if code == Some(NOT_LINKED) => Some(
             "it needs libtss2: apt-get install libtss2-esys-3.0.2-0 libtss2-tctildr0 \
-             libtss2-tcti-device0; or take tcti out of [tpm]"
+             libtss2-tcti-device0; or take tcti out of [tpm]",
+        ),
+        // Its alarm and its watchdog.
+        Role::Tpm
+            if [Signal::SIGALRM, Signal::SIGABRT]
+                .map(|given| Some(given as i32))
+                .contains(&signal) =>
+        {
+            Some("the TPM says nothing; what else opens the vault opens it without it")
         }
-        Role::Tpm | Role::Keeper | Role::Emulator | Role::Courier | Role::Gateway => {
-            "the lines above say why; strongroom doctor looks further"
-        }
+        Role::Tpm | Role::Keeper | Role::Emulator | Role::Courier | Role::Gateway => None,
     }
 }
 
@@ -211,11 +270,10 @@ fn stopped() -> Failure {
     Failure::new(Code::Process, "stopped before everything was started")
 }
 
-/// Kills a process that is of no use, and takes its exit status so that none is left over.
-fn end(child: &mut Child) {
-    // It may have ended by itself.
+/// Kills a process that is of no use, and takes its exit status: it may have ended by itself before.
+fn end(child: &mut Child) -> Option<ExitStatus> {
     let _gone = child.kill();
-    let _status = child.wait();
+    child.wait().ok()
 }
 
 /// The directories of a process's sockets belong to it alone until the sockets stand.
@@ -276,12 +334,18 @@ fn quietly<T>(start: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::ExitStatus;
+
     use super::{NOT_LINKED, Role, next_step};
 
     #[test]
     fn a_tpm_helper_without_its_libraries_names_their_packages() {
-        assert!(next_step(Role::Tpm, Some(NOT_LINKED)).contains("libtss2-tcti-device0"));
-        assert!(!next_step(Role::Tpm, Some(1)).contains("libtss2"));
-        assert!(!next_step(Role::Keeper, Some(NOT_LINKED)).contains("libtss2"));
+        let exit = |code: i32| Some(ExitStatus::from_raw(code << 8));
+        let named =
+            |role, code| next_step(role, exit(code)).unwrap_or("").contains("libtss2-tcti-device0");
+        assert!(named(Role::Tpm, NOT_LINKED));
+        assert!(!named(Role::Tpm, 1) && !named(Role::Keeper, NOT_LINKED));
+        assert!(next_step(Role::Tpm, Some(ExitStatus::from_raw(14))).is_some(), "by its alarm");
     }
 }

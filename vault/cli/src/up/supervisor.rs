@@ -2,8 +2,11 @@
 //!
 //! Invariant: a process that keeps ending is started ever more slowly, up to every 5 s.
 //! Invariant: a keeper that was started again is sealed, and that is said aloud.
-//! Invariant: a keeper that ended by an operator's seal is not opened unattended.
+//! Invariant: a keeper that ended by an operator's seal is not opened unattended: whoever takes an exit status here judges it, and
+//! this process ends only after the mark of such a seal.
+//! Invariant: nothing here waits for the TPM helper.
 
+use std::fs::File;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -13,7 +16,7 @@ use strongroom_protocol::ask::VaultState;
 use strongroom_protocol::operator::{PANIC_EXIT, SEAL_EXIT};
 
 use crate::backup::schedule::Clock;
-use crate::failure::{Code, Outcome};
+use crate::failure::{Code, Failure, Outcome};
 use crate::link::Link;
 use crate::out;
 use crate::render;
@@ -22,7 +25,7 @@ use crate::tpm;
 use crate::up::first::{Vault, waits};
 use crate::up::ground::Ground;
 use crate::up::held::Held;
-use crate::up::launch;
+use crate::up::launch::{self, Heard, NotStarted, Started};
 use crate::up::role::Role;
 use crate::up::signals::{Signals, Woken};
 use crate::up::tell;
@@ -42,10 +45,15 @@ pub(crate) struct Supervisor {
 struct Post {
     role: Role,
     child: Option<Child>,
+    /// Where a process that nobody waited for says that it is ready.
+    ready: Option<File>,
     since: Instant,
     backoff: Duration,
     due: Instant,
 }
+
+/// A process that ended, and how, if that could be seen.
+type End = (Role, Option<ExitStatus>);
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(5);
@@ -74,24 +82,33 @@ impl Supervisor {
 
     /// Starts a process for the first time.
     pub(crate) fn start(&mut self, role: Role) -> Outcome {
-        let child = launch::start(role, &self.ground, &self.signals)?;
-        let now = Instant::now();
-        self.posts.push(Post {
-            role,
-            child: Some(child),
-            since: now,
-            backoff: FIRST_BACKOFF,
-            due: now,
-        });
+        let started = launch::start(role, &self.ground, &self.signals)
+            .map_err(|refused| self.refused(role, refused))?;
+        let mut post = Post::new(role);
+        post.run(started);
+        self.posts.push(post);
         Ok(())
+    }
+
+    /// Starts a process for the first time that the others do without: what fails is said, and tried again later.
+    pub(crate) fn start_or_warn(&mut self, role: Role) {
+        let mut post = Post::new(role);
+        match launch::start(role, &self.ground, &self.signals) {
+            Ok(started) => post.run(started),
+            Err(refused) => {
+                out::warn(&self.refused(role, refused).to_string());
+                post.retreat(Instant::now());
+            }
+        }
+        self.posts.push(post);
     }
 
     /// Watches until somebody wants the end.
     pub(crate) fn watch(&mut self) -> Outcome {
         while self.signals.wait(TICK)? == Woken::Look {
             let ends: Vec<_> = self.posts.iter_mut().filter_map(Post::look).collect();
-            if ends.into_iter().any(by_operator) {
-                self.held.note(&self.ground.places.vault());
+            for end in ends {
+                self.judge(end);
             }
             self.start_what_is_due()?;
             self.backups.tick(&self.ground.places, self.ground.settings.backup.as_ref());
@@ -99,24 +116,34 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Notes an operator's seal.
+    fn judge(&mut self, end: End) {
+        if by_operator(end) {
+            out::warn("the keeper ended by an operator's seal: look why before you unseal it");
+            self.held.note(&self.ground.places.vault());
+        }
+    }
+
+    fn refused(&mut self, role: Role, refused: NotStarted) -> Failure {
+        self.judge((role, refused.ended));
+        refused.failure
+    }
+
     /// Only a refusal of the store ends the watch: all else is tried again.
     fn start_what_is_due(&mut self) -> Outcome {
         for index in 0..self.posts.len() {
             let Some(role) = self.due(index) else { continue };
-            let started = launch::start(role, &self.ground, &self.signals);
+            let started = launch::start(role, &self.ground, &self.signals)
+                .map_err(|refused| self.refused(role, refused));
             let Some(post) = self.posts.get_mut(index) else { continue };
             match started {
-                Ok(child) => {
-                    (post.child, post.since) = (Some(child), Instant::now());
-                    out::say(&format!("the {} runs again", role.name()));
+                Ok(started) => {
+                    post.run(started);
+                    if post.ready.is_none() {
+                        out::say(&format!("the {} runs again", role.name()));
+                    }
                     if role == Role::Keeper {
-                        match self.opened_by_tpm() {
-                            Vault::Open => {}
-                            Vault::Waiting => tell::waiting(&self.ground),
-                            Vault::Sealed | Vault::Empty | Vault::Provisional => {
-                                tell::sealed(&self.ground);
-                            }
-                        }
+                        self.tell_of_the_vault();
                     }
                 }
                 Err(failure) if failure.code == Code::Store.text() => return Err(failure),
@@ -127,6 +154,15 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+
+    /// Says what came of a keeper that was started again.
+    fn tell_of_the_vault(&mut self) {
+        match self.opened_by_tpm() {
+            Vault::Open => {}
+            Vault::Waiting => tell::waiting(&self.ground),
+            Vault::Sealed | Vault::Empty | Vault::Provisional => tell::sealed(&self.ground),
+        }
     }
 
     /// A keeper that was started again is opened by the TPM, where the settings say so.
@@ -154,8 +190,13 @@ impl Supervisor {
     }
 
     /// Stops all: whoever is talked to from outside first, the keeper last. A further signal hurries all but the keeper.
-    pub(crate) fn stop(&mut self) {
+    /// Fails when an operator sealed the vault and the disk does not take the mark of it.
+    pub(crate) fn stop(&mut self) -> Outcome {
         let asked = Instant::now();
+        let ends: Vec<_> = self.posts.iter_mut().filter_map(Post::ended).collect();
+        for end in ends {
+            self.judge(end);
+        }
         self.posts.sort_by_key(|post| post.role);
         if self.posts.iter().any(|post| post.role == Role::Gateway && post.child.is_some()) {
             let seconds = CALLS_END_WITHIN.as_secs();
@@ -168,14 +209,22 @@ impl Supervisor {
             let Some(child) = post.child.take() else { continue };
             // Nobody waits for the keeper's calls any more, and its journal is to reach the disk.
             let own = if post.role == Role::Keeper { STOPPED_WITHIN } else { patience };
-            if self.end(post.role, child, (asked, own)) == Woken::Stop {
+            let (woken, status) = self.end(post.role, child, (asked, own));
+            self.judge((post.role, status));
+            if woken == Woken::Stop {
                 patience = Duration::ZERO;
             }
         }
+        self.held.settle(&self.ground.places.vault())
     }
 
-    /// Ends a process, within `patience` by itself, and tells whether somebody wants the end at once.
-    fn end(&self, role: Role, mut child: Child, (asked, patience): (Instant, Duration)) -> Woken {
+    /// Ends a process, within `patience` by itself, and tells whether somebody wants the end at once, and how it ended.
+    fn end(
+        &self,
+        role: Role,
+        mut child: Child,
+        (asked, patience): (Instant, Duration),
+    ) -> (Woken, Option<ExitStatus>) {
         // It may have ended by itself.
         let _gone = i32::try_from(child.id()).map(|pid| kill(Pid::from_raw(pid), Signal::SIGTERM));
         let begun = Instant::now();
@@ -183,7 +232,8 @@ impl Supervisor {
         while begun.elapsed() < patience && woken == Woken::Look {
             match child.try_wait() {
                 Ok(None) => {}
-                Ok(Some(_)) | Err(_) => return woken,
+                Ok(Some(status)) => return (woken, Some(status)),
+                Err(_) => return (woken, None),
             }
             let told = self.signals.wait(Duration::from_millis(20)).unwrap_or(Woken::Look);
             // The keeper writes its last entries, and gives up by itself when the disk does not take them.
@@ -195,40 +245,67 @@ impl Supervisor {
             out::warn(&format!("the {} did not stop by itself", role.name()));
         }
         let _gone = child.kill();
-        let _status = child.wait();
-        woken
+        (woken, child.wait().ok())
     }
 }
 
 /// Whether a process ended because an operator sealed the vault.
-fn by_operator((role, code): (Role, Option<i32>)) -> bool {
+fn by_operator((role, status): End) -> bool {
+    let code = status.and_then(|status| status.code());
     role == Role::Keeper
         && [PANIC_EXIT, SEAL_EXIT].map(|exit| Some(i32::from(exit))).contains(&code)
 }
 
 impl Post {
+    /// It does not run yet.
+    fn new(role: Role) -> Self {
+        let now = Instant::now();
+        Self { role, child: None, ready: None, since: now, backoff: FIRST_BACKOFF, due: now }
+    }
+
+    fn run(&mut self, Started { child, ready }: Started) {
+        (self.child, self.ready, self.since) = (Some(child), ready, Instant::now());
+    }
+
     /// Notices an end, and how it was.
-    fn look(&mut self) -> Option<(Role, Option<i32>)> {
+    fn ended(&mut self) -> Option<End> {
         let status = match self.child.as_mut()?.try_wait() {
             Ok(None) => return None,
             Ok(Some(status)) => Some(status),
             Err(_) => None,
         };
-        self.child = None;
+        (self.child, self.ready) = (None, None);
+        Some((self.role, status))
+    }
+
+    /// Notices an end and sets the next start, or hears that it is ready.
+    fn look(&mut self) -> Option<End> {
+        let Some(end) = self.ended() else {
+            self.hear();
+            return None;
+        };
         let now = Instant::now();
         if now.duration_since(self.since) >= HEALTHY_AFTER {
             self.backoff = FIRST_BACKOFF;
         }
-        let wait = self.retreat(now);
-        let how =
-            status.map_or_else(|| "unseen".to_owned(), |status: ExitStatus| status.to_string());
-        let end = (self.role, status.and_then(|status| status.code()));
-        if by_operator(end) {
-            out::warn("the keeper ended by an operator's seal: look why before you unseal it");
-        }
-        let wait = render::span(wait);
+        let wait = render::span(self.retreat(now));
+        let how = end.1.map_or_else(|| "unseen".to_owned(), |status| status.to_string());
         out::warn(&format!("the {} ended ({how}); starting it again in {wait}", self.role.name()));
+        if let Some(next) = launch::next_step(self.role, end.1) {
+            out::warn(next);
+        }
         Some(end)
+    }
+
+    fn hear(&mut self) {
+        let Some(ready) = &mut self.ready else { return };
+        match launch::hear(self.role, ready) {
+            Heard::Nothing => return,
+            Heard::Ready => out::say(&format!("the {} runs", self.role.name())),
+            // Its exit status says more.
+            Heard::End => {}
+        }
+        self.ready = None;
     }
 
     /// Sets the next try, and the one after it further away.
@@ -242,7 +319,8 @@ impl Post {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::{Command, ExitStatus};
     use std::time::{Duration, Instant};
 
     use super::{FIRST_BACKOFF, HEALTHY_AFTER, LAST_BACKOFF, Post, by_operator};
@@ -251,13 +329,13 @@ mod tests {
     fn post(since: Instant, backoff: Duration) -> Post {
         let mut child = Command::new("/bin/true").spawn().unwrap();
         child.wait().unwrap();
-        Post { role: Role::Gateway, child: Some(child), since, backoff, due: since }
+        Post { child: Some(child), since, backoff, due: since, ..Post::new(Role::Gateway) }
     }
 
     #[test]
     fn a_process_that_keeps_ending_is_started_ever_more_slowly() {
         let mut post = post(Instant::now(), FIRST_BACKOFF);
-        assert_eq!(post.look(), Some((Role::Gateway, Some(0))));
+        assert_eq!(post.look(), Some((Role::Gateway, Some(ExitStatus::default()))));
         assert!(post.child.is_none());
         let mut waits = vec![FIRST_BACKOFF];
         waits.extend((0..8).map(|_| post.retreat(Instant::now())));
@@ -282,7 +360,8 @@ mod tests {
             (Role::Keeper, None, false),
             (Role::Gateway, Some(87), false),
         ] {
-            assert_eq!(by_operator((role, code)), held, "{role:?} {code:?}");
+            let status = code.map(|code: i32| ExitStatus::from_raw(code << 8));
+            assert_eq!(by_operator((role, status)), held, "{role:?} {code:?}");
         }
     }
 }

@@ -10,7 +10,6 @@ use strongroom_protocol::operator::{Answer, Exit, Fault, UnsealWith};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::sealing::on_thread;
 use super::{Act, fault};
 use crate::founding::VAULT_DIRECTORY;
 use crate::keeper::{State, Waiting};
@@ -24,14 +23,22 @@ const MARK_PATIENCE: Duration = Duration::from_secs(2);
 impl Act<'_> {
     /// Opens the vault by its TPM for nobody in particular, unless an operator sealed it.
     pub(super) async fn unseal_unattended(&self) -> Result<Answer, Fault> {
-        let data = self.keeper.settings.data.clone();
-        let marked = on_thread(move || seal_mark::stands(&data)).await?;
-        if marked || self.keeper.sealed_by_operator.get() {
+        if self.is_marked().await {
             let what = "an operator sealed the vault, so it is not opened unattended";
             let next = "look why, then open it: 'strongroom unseal' or 'strongroom unseal --tpm'";
             return Err(Fault { exit: Exit::Sealed, ..fault("SR-SEALED-017", what, next) });
         }
         self.unseal(UnsealWith::Tpm(None), (None, None)).await
+    }
+
+    /// Whether an operator sealed the vault and nobody opened it since; so too when the disk does not say.
+    pub(super) async fn is_marked(&self) -> bool {
+        if self.keeper.sealed_by_operator.get() {
+            return true;
+        }
+        let data = self.keeper.settings.data.clone();
+        let look = spawn_blocking(move || seal_mark::stands(&data));
+        !matches!(timeout(MARK_PATIENCE, look).await, Ok(Ok(false)))
     }
 
     /// Closes the vault, and keeps a sealed one sealed. A disk that does not take the mark does not keep the keys in memory.

@@ -27,7 +27,9 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Act<'_> {
-    pub(super) fn status(&self) -> Answer {
+    pub(super) async fn status(&self) -> Answer {
+        let is_sealed = matches!(&*self.keeper.state.borrow(), State::Sealed(_));
+        let marked = is_sealed && self.is_marked().await;
         let state = self.keeper.vault_state();
         let mut status = Status {
             state,
@@ -42,6 +44,7 @@ impl Act<'_> {
             old_records: 0,
             awaited: None,
             incoming: false,
+            sealed_by_operator: false,
         };
         match &mut *self.keeper.state.borrow_mut() {
             State::Uninitialised(None) | State::Opening => {}
@@ -52,6 +55,7 @@ impl Act<'_> {
             }
             State::Sealed(waiting) => {
                 status.seal = Some(seal_kind(&waiting.sealed));
+                status.sealed_by_operator = marked;
                 let now = Instant::now();
                 let standing = waiting.ceremony.standing(now, &waiting.sealed);
                 status.unsealing = standing.as_ref().map(progress_of);

@@ -166,6 +166,7 @@ fn status() -> Status {
         old_records: 40,
         awaited: Some(Awaited { witnesses: vec!["usb".to_owned()], calls_in_secs: 90 }),
         incoming: true,
+        sealed_by_operator: true,
     }
 }
 
