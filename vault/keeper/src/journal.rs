@@ -54,6 +54,7 @@ pub use lines::rfc3339;
 use pen::Pen;
 pub(crate) use place::BUNDLE_ENTRIES;
 pub use place::Place;
+use repair::Tail;
 use reserve::LastWords;
 use shared::Shared;
 use sinks::{OpenSink, SinkHealth, Sinks};
@@ -77,6 +78,7 @@ pub struct Journal {
     waiting: Mutex<Waiting>,
     news: Notify,
     cut_bytes: u64,
+    made_tiles: u64,
     /// The number of the oldest entry that is kept here.
     first_kept: AtomicU64,
 }
@@ -211,12 +213,12 @@ impl Journal {
         signer: Signer,
         manner: &Manner,
     ) -> Result<(Self, Unfinished), JournalError> {
-        let Prepared { pen, keeping, ends, unfinished, cut_bytes, first_kept } =
+        let Prepared { pen, keeping, ends, unfinished, cut_bytes, made_tiles, first_kept } =
             Prepared::of(found, signer, manner)?;
         let writer = Writer::start(pen, keeping, ends)?;
         let (waiting, news, first_kept) =
             (Mutex::default(), Notify::new(), AtomicU64::new(first_kept));
-        Ok((Self { writer, waiting, news, cut_bytes, first_kept }, unfinished))
+        Ok((Self { writer, waiting, news, cut_bytes, made_tiles, first_kept }, unfinished))
     }
 
     /// Empties the reserve, once what stood in it is recorded.
@@ -433,6 +435,11 @@ impl Journal {
         self.cut_bytes
     }
 
+    /// Hash tiles that were missing or torn, and were made again when the journal was opened.
+    pub fn made_tiles(&self) -> u64 {
+        self.made_tiles
+    }
+
     /// The number of the oldest entry that is kept here; those before it were archived.
     pub fn first_kept(&self) -> u64 {
         self.first_kept.load(Ordering::Relaxed)
@@ -489,6 +496,7 @@ struct Prepared {
     ends: (Arc<Shared>, Arc<Published>),
     unfinished: Unfinished,
     cut_bytes: u64,
+    made_tiles: u64,
     first_kept: u64,
 }
 
@@ -504,7 +512,7 @@ impl Prepared {
         let keeping = Keeping::new(found.place.clone(), ends.clone(), signer, size);
         let pen = Pen {
             place: found.place,
-            tail: tail.file,
+            tail: Arc::clone(&tail.file),
             tail_bytes: tail.bytes,
             entries,
             chain: found.chain,
@@ -516,7 +524,8 @@ impl Prepared {
         let stops = stops.into_iter().map(|found| (found.at, found.reason)).collect();
         let unfinished = Unfinished { calls: found.open_calls, stops };
         let first_kept = found.first_bundle.saturating_mul(BUNDLE_ENTRIES).saturating_add(1);
-        Ok(Self { pen, keeping, ends, unfinished, cut_bytes: tail.cut_bytes, first_kept })
+        let Tail { cut_bytes, made_tiles, .. } = tail;
+        Ok(Self { pen, keeping, ends, unfinished, cut_bytes, made_tiles, first_kept })
     }
 }
 

@@ -9,6 +9,7 @@ use strongroom_keeper::arguments::{Arguments, Wish};
 use strongroom_keeper::moving;
 use strongroom_keeper::start::{check, finish, open, run};
 use strongroom_sys::WipingAllocator;
+use strongroom_sys::allocator::map_large_blocks;
 use strongroom_sys::confine::{Options, Profile, confine};
 use strongroom_sys::process::{harden, keep_environment, prefer_batches};
 use tokio::task::LocalSet;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
 fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     harden()?;
     keep_environment(&[])?;
+    map_large_blocks();
     if let Err(error) = prefer_batches() {
         tracing::info!(%error, "calls will cost more");
     }

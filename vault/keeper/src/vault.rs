@@ -282,6 +282,7 @@ impl Vault {
             operator: opening.operator,
             failed_attempts: opening.failed_attempts,
             cut_bytes: self.journal.cut_bytes(),
+            made_tiles: self.journal.made_tiles(),
         }];
         let restored = self.tables.restored.as_ref();
         let restored = restored.filter(|_| is_first_of_life(named, found));

@@ -23,6 +23,16 @@ pub fn return_freed_memory() {
     unsafe { libc::malloc_trim(0) };
 }
 
+/// Blocks from this size on have pages of their own.
+const LARGE_BLOCK_BYTES: libc::c_int = 1024 * 1024;
+
+/// Has large blocks mapped one by one for good: what is reserved and not used then takes no memory, and what is freed goes back at
+/// once. Without it the C library stops to map a size as soon as one block of that size was freed.
+pub fn map_large_blocks() {
+    // SAFETY: takes and gives no pointer. It fails for sizes above 32 MiB alone.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES) };
+}
+
 // SAFETY: every block comes from and returns to `System` under the layout it was made with;
 // wiping touches only bytes inside the block, and `realloc` returns either the same block, whose
 // usable size holds the new size, or a fresh one.

@@ -130,6 +130,13 @@ impl FullTile {
     pub fn bytes(&self) -> Vec<u8> {
         encode_hashes(&self.hashes)
     }
+
+    /// Whether these bytes are what a power cut may leave of the file: each is the tile's or zero, and none is beyond its end.
+    pub fn is_torn(&self, kept: &[u8]) -> bool {
+        let whole = self.bytes();
+        let alike = kept.iter().zip(&whole).all(|(kept, ours)| kept == ours || *kept == 0);
+        alike && kept.len() <= whole.len()
+    }
 }
 
 /// Tiles of which the partial ones lie in an edge and the full ones elsewhere: what proves while the log grows.

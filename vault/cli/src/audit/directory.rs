@@ -95,10 +95,16 @@ impl Directory {
 
     /// The hashes of a tile; an unreadable one is like one that is not there, for a tile proves nothing by itself.
     pub(crate) fn hashes(&self, tile: Tile) -> Outcome<Option<Vec<Hash>>> {
+        let bytes = self.tile_bytes(tile)?;
+        Ok(bytes.map(|bytes| decode_hashes(&bytes).unwrap_or_default()))
+    }
+
+    /// The file of a tile, the full one's before the one of its width.
+    pub(crate) fn tile_bytes(&self, tile: Tile) -> Outcome<Option<Vec<u8>>> {
         let full = Tile::new(tile.level(), tile.index(), Width::FULL).map_err(Failure::argument)?;
         for name in [full.path(), tile.path()] {
             if let Some(bytes) = self.anywhere(&name, MAX_TILE_BYTES)? {
-                return Ok(Some(decode_hashes(&bytes).unwrap_or_default()));
+                return Ok(Some(bytes));
             }
         }
         Ok(None)

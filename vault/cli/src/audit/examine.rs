@@ -6,6 +6,7 @@
 
 use strongroom_tlog::checkpoint::BadCheckpoint;
 use strongroom_tlog::edge::FullTile;
+use strongroom_tlog::tile::decode_hashes;
 use strongroom_tlog::{
     Bundle, Checkpoint, Edge, Entries, Hash, Note, Size, Tile, Verifier, Width, leaf_hash,
 };
@@ -37,6 +38,8 @@ pub(crate) struct Report {
     pub(crate) archived: u64,
     /// Bytes after the last whole entry: a write that never ended.
     pub(crate) torn_bytes: usize,
+    /// Hash tiles that are missing or torn.
+    pub(crate) lacking_tiles: u64,
     /// The root over the entries that the checkpoint covers.
     pub(crate) recomputed: Option<Hash>,
     /// Witnessed checkpoints that the entries continue.
@@ -69,6 +72,7 @@ pub(crate) fn examine(
         edge: Edge::empty(),
         archive_told: 0,
         first_wrong: None,
+        first_lacking: None,
         report,
         progress,
     };
@@ -122,6 +126,8 @@ struct Walk<'a> {
     archive_told: u64,
     /// The first place where entries are not what they were; what follows from it is not told.
     first_wrong: Option<Finding>,
+    /// The first hash tile that is missing or torn.
+    first_lacking: Option<String>,
     report: Report,
     progress: &'a mut Progress,
 }
@@ -290,11 +296,12 @@ impl Walk<'_> {
     /// A tile that has just become full, with what is kept of it.
     fn compare(&mut self, full: &FullTile) -> Outcome {
         let file = full.tile.path();
-        let kept = self.directory.hashes(full.tile)?;
+        let kept = self.directory.tile_bytes(full.tile)?;
         let covered = self.edge.size().0 <= self.covered;
         match kept {
-            Some(kept) if kept == full.hashes => {}
-            Some(kept) => {
+            Some(kept) if kept == full.bytes() => {}
+            Some(kept) if !full.is_torn(&kept) => {
+                let kept = decode_hashes(&kept).unwrap_or_default();
                 let at = full.hashes.iter().zip(&kept).position(|(ours, kept)| ours != kept);
                 let at = at.unwrap_or(kept.len()) as u64;
                 self.wrong(if full.tile.level() == 0 {
@@ -305,8 +312,11 @@ impl Walk<'_> {
                     Finding::Tile { file }
                 });
             }
-            None if covered => self.wrong(Finding::Missing { what: format!("{file} is") }),
-            None => {}
+            Some(_) | None if covered => {
+                self.first_lacking.get_or_insert(file);
+                self.report.lacking_tiles += 1;
+            }
+            Some(_) | None => {}
         }
         Ok(())
     }
@@ -338,6 +348,10 @@ impl Walk<'_> {
             self.report.recomputed = Some(Edge::empty().root());
         }
         let holds = head.is_some_and(|head| self.report.recomputed == Some(head.root));
+        // Where the root holds, the entries make their tiles again: a power cut takes some, for they are not synced.
+        if let Some(file) = self.first_lacking.take_if(|_| !holds) {
+            self.wrong(Finding::Missing { what: format!("{file} is") });
+        }
         match self.first_wrong {
             // The root says that the entries are right; then it was the tile that was changed.
             Some(Finding::Changed { entry, file: _ }) if holds && entry <= covered => {

@@ -3,7 +3,7 @@
 //! | exit | code | what was found |
 //! |---|---|---|
 //! | 10 | `SR-AUDIT-010` | an entry or a hash tile was changed |
-//! | 11 | `SR-AUDIT-011` | entries, tiles or the checkpoint are missing |
+//! | 11 | `SR-AUDIT-011` | entries, tiles that nothing here makes again, or the checkpoint are missing |
 //! | 12 | `SR-AUDIT-012` | entries stand in another order |
 //! | 13 | `SR-AUDIT-013` | the end was cut off, or an older state put in place |
 //! | 14 | `SR-AUDIT-014` | another history than the one that was witnessed |

@@ -1,7 +1,8 @@
 //! `strongroom audit verify`: what a journal's directory shows by itself, without the vault.
 //!
 //! Invariant: exit code 0 means that the checkpoint is signed by the pinned key, that every entry it covers is here (or archived, with
-//! its hash) and leads to its root, and that every witnessed checkpoint that was given is continued.
+//! its hash) and leads to its root, and that every witnessed checkpoint that was given is continued. Hash tiles that a power cut took
+//! are told and are no finding: the entries, which lead to the root, make them again.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -83,6 +84,7 @@ fn print(form: Form, report: &Report, log: &Verifier, home: &Path) {
             "archived": report.archived,
             "uncovered": report.uncovered(),
             "torn_bytes": report.torn_bytes,
+            "lacking_tiles": report.lacking_tiles,
             "witnessed": report.continued.iter().map(|seen| {
                 json!({"by": seen.by, "size": seen.size.0, "root": seen.root.to_string()})
             }).collect::<Vec<_>>(),
@@ -96,7 +98,7 @@ fn print(form: Form, report: &Report, log: &Verifier, home: &Path) {
     }
 }
 
-fn lines(report: &Report, log: &Verifier) -> Vec<String> {
+pub(super) fn lines(report: &Report, log: &Verifier) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(head) = &report.head {
         lines.push(format!("checkpoint  {} entries, root {}", head.size, head.root));
@@ -126,6 +128,18 @@ fn lines(report: &Report, log: &Verifier) -> Vec<String> {
         lines.push(format!(
             "torn        {} bytes after the last entry: a write that never ended, or is under way",
             report.torn_bytes
+        ));
+    }
+    if report.lacking_tiles > 0 {
+        let next = match report.findings.first() {
+            None => {
+                "as a power cut leaves them: the entries make them again when the vault is unsealed"
+            }
+            Some(_) => "read what is wrong first",
+        };
+        lines.push(format!(
+            "lacking     {} hash tiles are missing or torn; {next}",
+            report.lacking_tiles
         ));
     }
     lines.extend(

@@ -126,6 +126,121 @@ fn lose_unsynced(directory: &Path, keep_part: impl Fn(u64) -> u64) {
     }
 }
 
+/// What of a hash tile the power cut takes.
+type Tearing = fn(&Path);
+
+/// The names of unsynced tiles may be lost, their ends, or what lies between.
+const TEARINGS: [Tearing; 4] = [
+    |tile| fs::remove_file(tile).unwrap(),
+    |tile| fs::write(tile, []).unwrap(),
+    |tile| fs::write(tile, &fs::read(tile).unwrap()[..4096]).unwrap(),
+    |tile| {
+        let mut bytes = fs::read(tile).unwrap();
+        bytes[..4096].fill(0);
+        fs::write(tile, bytes).unwrap();
+    },
+];
+
+/// All hash tiles, in their order.
+fn tiles(directory: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for level in ["tile/0", "tile/1"] {
+        let names = fs::read_dir(directory.join(level)).into_iter().flatten();
+        found.extend(names.map(|name| name.unwrap().path()));
+    }
+    found.sort();
+    found
+}
+
+// Red when a tile that is missing or torn is refused, or when it is left as it is.
+#[test]
+fn any_tiles_that_a_power_cut_took_are_made_again_of_the_entries() {
+    let scratch = in_memory();
+    let mut prepared = prepare(scratch.path(), Durability::Group);
+    for first in (1..=70_000).step_by(1000) {
+        prepared.pen.write(&group(first, 1000)).unwrap();
+        keep(&mut prepared);
+    }
+    drop(prepared);
+    let all = tiles(scratch.path());
+    assert_eq!(all.len(), 273 + 1);
+    let whole: Vec<_> = all.iter().map(|tile| fs::read(tile).unwrap()).collect();
+    for pick in 1..6 {
+        let mut torn = 0;
+        for (at, tile) in all.iter().enumerate() {
+            // Each tearing alone, then all in turns; at the last all tiles are gone.
+            match pick {
+                5 => fs::remove_file(tile).unwrap(),
+                4 if at % 3 > 0 => TEARINGS[at % 4](tile),
+                _ if at % 3 == 0 => TEARINGS[pick % 4](tile),
+                _ => continue,
+            }
+            torn += 1;
+        }
+        let prepared = prepare(scratch.path(), Durability::Group);
+        assert_eq!((prepared.made_tiles, prepared.pen.entries), (torn, 70_000), "pick {pick}");
+        for (tile, whole) in all.iter().zip(&whole) {
+            assert!(fs::read(tile).unwrap() == *whole, "pick {pick}: {}", tile.display());
+        }
+    }
+    assert_eq!(prepare(scratch.path(), Durability::Group).made_tiles, 0);
+}
+
+// Red when tiles are made again before the root is compared: a changed entry would get tiles that agree with it.
+#[test]
+fn a_changed_entry_is_refused_though_its_tiles_are_gone_and_nothing_is_written() {
+    for tearing in TEARINGS {
+        let scratch = tempfile::tempdir().unwrap();
+        written(scratch.path());
+        let place = Place::new(scratch.path());
+        for tile in tiles(scratch.path()) {
+            tearing(&tile);
+        }
+        flip(&place.bundle(0), 100);
+        let before: Vec<_> =
+            tiles(scratch.path()).iter().map(|tile| fs::read(tile).unwrap()).collect();
+        let error = refused(scratch.path(), Head::default());
+        assert!(matches!(error, JournalError::Damaged { .. }), "{error}");
+        let after: Vec<_> =
+            tiles(scratch.path()).iter().map(|tile| fs::read(tile).unwrap()).collect();
+        assert_eq!(before, after);
+    }
+}
+
+// Red when what is made again is not held to the root that was found.
+#[test]
+fn a_bundle_that_changes_between_reading_and_mending_gets_no_tile() {
+    let scratch = tempfile::tempdir().unwrap();
+    written(scratch.path());
+    let place = Place::new(scratch.path());
+    let tile = scratch.path().join("tile/0/000");
+    fs::remove_file(&tile).unwrap();
+    let found = look(scratch.path(), Head::default()).unwrap();
+    flip(&place.bundle(0), 100);
+    assert!(found.repair().is_err());
+    assert!(!tile.exists());
+}
+
+// Red when a bundle is taken away whose hashes are not those that stay.
+#[test]
+fn a_bundle_is_not_removed_before_its_hashes_are_right() {
+    let scratch = tempfile::tempdir().unwrap();
+    written(scratch.path());
+    let place = Place::new(scratch.path());
+    let tile = scratch.path().join("tile/0/001");
+    let whole = fs::read(&tile).unwrap();
+    for tearing in TEARINGS {
+        tearing(&tile);
+        files::remove(&place, 0..2).unwrap_err();
+        assert!(place.bundle(0).exists() && place.bundle(1).exists());
+        fs::write(&tile, &whole).unwrap();
+    }
+    files::remove(&place, 0..2).unwrap();
+    assert!(!place.bundle(0).exists() && !place.bundle(1).exists());
+    // A removal that a crash cut short goes on.
+    files::remove(&place, 0..2).unwrap();
+}
+
 /// Plays a crash at every system call; answers how many there were.
 fn crash_everywhere(
     durability: Durability,
@@ -247,7 +362,10 @@ fn what_was_changed_is_refused_and_named() {
         ("an entry that the checkpoint covers, in the tail", &|place| flip(&place.tail(), 40)),
         ("an entry after the checkpoint", &|place| flip(&place.tail(), tail - 200)),
         ("a hash tile", &|place| flip(&place.root().join("tile/0/001"), 33)),
-        ("no hash tile", &|place| fs::remove_file(place.root().join("tile/0/000")).unwrap()),
+        ("no hash tile, and another entry below it", &|place| {
+            fs::remove_file(place.root().join("tile/0/000")).unwrap();
+            flip(&place.bundle(0), first / 2);
+        }),
         ("no first bundle", &|place| fs::remove_file(place.bundle(0)).unwrap()),
         ("no second bundle", &|place| fs::remove_file(place.bundle(1)).unwrap()),
         ("no tail", &|place| fs::remove_file(place.tail()).unwrap()),

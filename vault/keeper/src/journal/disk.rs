@@ -1,14 +1,15 @@
 //! The system calls that change the journal's directory, one function each, so that a test can cut between any two.
 //!
-//! Invariant: a file that is replaced appears whole, by rename, and is durable when the function answers.
+//! Invariant: a file that is replaced appears whole, by its name, and is durable when the function answers.
 //! Distrusts: what lies in the directory: no link is followed.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use nix::fcntl::OFlag;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
 
 /// Makes a new, empty file.
 pub(super) fn create(path: &Path) -> io::Result<File> {
@@ -79,20 +80,46 @@ pub(super) fn make_directory_of(path: &Path, root: &Path) -> io::Result<()> {
     sync_directory(directory.parent().unwrap_or(root))
 }
 
-/// Puts a whole file in the place of what has its name, durable when it answers.
+/// Writes a file that can be made again out of others: under its own name, and without asking the disk for it. After a power cut it
+/// may be missing or torn.
+pub(super) fn lay(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    step()?;
+    let file = options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    write(&file, bytes)
+}
+
+/// Puts bytes in the place of a small file, durable when it answers. They go into the file that had the name before the last time,
+/// and the two change names: nothing is made or unlinked, which costs some file systems more than all the rest.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    put(path, bytes)?;
+    let spare = path.with_extension("new");
+    step()?;
+    let file = options().write(true).create(true).truncate(false).mode(0o600).open(&spare)?;
+    overwrite(&file, bytes)?;
+    sync(&file)?;
+    exchange(&spare, path)?;
     sync_directory(path.parent().unwrap_or(path))
 }
 
-/// As [`replace`], but that its name is durable only when its directory was synced.
-pub(super) fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let provisional = path.with_extension("new");
-    remove(&provisional)?;
-    let file = create(&provisional)?;
-    write(&file, bytes)?;
-    sync(&file)?;
-    rename(&provisional, path)
+/// Writes over what is in a file.
+fn overwrite(file: &File, bytes: &[u8]) -> io::Result<()> {
+    #[cfg(test)]
+    cuts::half_overwrite(file, bytes)?;
+    file.write_all_at(bytes, 0)?;
+    let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    if file.metadata()?.len() > length {
+        truncate(file, length)?;
+    }
+    Ok(())
+}
+
+/// Has two files change names; where there is no second one, or the file system cannot, it is a rename.
+fn exchange(from: &Path, to: &Path) -> io::Result<()> {
+    step()?;
+    let flags = RenameFlags::RENAME_EXCHANGE;
+    match renameat2(AT_FDCWD, from, AT_FDCWD, to, flags) {
+        Err(Errno::ENOENT | Errno::EINVAL | Errno::ENOSYS) => fs::rename(from, to),
+        exchanged => Ok(exchanged?),
+    }
 }
 
 /// A file of the journal is never a link: one planted in its place would move our writes elsewhere.
@@ -117,7 +144,7 @@ pub(super) mod cuts {
     use std::collections::BTreeMap;
     use std::fs::File;
     use std::io::{self, Write};
-    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::fs::{FileExt, MetadataExt};
 
     thread_local! {
         static LEFT: Cell<Option<usize>> = const { Cell::new(None) };
@@ -159,6 +186,18 @@ pub(super) mod cuts {
         if happened() {
             // The last call before the cut is done in half.
             file.write_all(&bytes[..bytes.len() / 2])?;
+            return Err(io::Error::other("the machine is dead"));
+        }
+        Ok(())
+    }
+
+    /// What is written over is in doubt as a whole until it is synced.
+    pub(super) fn half_overwrite(file: &File, bytes: &[u8]) -> io::Result<()> {
+        let inode = file.metadata()?.ino();
+        UNSYNCED.with_borrow_mut(|unsynced| unsynced.insert(inode, 0));
+        step()?;
+        if happened() {
+            file.write_all_at(&bytes[..bytes.len() / 2], 0)?;
             return Err(io::Error::other("the machine is dead"));
         }
         Ok(())

@@ -53,6 +53,8 @@ pub enum Entry<'a> {
         failed_attempts: u64,
         /// Bytes of an unacknowledged last line that were cut off.
         cut_bytes: u64,
+        /// Hash tiles that a crash took, and that were made again of their entries.
+        made_tiles: u64,
     },
     /// The vault was sealed.
     Seal {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! archived bundles   their hash tiles alone                        ┐ the checkpoint's root
-//! kept bundles       every entry hashed, the tiles compared        ┘
+//! kept bundles       every entry hashed, the tiles compared        ┘   a tile that is missing or torn is written again, if
+//!                                                                      this root holds; one that differs is damage
 //! after the checkpoint                                               the keyed chain, entry by entry
 //! ```
 //! Invariant: nothing is written here; [`Found::repair`] of the module beside is the first that does.
@@ -30,6 +31,10 @@ use crate::keys::{MacKey, TAG_BYTES};
 
 /// Most calls that are open at once in a sound journal; more are not followed.
 const MAX_OPEN_CALLS: usize = 64 * 1024;
+/// Most hash tiles that are made again: those of 256 million entries.
+const MAX_LACKING: usize = 1024 * 1024;
+/// Longest file of a hash tile.
+const TILE_BYTES: usize = 256 * 32;
 
 /// How far the journal was, as something else notes it: the manifest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +64,7 @@ pub struct Found {
     /// Files from the one on that the checkpoint ends in, in their order.
     pub(super) pieces: Vec<Piece>,
     /// Tiles that must be written.
-    pub(super) missing: Vec<FullTile>,
+    pub(super) lacking: Vec<Lacking>,
     /// The first bundle that is kept.
     pub(super) first_bundle: u64,
     pub(super) state: Option<StoreState>,
@@ -80,6 +85,15 @@ pub(super) struct Piece {
     pub(super) length: u64,
 }
 
+/// A hash tile that is missing or torn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Lacking {
+    /// That of a bundle's entries: read again when it is written, because there may be many, and held to this root over them.
+    OfEntries(u64, Hash),
+    /// One above.
+    Above(FullTile),
+}
+
 /// A reading under way.
 struct Reading<'k> {
     place: &'k Place,
@@ -88,7 +102,7 @@ struct Reading<'k> {
     noted: Head,
     edge: Edge,
     chain: [u8; TAG_BYTES],
-    missing: Vec<FullTile>,
+    lacking: Vec<Lacking>,
     first_kept: u64,
     archived: u64,
     state: Option<StoreState>,
@@ -122,7 +136,7 @@ impl Found {
             noted,
             edge: Edge::empty(),
             chain: [0; TAG_BYTES],
-            missing: Vec::new(),
+            lacking: Vec::new(),
             first_kept: 0,
             archived: 0,
             state: None,
@@ -131,7 +145,7 @@ impl Found {
         let first_bundle = reading.archived_bundles()?;
         let pieces = reading.pieces(first_bundle)?;
         reading.finish()?;
-        let Reading { edge, chain, missing, state, open, .. } = reading;
+        let Reading { edge, chain, lacking, state, open, .. } = reading;
         let open_calls = open.into_iter().collect();
         Ok(Self {
             place,
@@ -140,7 +154,7 @@ impl Found {
             chain,
             signed,
             pieces,
-            missing,
+            lacking,
             first_bundle,
             state,
             open_calls,
@@ -250,14 +264,16 @@ impl Reading<'_> {
     fn push(&mut self, leaf: Hash) -> Result<(), JournalError> {
         for full in self.edge.push(leaf).map_err(|_| JournalError::TooLong)? {
             let covered = self.edge.size().0 <= self.covered();
-            let kept = read_hashes(self.place, full.tile)?;
-            match kept {
-                Some(hashes) if hashes == full.hashes => {}
-                Some(_) if covered => {
+            match read_file(&self.place.tile(full.tile), TILE_BYTES)? {
+                Some(kept) if kept == full.bytes() => {}
+                Some(kept) if covered && !full.is_torn(&kept) => {
                     return Err(self.damaged("a hash tile was changed, or an entry below it"));
                 }
-                None if covered => return Err(self.damaged("a hash tile is missing")),
-                Some(_) | None => self.missing.push(full),
+                // Written again only when all of this reading holds, and so does the root that the checkpoint signs.
+                Some(_) | None if self.lacking.len() < MAX_LACKING => {
+                    self.lacking.push(Lacking::of(full));
+                }
+                Some(_) | None => return Err(self.damaged("too many hash tiles are missing")),
             }
         }
         let size = self.edge.size().0;
@@ -318,6 +334,25 @@ impl Reading<'_> {
     }
 }
 
+impl Lacking {
+    fn of(full: FullTile) -> Self {
+        match full.tile.level() {
+            0 => Self::OfEntries(full.tile.index(), root_over(&full.hashes)),
+            _ => Self::Above(full),
+        }
+    }
+}
+
+/// The root over a tile's hashes.
+pub(super) fn root_over(hashes: &[Hash]) -> Hash {
+    let mut edge = Edge::empty();
+    for hash in hashes {
+        // A tree of this size has room, and completes one tile.
+        drop(edge.push(*hash));
+    }
+    edge.root()
+}
+
 fn read_checkpoint(place: &Place, verifier: &Verifier) -> Result<Option<Signed>, JournalError> {
     let Some(bytes) = read_file(&place.checkpoint(), MAX_NOTE_BYTES)? else { return Ok(None) };
     let note = Note::parse(&bytes).map_err(|_| JournalError::Checkpoint)?;
@@ -336,7 +371,7 @@ fn read_tile(place: &Place, index: u64) -> Result<Option<Vec<Hash>>, JournalErro
 }
 
 pub(super) fn read_hashes(place: &Place, tile: Tile) -> Result<Option<Vec<Hash>>, JournalError> {
-    let bytes = read_file(&place.tile(tile), 256_usize.saturating_mul(32))?;
+    let bytes = read_file(&place.tile(tile), TILE_BYTES)?;
     Ok(bytes.and_then(|bytes| decode_hashes(&bytes).ok()))
 }
 

@@ -1,8 +1,8 @@
 //! Where things lie in the journal's directory.
 //!
 //! ```text
-//! checkpoint        the signed size and root, replaced whole
-//! tile/<L>/<N>      full hash tiles, written once              (C2SP tlog-tiles)
+//! checkpoint        the signed size and root, replaced whole; checkpoint.new, the one before
+//! tile/<L>/<N>      full hash tiles, written once, not synced  (C2SP tlog-tiles)
 //! tile/entries/<N>  full bundles of 256 entries, written once
 //! tail              the bundle that is being filled
 //! next              the one after it, for as long as a switch takes

@@ -6,7 +6,7 @@
 //! | the tail is full | it goes to its place, and `next` or a new file becomes the tail |
 //! | a bundle in its place is not full | it becomes the tail again; what follows it was never on the disk for certain |
 //! | `next` beside a tail that is not full | taken away |
-//! | tiles are missing after the checkpoint | written |
+//! | hash tiles are missing or torn | made again of the entries |
 //!
 //! Invariant: only what no checkpoint covers is cut off or taken away, and how many bytes that were is recorded.
 //! Invariant: a crash between any two of these steps is found, and mended, by the next opening.
@@ -15,9 +15,13 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
+use strongroom_tlog::edge::FullTile;
+use strongroom_tlog::{Tile, Width};
+
 use super::JournalError;
 use super::disk;
-use super::found::{Found, Piece};
+use super::files::hashes_of_bundle;
+use super::found::{Found, Lacking, Piece, root_over};
 use super::place::BUNDLE_ENTRIES;
 
 /// The bundle that is filled next.
@@ -26,6 +30,8 @@ pub(super) struct Tail {
     pub(super) bytes: u64,
     /// Bytes that were cut off or taken away.
     pub(super) cut_bytes: u64,
+    /// Hash tiles that were made again.
+    pub(super) made_tiles: u64,
 }
 
 impl Found {
@@ -70,12 +76,28 @@ impl Found {
             None => (disk::create(&tail)?, 0),
         };
         disk::sync_directory(root)?;
-        for tile in &self.missing {
-            let path = self.place.tile(tile.tile);
+        for lacking in &self.lacking {
+            let full = self.made_again(lacking)?;
+            let path = self.place.tile(full.tile);
             disk::make_directory_of(&path, root)?;
-            disk::replace(&path, &tile.bytes())?;
+            disk::lay(&path, &full.bytes())?;
         }
-        Ok(Tail { file: Arc::new(file), bytes, cut_bytes })
+        let made_tiles = u64::try_from(self.lacking.len()).unwrap_or(u64::MAX);
+        Ok(Tail { file: Arc::new(file), bytes, cut_bytes, made_tiles })
+    }
+
+    /// A tile out of what was read: its bundle is in its place by now.
+    fn made_again(&self, lacking: &Lacking) -> io::Result<FullTile> {
+        let (index, root) = match lacking {
+            Lacking::Above(full) => return Ok(full.clone()),
+            Lacking::OfEntries(index, root) => (*index, *root),
+        };
+        let hashes = hashes_of_bundle(&self.place, index)?;
+        if root_over(&hashes) != root {
+            return Err(io::Error::other("a bundle was changed while the journal was opened"));
+        }
+        let tile = Tile::new(0, index, Width::FULL).map_err(io::Error::other)?;
+        Ok(FullTile { tile, hashes })
     }
 }
 

@@ -74,7 +74,7 @@ fn before_a_disk() -> (Arc<Journal>, Receiver<writer::Group>) {
     let (queue, disk) = sync_channel(2);
     let writer = Writer::before(queue);
     let (waiting, news, first_kept) = (Mutex::default(), Notify::new(), AtomicU64::new(1));
-    (Arc::new(Journal { writer, waiting, news, cut_bytes: 0, first_kept }), disk)
+    (Arc::new(Journal { writer, waiting, news, cut_bytes: 0, made_tiles: 0, first_kept }), disk)
 }
 
 /// The same, and what its pump tells.

@@ -186,9 +186,34 @@ fn a_changed_tile_is_told_from_a_changed_entry() {
         assert_eq!(found.exit(), 10, "{found:?}");
         assert_eq!(matches!(found, Finding::Changed { .. }), entry, "{found:?}");
     }
-    let journal = journal();
-    fs::remove_file(journal.path().join("tile/0/001")).unwrap();
-    assert_eq!(gravest(journal.path()).exit(), 11);
+}
+
+// Red when a missing tile is called tampering though the signed root holds; or when it is not, though the root does not.
+#[test]
+fn a_tile_that_a_power_cut_took_is_told_and_is_wrong_only_where_the_root_does_not_hold() {
+    let cuts: [fn(&Path); 4] = [
+        |tile| fs::remove_file(tile).unwrap(),
+        |tile| fs::write(tile, []).unwrap(),
+        |tile| fs::write(tile, &fs::read(tile).unwrap()[..5000]).unwrap(),
+        |tile| fs::write(tile, [0; 8192]).unwrap(),
+    ];
+    for cut in cuts {
+        let journal = journal();
+        cut(&journal.path().join("tile/0/001"));
+        let report = look_with(journal.path(), &[]);
+        assert_eq!((report.lacking_tiles, report.findings.len()), (1, 0), "{:?}", report.findings);
+        assert!(
+            super::super::verify::lines(&report, &log())
+                .iter()
+                .any(|line| line.contains("lacking"))
+        );
+        let bundle = journal.path().join("tile/entries/001");
+        let mut bytes = fs::read(&bundle).unwrap();
+        let at = bytes.len() - 10;
+        bytes[at] ^= 1;
+        fs::write(&bundle, bytes).unwrap();
+        assert_eq!(gravest(journal.path()).exit(), 11);
+    }
 }
 
 #[test]
