@@ -162,7 +162,7 @@ impl Failure {
 }
 
 /// The commands that next steps name.
-const VERBS: [&str; 19] = [
+const VERBS: [&str; 20] = [
     "share",
     "seal-ways",
     "up",
@@ -178,6 +178,7 @@ const VERBS: [&str; 19] = [
     "workspace",
     "audit",
     "backup",
+    "store",
     "witness",
     "usage",
     "env",

@@ -23,9 +23,9 @@ pub enum Wish {
     /// Look whether the store of a data directory opens, on a copy of it.
     Check(Box<Records>),
     /// Move the store of a data directory to what keeps the records from now on; the other is where it is in a database.
-    Move(Box<Records>, Option<Server>),
-    /// Build the store of a data directory anew.
-    Compact(Box<Records>),
+    Move(Box<Records>, Option<Server>, Option<RawFd>),
+    /// Build the store of a data directory anew. The descriptor, of both, is told how far it is.
+    Compact(Box<Records>, Option<RawFd>),
 }
 
 /// Where the records are and what keeps them.
@@ -131,10 +131,10 @@ impl Wish {
         }
         match given.task {
             Some(Task::Check) => Ok(Self::Check(Box::new(given.records()?))),
-            Some(Task::Compact) => Ok(Self::Compact(Box::new(given.records()?))),
+            Some(Task::Compact) => Ok(Self::Compact(Box::new(given.records()?), given.ready_fd)),
             Some(Task::Move) => {
                 let from = given.from()?;
-                Ok(Self::Move(Box::new(given.records()?), from))
+                Ok(Self::Move(Box::new(given.records()?), from, given.ready_fd))
             }
             None => Ok(Self::Serve(Box::new(given.whole()?))),
         }

@@ -26,8 +26,8 @@ fn main() -> ExitCode {
         .init();
     let outcome = match Wish::parse(std::env::args().skip(1)) {
         Ok(Wish::Check(records)) => return check(&records),
-        Ok(Wish::Move(records, from)) => return moving::move_to(&records, from),
-        Ok(Wish::Compact(records)) => return moving::compact(&records),
+        Ok(Wish::Move(records, from, told)) => return moving::move_to(&records, from, told),
+        Ok(Wish::Compact(records, told)) => return moving::compact(&records, told),
         Ok(Wish::Serve(arguments)) => serve(&arguments),
         Err(error) => Err(error.into()),
     };

@@ -362,9 +362,14 @@ pub(crate) fn choose(keeping: &Keeping) -> Result<Choice, StoreError> {
     })
 }
 
-pub(crate) fn refusal_line(error: &StoreError) -> String {
+/// Code and next step of a store that is not opened, before anybody looked into it.
+pub(crate) fn refusal(error: &StoreError) -> (&'static str, &'static str) {
     let unreachable = ("SR-STORE-014", "look whether the database runs and its socket is there");
-    let (code, next) = told(error).unwrap_or(unreachable);
+    told(error).unwrap_or(unreachable)
+}
+
+fn refusal_line(error: &StoreError) -> String {
+    let (code, next) = refusal(error);
     format!("{code}: {error}; {next}")
 }
 

@@ -84,7 +84,7 @@ pub fn forget_former(dir: &Path) -> Result<(), StoreError> {
 }
 
 /// Builds the store in `dir` anew by `to`, compares it, and puts it in the place of the old one. `progress` hears how many
-/// rows are copied. Somebody must hold the data directory.
+/// rows are copied, and of how many. Somebody must hold the data directory.
 ///
 /// # Errors
 /// [`MoveError`]; the old store stands then.
@@ -92,7 +92,7 @@ pub fn move_store(
     dir: &Path,
     (from, to): (&Choice, &Choice),
     name: &[u8; 16],
-    progress: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Moved, MoveError> {
     settle(dir)?;
     let (new, former) = (beside(dir, NEW), beside(dir, FORMER));
@@ -122,8 +122,9 @@ pub fn move_store(
 fn build(
     (old, new): (&dyn Store, &Path),
     (to, name): (&Choice, &[u8; 16]),
-    progress: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(u64, u64),
 ) -> Result<u64, MoveError> {
+    let all = old.scan_all(&mut |_, _| ControlFlow::Continue(())).map_err(CheckError::Copy)?;
     let store = to.create(new, name)?;
     let (mut batch, mut rows, mut failed) = (Batch::new(), 0_u64, None);
     old.scan_all(&mut |key, value| {
@@ -132,7 +133,7 @@ fn build(
         if batch.ops() < BATCH_ROWS {
             return ControlFlow::Continue(());
         }
-        progress(rows);
+        progress(rows, all);
         match store.commit(std::mem::take(&mut batch)) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
@@ -151,7 +152,7 @@ fn build(
     drop(store);
     let store = to.open(new)?;
     compare(old, &*store)?;
-    progress(rows);
+    progress(rows, all);
     Ok(rows)
 }
 
@@ -225,7 +226,7 @@ mod tests {
     }
 
     fn try_move(dir: &Path, from: &Choice, to: &Choice) -> Result<Moved, MoveError> {
-        move_store(dir, (from, to), &NAME, &mut |_| {})
+        move_store(dir, (from, to), &NAME, &mut |_, _| {})
     }
 
     #[test]
@@ -233,8 +234,13 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let dir = scratch.path().join("store");
         fill(&Choice::Sled, &dir);
-        let moved = try_move(&dir, &Choice::Sled, &Choice::Redb).unwrap();
+        let mut told = Vec::new();
+        let mut tell = |rows, all| told.push((rows, all));
+        let moved = move_store(&dir, (&Choice::Sled, &Choice::Redb), &NAME, &mut tell).unwrap();
         assert_eq!(moved, Moved { rows: ROWS.into(), schema: None });
+        assert!(told.len() > 2 && told.is_sorted(), "{told:?}");
+        assert!(told.iter().all(|(_, all)| *all == u64::from(ROWS)), "{told:?}");
+        assert_eq!(told.last(), Some(&(ROWS.into(), ROWS.into())));
         assert_eq!(rows(&Choice::Redb, &dir), u64::from(ROWS));
         assert!(matches!(Choice::Sled.open(&dir), Err(StoreError::OtherKind { .. })));
         let again = try_move(&dir, &Choice::Redb, &Choice::Sled);

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use serde_json::Value;
 use strongroom_emulator::Api;
 use strongroom_tests::appliance::{PASSPHRASE, Vault};
 use strongroom_tests::speak::models;
@@ -126,6 +127,7 @@ fn a_vaults_records_move_to_another_store_are_compacted_exported_and_imported() 
     let written = std::fs::read_to_string(&settings).expect("settings");
     let running = moved.cli(&["store", "compact"], b"");
     assert!(running.code != 0, "a keeper serves from it: {}", running.stderr);
+    assert!(running.stderr.contains("SR-CLI-010"), "{}", running.stderr);
     moved.stop();
     let redb = format!("{written}\n[store]\nkind = \"redb\"\n");
     std::fs::write(&settings, redb).expect("settings");
@@ -133,7 +135,11 @@ fn a_vaults_records_move_to_another_store_are_compacted_exported_and_imported() 
     for command in ["move", "compact"] {
         moved.cli(&["store", command], b"").ok();
         assert!(former.exists(), "nobody has vouched for it yet");
-        refused(&moved, &["store", command], "SR-STORE-0");
+        let again = moved.cli(&["store", "compact", "--json"], b"");
+        let told = again.stderr.lines().last().map(serde_json::from_str::<Value>);
+        let told = told.expect("a line").expect("JSON");
+        assert_eq!(told["error"]["code"], "SR-STORE-021", "{}", again.stderr);
+        assert!(told["error"]["next"].as_str().is_some_and(|next| next.contains("unseal")));
         moved.start_as(Vault::Passphrase);
         moved.up();
         if command == "move" {

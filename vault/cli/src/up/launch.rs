@@ -5,7 +5,7 @@
 //! Invariant: how a process ended that was not ready in the end is told, too.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
@@ -34,6 +34,8 @@ const CHECKED_WITHIN: Duration = Duration::from_mins(10);
 const TRY_AGAIN: u8 = 75;
 /// What the dynamic linker ends with when a library is missing.
 const NOT_LINKED: i32 = 127;
+/// Most that is heard of a work: a line for each thousand of many million rows.
+const MAX_TOLD_BYTES: u64 = 16 * 1024 * 1024;
 const TICK: Duration = Duration::from_millis(50);
 /// Nothing of the environment decides anything; this one only takes colours away.
 const ENVIRONMENT: &[&str] = &["NO_COLOR"];
@@ -141,9 +143,21 @@ fn spawn(
     })
 }
 
-/// Runs the keeper's program for something else than serving, until it ends by itself.
-pub(crate) fn run_keeper(ground: &Ground, arguments: &[String]) -> Outcome<ExitStatus> {
-    let mut child = spawn(Role::Keeper, ground, arguments, &[])?;
+/// Runs the keeper's program for something else than serving, until it ends by itself. What it tells is heard line by line.
+pub(crate) fn run_keeper(
+    ground: &Ground,
+    arguments: &[String],
+    hear: &mut dyn FnMut(&str),
+) -> Outcome<ExitStatus> {
+    let (ours, theirs) = ready_channel(Role::Keeper, ground)?;
+    let told = ["--ready-fd".to_owned(), FIRST_INHERITED.to_string()];
+    let arguments = [arguments, &told].concat();
+    let mut child = spawn(Role::Keeper, ground, &arguments, &[theirs.as_fd()])?;
+    drop(theirs);
+    // It ends with the process, which ends by itself.
+    for line in BufReader::new(ours.take(MAX_TOLD_BYTES)).lines().map_while(Result::ok) {
+        hear(&line);
+    }
     child.wait().map_err(|error| Failure::new(Code::Process, format!("the keeper: {error}")))
 }
 

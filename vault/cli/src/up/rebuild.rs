@@ -1,14 +1,17 @@
 //! The store built anew by the keeper's program, while nothing else runs.
 //!
 //! Invariant: it runs as the keeper does: the same user, and nothing of it in this process.
+//! Invariant: what it refuses is told under its own code.
 
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::Deserialize;
 
 use crate::arguments::Common;
 use crate::failure::{Code, Failure, Outcome};
 use crate::places::{Places, Surroundings};
+use crate::progress::Progress;
 use crate::settings::{DEBIAN_SOCKET, StoreKind, owner_uid};
 use crate::up::Arguments;
 use crate::up::accounts::KEEPER_USER;
@@ -63,6 +66,20 @@ impl Origin {
     }
 }
 
+/// A line of the keeper's program; see `vault/keeper/src/moving.rs`.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+enum Heard {
+    /// How many rows are copied, and of how many.
+    Far { rows: u64, all: u64 },
+    /// Why nothing was done.
+    Refused { code: String, message: String, next: String },
+}
+
+fn heard(line: &str) -> Option<Heard> {
+    serde_json::from_str(line).ok()
+}
+
 /// Runs it; answers what keeps the records now.
 pub(crate) fn run(task: &Task, binaries: Option<PathBuf>, common: &Common) -> Outcome<StoreKind> {
     let places = Places::choose(&Surroundings::here(), common.dir.as_deref(), common.demo)?;
@@ -78,10 +95,40 @@ pub(crate) fn run(task: &Task, binaries: Option<PathBuf>, common: &Common) -> Ou
         Task::Move(from) => ("--move", from.arguments()?),
         Task::Compact => ("--compact", Vec::new()),
     };
-    let ended = launch::run_keeper(&ground, &[task_arguments(word, &ground), more].concat())?;
+    let (mut progress, mut refused) = (None::<Progress>, None);
+    let arguments = [task_arguments(word, &ground), more].concat();
+    let ended = launch::run_keeper(&ground, &arguments, &mut |line| match heard(line) {
+        Some(Heard::Far { rows, all }) => {
+            progress.get_or_insert_with(|| Progress::new("rows", all)).show(rows);
+        }
+        Some(Heard::Refused { code, message, next }) => {
+            let failure = Failure { code: code.into(), message, next: Some(next), exit: 1 };
+            refused = Some(failure);
+        }
+        None => {}
+    })?;
+    drop(progress);
     if ended.success() {
         return Ok(ground.settings.store.kind);
     }
+    if let Some(refused) = refused {
+        return Err(refused);
+    }
     Err(Failure::new(Code::Store, format!("the store is as it was ({ended})"))
         .next("look at the lines above"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Heard, heard};
+
+    #[test]
+    fn what_the_keeper_tells_is_understood_and_nothing_else() {
+        let far = Heard::Far { rows: 960, all: 4000 };
+        assert_eq!(heard("{\"rows\":960,\"all\":4000}"), Some(far));
+        let refused = heard("{\"code\":\"SR-STORE-021\",\"message\":\"m\",\"next\":\"n\"}");
+        assert!(matches!(refused, Some(Heard::Refused { code, .. }) if code == "SR-STORE-021"));
+        assert_eq!(heard("{\"rows\":960}"), None);
+        assert_eq!(heard("copied"), None);
+    }
 }
