@@ -92,7 +92,7 @@ pub(crate) fn question(ways: &[WayRow]) -> &'static str {
 /// Everything that opens the vault by one of its ways, for a change that needs it anew.
 #[derive(Debug, Args)]
 pub(crate) struct Proof {
-    /// Prove it by this way of `seal-ways list` [default: the first]
+    /// Prove it by this way of `seal-ways list` [default: the first without a TPM]
     #[arg(long, value_name = "WAY")]
     by: Option<u32>,
     /// Read its parts from this descriptor, one a line
@@ -104,7 +104,9 @@ impl Proof {
     /// Reads all parts.
     pub(crate) fn read(&self, ways: &[WayRow]) -> Outcome<Vec<UnsealWith>> {
         let mut standing = ways.iter().filter(|way| way.standing == WayStanding::InForce);
-        let way = standing.find(|way| self.by.is_none_or(|by| by == way.id));
+        let needs_a_tpm =
+            |way: &WayRow| way.locks.iter().any(|lock| matches!(lock, LockRow::Tpm { .. }));
+        let way = standing.find(|way| self.by.map_or(!needs_a_tpm(way), |by| by == way.id));
         let way = way.ok_or_else(|| {
             Failure::argument("there is no such way").next("strongroom seal-ways list")
         })?;

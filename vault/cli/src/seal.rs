@@ -43,9 +43,9 @@ pub(crate) struct UnsealArguments {
     /// Confirm that this copy of the vault is the newest there is, as a refusal showed it
     #[arg(long, value_name = "CHECKPOINT", conflicts_with = "attempt")]
     confirm_checkpoint: Option<String>,
-    /// Say that the settings are meant that a refusal showed as changed; counts for the next opening, within ten minutes
-    #[arg(long, conflicts_with = "abandon")]
-    accept_settings: bool,
+    /// Say that the changed settings are meant, as a refusal showed them; counts for the next opening, within ten minutes
+    #[arg(long, value_name = "DIFFERENCE", conflicts_with = "abandon")]
+    accept_settings: Option<String>,
 }
 
 /// Arguments of `seal`.
@@ -86,8 +86,8 @@ pub(crate) fn unseal(arguments: &UnsealArguments, desk: &Desk) -> Outcome<ExitCo
             None => Failure::argument("there is no vault yet").next("strongroom init"),
         });
     }
-    if arguments.accept_settings {
-        link.tell(&Request::AcceptSettings)?;
+    if let Some(difference) = &arguments.accept_settings {
+        link.tell(&Request::AcceptSettings { difference: difference.clone() })?;
     }
     let came = if arguments.tpm {
         tpm::unseal(&mut link, arguments.pin_fd)?

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use strongroom_protocol::ask::VaultState;
 use strongroom_protocol::operator::tpm::{MAX_PIN_BYTES, MIN_PIN_BYTES, TpmStatus, TpmWish};
-use strongroom_protocol::operator::{Answer, Check, Request, SealKind, UnsealWith, Verdict};
+use strongroom_protocol::operator::{Answer, Check, Request, UnsealWith, Verdict};
 use strongroom_protocol::tpm::{Kind, PcrSet};
 
 use crate::confirm::{Confirmation, Decision};
@@ -15,6 +15,7 @@ use crate::desk::Desk;
 use crate::failure::{Code, Failure, Outcome};
 use crate::link::Link;
 use crate::out::{self, Form};
+use crate::parts::{self, Proof};
 use crate::prompt::{self, Typed};
 use crate::seal::Unsealed;
 use crate::settings::{Settings, Tpm};
@@ -56,6 +57,8 @@ struct SealArguments {
     with: Option<Seal>,
     #[command(flatten)]
     making: Making,
+    #[command(flatten)]
+    proof: Proof,
 }
 
 /// Runs the command.
@@ -90,7 +93,7 @@ fn seal(arguments: &SealArguments, desk: &Desk) -> Outcome {
     let numbers = if arguments.pcrs.is_empty() { &usual } else { &arguments.pcrs };
     let pcrs = PcrSet::of(numbers).map_err(Failure::argument)?;
     let pin = if arguments.pin { Some(new_pin(arguments.pin_fd)?) } else { None };
-    let parts = parts(&mut link)?;
+    let parts = parts(&mut link, &arguments.proof)?;
     let mut together =
         arguments.with.map(|seal| arguments.making.wish(seal, desk.form)).transpose()?;
     let with = together.as_mut().and_then(|wish| wish.ways.pop()).and_then(|mut locks| locks.pop());
@@ -114,25 +117,13 @@ fn seal(arguments: &SealArguments, desk: &Desk) -> Outcome {
 }
 
 /// What opens the vault otherwise.
-fn parts(link: &mut Link) -> Outcome<Vec<UnsealWith>> {
+fn parts(link: &mut Link, proof: &Proof) -> Outcome<Vec<UnsealWith>> {
     let found = status::ask(link)?;
     if found.state != VaultState::Ready {
         let what = "the vault must be open to be sealed to the TPM as well";
         return Err(Failure::argument(what).next("strongroom unseal"));
     }
-    match found.seal {
-        Some(SealKind::Shares { threshold, .. }) => {
-            let share = |number| {
-                let typed = prompt::secret(&format!("Share {number} of {threshold} (hidden): "))?;
-                Ok(UnsealWith::Share(typed.message()))
-            };
-            (1..=threshold).map(share).collect()
-        }
-        Some(SealKind::Passphrase) | None => {
-            let typed = prompt::secret("Passphrase (hidden): ")?;
-            Ok(vec![UnsealWith::Passphrase(typed.message())])
-        }
-    }
+    proof.read(&parts::ways(link)?)
 }
 
 fn new_pin(descriptor: Option<u32>) -> Outcome<Typed> {

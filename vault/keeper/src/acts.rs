@@ -22,6 +22,7 @@ mod watching;
 mod ways;
 mod witnesses;
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ use tokio::time::timeout;
 use crate::books::{BooksError, Changes};
 use crate::clock;
 use crate::journal::entry::{ActResult, Entry};
-use crate::keeper::{Keeper, State};
+use crate::keeper::{After, Keeper, State};
 use crate::pipeline;
 use crate::records::RecordName;
 use crate::store_fault::told;
@@ -43,6 +44,7 @@ use crate::tickets::Party;
 use crate::vault::Vault;
 pub use backups::restore_fault;
 use effect::{Effect, Turn, effect};
+use sealing::Terms;
 
 /// How long an act that takes something away waits for a checkpoint, and how often it looks.
 const COVER_PATIENCE: Duration = Duration::from_secs(3);
@@ -54,15 +56,21 @@ const STORE_PATIENCE: Duration = Duration::from_secs(20);
 struct Act<'k> {
     keeper: &'k Rc<Keeper>,
     operator: u32,
+    /// Whether the journal has taken an entry of it: something may be done then, also when it fails.
+    begun: Cell<bool>,
 }
 
 /// Does what an operator asks.
 pub async fn perform(keeper: &Rc<Keeper>, operator: u32, request: Request) -> Answer {
-    let act = Act { keeper, operator };
+    let act = Act::of(keeper, operator);
     act.in_turn(request).await.unwrap_or_else(Answer::Failed)
 }
 
-impl Act<'_> {
+impl<'k> Act<'k> {
+    const fn of(keeper: &'k Rc<Keeper>, operator: u32) -> Self {
+        Self { keeper, operator, begun: Cell::new(false) }
+    }
+
     async fn in_turn(&self, request: Request) -> Result<Answer, Fault> {
         let Effect { turn, restricts, .. } = effect(&request);
         // Whoever would be refused anyway waits for nobody.
@@ -76,12 +84,12 @@ impl Act<'_> {
         // While it waited the vault may have been sealed and opened again, or restored.
         self.refuse_growth(&request)?;
         self.refuse_unconfirmed(&request)?;
-        let answer = self.answer(request).await?;
-        if restricts {
-            self.cover().await?;
-        }
-        self.follow(restricts).await?;
-        Ok(answer)
+        let answer = self.answer(request).await;
+        // What failed may have been done in part; only the answer to what succeeded says that it is safe.
+        let covered = if restricts && answer.is_ok() { self.cover().await } else { Ok(()) };
+        let followed = self.follow(restricts && (answer.is_ok() || self.begun.get())).await;
+        let answer = answer?;
+        covered.and(followed).map(|()| answer)
     }
 
     #[expect(clippy::too_many_lines, reason = "the page of all requests")]
@@ -113,14 +121,17 @@ impl Act<'_> {
             Request::Init(lock) => self.init(VaultWish::of(lock)).await,
             Request::InitWays(wish) => self.init(*wish).await,
             Request::ShowCustody(with) => self.show_custody(with).await,
-            Request::Unseal(with) => self.unseal(with, (None, None)).await,
-            Request::Join { attempt, with } => self.unseal(with, (None, Some(&attempt))).await,
+            Request::Unseal(with) => self.unseal(with, Terms::default()).await,
+            Request::Join { attempt, with } => {
+                self.unseal(with, Terms { attempt: Some(&attempt), ..Terms::default() }).await
+            }
             Request::UnsealUnattended => self.unseal_unattended().await,
             Request::AbandonUnseal { attempt } => self.abandon_unseal(&attempt),
             Request::ChangeWays(change) => self.change_ways(*change).await,
             Request::DropWays => self.drop_ways().await,
             Request::UnsealConfirming { with, checkpoint } => {
-                self.unseal(with, (Some(checkpoint), None)).await
+                let checkpoint = Some(checkpoint);
+                self.unseal(with, Terms { checkpoint, ..Terms::default() }).await
             }
             Request::TpmSeal(wish) => self.tpm_seal(*wish).await,
             Request::TpmRemove => self.tpm_remove().await,
@@ -148,7 +159,7 @@ impl Act<'_> {
             }
             Request::WitnessAdd { key, required } => self.witness_add(key, required).await,
             Request::WitnessRemove(name) => self.witness_remove(name).await,
-            Request::AcceptSettings => self.accept_settings(),
+            Request::AcceptSettings { difference } => self.accept_settings(difference),
         }
     }
 
@@ -254,6 +265,7 @@ impl Act<'_> {
     async fn begin(&self, act: &'static str, target: String) -> Result<(), Fault> {
         let journal = self.vault(|vault| Ok(vault.journal.clone()))?;
         let entry = Entry::Act { act, operator: self.operator, target, result: ActResult::Begun };
+        self.begun.set(true);
         journal.record(&entry, clock::now()).await.map_err(|error| {
             fault(
                 "SR-JOURNAL-001",
@@ -284,7 +296,7 @@ impl Act<'_> {
         }
         if !matches!(error, StoreError::Busy | StoreError::Limit(_)) {
             let faulty = failed.clone();
-            self.keeper.close("store failed", |_| State::Faulty(faulty)).await;
+            self.keeper.close("store failed", After::Faulty(faulty)).await;
         }
         failed
     }

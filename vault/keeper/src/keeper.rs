@@ -24,14 +24,16 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use crate::acts::fault;
 use crate::backup::halt::Copies;
 use crate::backup::transfer::{self, TransferSlot};
 use crate::clock;
 use crate::doors::outbox::Outbox;
-use crate::founding::Founding;
+use crate::founding::{Founding, VAULT_DIRECTORY};
 use crate::journal::Manner;
 use crate::journal::entry::Entry;
 use crate::seal::{Ceremony, Sealed};
+use crate::seal_mark::Mark;
 use crate::settings::{Acceptance, Settings as Guarded};
 use crate::tpm::Demand;
 use crate::tpm::link::Link;
@@ -49,6 +51,15 @@ pub enum State {
     /// Calls can be made.
     Ready(Box<Vault>),
     /// It was refused or broke; an operator must look.
+    Faulty(Fault),
+}
+
+/// What a vault that was closed is.
+#[derive(Debug, Clone)]
+pub enum After {
+    /// It waits to be opened.
+    Sealed,
+    /// An operator must look.
     Faulty(Fault),
 }
 
@@ -118,7 +129,7 @@ pub struct Keeper {
     /// What the vault is.
     pub state: RefCell<State>,
     /// Whether an operator sealed it and nobody opened it since: as the mark on the disk, also when that cannot be written.
-    pub sealed_by_operator: Cell<bool>,
+    pub sealed_by_operator: Arc<Mark>,
     /// One act at a time, so that what it checked still holds when it is durable.
     pub acts: Mutex<()>,
     /// Which rewriting of old records may go on: one at a time, and none after its vault has closed.
@@ -126,7 +137,7 @@ pub struct Keeper {
     /// Probes under way, a few at most.
     pub probes: RefCell<BTreeMap<CallId, (ProbeWaiter, Option<Outcome>)>>,
     /// An operator's word for the settings, until the vault is opened.
-    pub acceptance: Cell<Option<Acceptance>>,
+    pub acceptance: RefCell<Option<Acceptance>>,
     /// The one backup that is being made, fetched or brought.
     pub transfers: TransferSlot,
     /// Threads that hold the open vault's keys beside it: those of a backup that is being made or proved.
@@ -150,9 +161,9 @@ impl Keeper {
         Self {
             settings,
             state: RefCell::new(state),
-            sealed_by_operator: Cell::new(false),
+            sealed_by_operator: Arc::default(),
             acts: Mutex::new(()),
-            acceptance: Cell::default(),
+            acceptance: RefCell::default(),
             sweeps: Cell::new(0),
             probes: RefCell::default(),
             transfers: RefCell::default(),
@@ -184,8 +195,9 @@ impl Keeper {
     }
 
     /// Closes the vault: recalls every call, closes their entries, drops the keys, and lets the writers end, and whoever holds
-    /// copies of the keys for a backup. What does not end in time ends the process instead: the supervisor starts a sealed one.
-    pub async fn close(&self, reason: &'static str, next: impl FnOnce(&Vault) -> State) {
+    /// copies of the keys for a backup. What does not end in time, or a disk that does not give the seal's file, ends the process
+    /// instead: the supervisor starts a sealed one.
+    pub async fn close(&self, reason: &'static str, after: After) {
         let old = self.state.replace(State::Opening);
         let State::Ready(mut vault) = old else {
             self.enter(old);
@@ -204,7 +216,6 @@ impl Keeper {
             self.answer(asker, Answer::Refused(Refused::plain(Refusal::Sealed)));
         }
         self.probes.borrow_mut().clear();
-        let state = next(&vault);
         let (journal, books, tpm) = vault.into_writers();
         let ending = spawn_blocking(move || {
             journal.finish();
@@ -215,15 +226,38 @@ impl Keeper {
             self.copies.gone().await;
             ended
         };
-        let ended = matches!(timeout(CLOSE_PATIENCE, ending).await, Ok(Ok(())));
-        if !(ended && move_for_the_last_time(tpm).await) {
+        let mut state = None;
+        if matches!(timeout(CLOSE_PATIENCE, ending).await, Ok(Ok(())))
+            && move_for_the_last_time(tpm).await
+        {
+            state = self.state_after(after).await;
+        }
+        let Some(state) = state else {
             tracing::error!(
                 "the disk did not take the last writes or end a backup; the process ends"
             );
-            let by_operator = self.sealed_by_operator.get();
+            let by_operator = self.sealed_by_operator.is_wanted();
             std::process::exit(if by_operator { SEAL_EXIT.into() } else { DISK_STALLED });
-        }
+        };
         self.enter(state);
+    }
+
+    /// Reads the seal's file anew, if the disk gives it in time.
+    async fn state_after(&self, after: After) -> Option<State> {
+        let place = match after {
+            After::Sealed => self.settings.data.join(VAULT_DIRECTORY),
+            After::Faulty(fault) => return Some(State::Faulty(fault)),
+        };
+        let loading = spawn_blocking(move || Sealed::load(&place));
+        let loaded = timeout(CLOSE_PATIENCE, loading).await.ok()?.ok()?;
+        Some(match loaded {
+            Ok(sealed) => State::Sealed(Box::new(Waiting::new(sealed))),
+            Err(_) => State::Faulty(fault(
+                "SR-STORE-009",
+                "the seal's file cannot be read",
+                "look at the disk, then restart",
+            )),
+        })
     }
 
     /// Wipes what was brought to an attempt whose time is over.
@@ -258,7 +292,7 @@ impl Keeper {
         if let Ok(mut state) = self.state.try_borrow_mut()
             && let State::Ready(vault) = std::mem::replace(&mut *state, State::Opening)
         {
-            let writers = vault.wipe();
+            let writers = vault.into_writers();
             // Its threads may be stuck in a disk that stalls; nobody joins this one either.
             drop(std::thread::Builder::new().spawn(move || drop(writers)));
         }

@@ -3,7 +3,8 @@
 //! They come as `--setting NAME=VALUE` from the supervisor, which says what is guarded (`vault/cli/src/settings/guarded.rs`). The ones
 //! that the vault was last opened under lie in it as a record (`s`); sealing and manifest protect it like any other.
 //!
-//! Invariant: a vault that remembers other settings opens on an operator's word alone, and the word is in the journal first.
+//! Invariant: a vault that remembers other settings opens on an operator's word for exactly what differs, and the word is in the
+//! journal first.
 //! Distrusts: the settings of this start; who has the disk may have written them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// Most settings.
 pub const MAX_SETTINGS: usize = 512;
@@ -19,6 +21,8 @@ pub const MAX_SETTINGS: usize = 512;
 pub const MAX_SETTINGS_BYTES: usize = 64 * 1024;
 /// How long an operator's word waits for the vault to be opened: as long as an attempt to unseal lives.
 pub const ACCEPTANCE_LIFE: Duration = Duration::from_mins(10);
+/// Bytes of a difference's digest.
+const DIGEST_BYTES: usize = 16;
 /// Most differences that are shown.
 const MAX_SHOWN: usize = 16;
 /// Longest list of names in a journal entry.
@@ -41,10 +45,12 @@ pub struct Setting {
 pub struct BadSetting;
 
 /// An operator's word that settings were changed on purpose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acceptance {
     /// The Unix user.
     pub by: u32,
+    /// The digest of what differs, as it was shown.
+    pub difference: String,
     /// Until when it counts.
     pub until: Instant,
 }
@@ -89,18 +95,20 @@ impl Settings {
     /// Judges them by those that the vault remembers.
     ///
     /// # Errors
-    /// What differs, when nobody has said that it is meant.
+    /// What differs, when nobody has said that this is meant.
     pub fn judge(
         &self,
         remembered: Option<&Self>,
-        accepted: Option<u32>,
+        accepted: Option<&Acceptance>,
     ) -> Result<Judged, Differences> {
         let Some(remembered) = remembered else { return Ok(Judged::First) };
         let differences = remembered.differences(self);
         match accepted {
             _ if differences.0.is_empty() => Ok(Judged::Same),
-            Some(by) => Ok(Judged::Accepted { by, names: differences.names() }),
-            None => Err(differences),
+            Some(word) if word.difference.trim() == differences.digest() => {
+                Ok(Judged::Accepted { by: word.by, names: differences.names() })
+            }
+            Some(_) | None => Err(differences),
         }
     }
 
@@ -114,6 +122,24 @@ impl Settings {
 }
 
 impl Differences {
+    /// Names exactly these differences, all of them, shown or not: long enough that nobody finds two that have the same.
+    pub fn digest(&self) -> String {
+        let mut digest = Sha256::new_with_prefix(b"strongroom/v1/settings/difference");
+        let mut take = |text: &str| {
+            digest.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
+            digest.update(text);
+        };
+        for (name, before, now) in &self.0 {
+            take(name);
+            for value in [before, now] {
+                take(if value.is_some() { "set" } else { "unset" });
+                take(value.as_deref().unwrap_or_default());
+            }
+        }
+        let digest = digest.finalize();
+        hex::encode(digest.get(..DIGEST_BYTES).unwrap_or_default())
+    }
+
     /// The names, as a journal entry has room for them.
     fn names(&self) -> String {
         let mut names = String::new();
@@ -162,7 +188,13 @@ impl FromStr for Setting {
 
 #[cfg(test)]
 mod tests {
-    use super::{BadSetting, Judged, MAX_SETTINGS, Setting, Settings};
+    use std::time::Instant;
+
+    use super::{Acceptance, BadSetting, Judged, MAX_SETTINGS, Setting, Settings};
+
+    fn word(difference: &str) -> Acceptance {
+        Acceptance { by: 7, difference: difference.to_owned(), until: Instant::now() }
+    }
 
     fn of(lines: &[&str]) -> Settings {
         let mut settings = Settings::default();
@@ -177,11 +209,30 @@ mod tests {
         let (before, now) = (of(&["a=1", "b=2", "c=3"]), of(&["b=2", "c=4", "d=5"]));
         assert_eq!(before.judge(Some(&before), None), Ok(Judged::Same));
         assert_eq!(now.judge(None, None), Ok(Judged::First));
-        let told = now.judge(Some(&before), None).unwrap_err().to_string();
+        let shown = now.judge(Some(&before), None).unwrap_err();
+        let told = shown.to_string();
         assert!(told.ends_with(": a: 1 → (not set); c: 3 → 4; d: (not set) → 5"), "{told}");
         let accepted = Judged::Accepted { by: 7, names: "a,c,d".to_owned() };
-        assert_eq!(now.judge(Some(&before), Some(7)), Ok(accepted));
-        assert_eq!(before.judge(Some(&before), Some(7)), Ok(Judged::Same));
+        let word = word(&shown.digest());
+        assert_eq!(now.judge(Some(&before), Some(&word)), Ok(accepted));
+        assert_eq!(before.judge(Some(&before), Some(&word)), Ok(Judged::Same));
+        let more = of(&["b=2", "c=4", "d=5", "e=6"]);
+        assert!(more.judge(Some(&before), Some(&word)).is_err(), "more than was shown");
+    }
+
+    // Red when an absent value is taken for an empty one, or a name and its value are joined.
+    #[test]
+    fn no_two_differences_have_one_digest() {
+        let all = [&["a="][..], &[], &["a=1"], &["a=12"], &["a1=2"], &["b="]];
+        let mut digests = std::collections::BTreeSet::new();
+        for before in all {
+            for now in all.iter().filter(|now| **now != before) {
+                let differs = of(now).judge(Some(&of(before)), None).unwrap_err();
+                assert_eq!(differs.digest().len(), 32);
+                digests.insert(differs.digest());
+            }
+        }
+        assert_eq!(digests.len(), all.len() * (all.len() - 1));
     }
 
     #[test]
@@ -207,7 +258,8 @@ mod tests {
         let now = of(&lines.iter().map(String::as_str).collect::<Vec<_>>());
         let told = now.judge(Some(&of(&[])), None).unwrap_err().to_string();
         assert!(told.ends_with("; and 384 more") && told.len() < 2000, "{told}");
-        let Ok(Judged::Accepted { names, .. }) = now.judge(Some(&of(&[])), Some(0)) else {
+        let word = word(&now.judge(Some(&of(&[])), None).unwrap_err().digest());
+        let Ok(Judged::Accepted { names, .. }) = now.judge(Some(&of(&[])), Some(&word)) else {
             panic!()
         };
         assert!(names.ends_with(",...") && names.len() < 1100, "{names}");

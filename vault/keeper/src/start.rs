@@ -27,7 +27,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_local;
 use tokio::time::interval;
 
-use crate::acts::closing::shut;
 use crate::acts::fault;
 use crate::acts::tpm::follow_if_due;
 use crate::arguments::{Arguments, Keeping, Records};
@@ -36,7 +35,7 @@ use crate::books::STORE_DIRECTORY;
 use crate::doors::{self, Guard};
 use crate::founding::{Founding, VAULT_DIRECTORY};
 use crate::journal::Manner;
-use crate::keeper::{Keeper, Settings, State, Waiting};
+use crate::keeper::{After, Keeper, Settings, State, Waiting};
 use crate::pipeline::{self, STRANGERS_EVERY};
 use crate::seal::Sealed;
 use crate::settings::Settings as Guarded;
@@ -183,7 +182,7 @@ pub async fn run(opened: Opened, report: &Report) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
         _ = panic.recv() => keeper.panic(),
     }
-    keeper.close("the keeper was stopped", shut).await;
+    keeper.close("the keeper was stopped", After::Sealed).await;
     drop(opened.lock);
     Ok(())
 }

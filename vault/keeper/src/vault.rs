@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use strongroom_policy::id::TenantId;
 use strongroom_policy::moment::Moment;
@@ -20,6 +20,7 @@ use strongroom_store::moving;
 use strongroom_sys::{Secret, cpu};
 use strongroom_tlog::cosignature::WitnessKey;
 use strongroom_tlog::{Name, Signer, Verifier};
+use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::acts::restore_fault;
 use crate::backup::again;
@@ -37,7 +38,7 @@ use crate::memory_seal::MemorySeal;
 use crate::random::Pool;
 use crate::records::RecordName;
 use crate::seal::{Ceremony, Lock, SealError, Sealed, Unsealed};
-use crate::settings::{Differences, Judged, Settings};
+use crate::settings::{Acceptance, Differences, Judged, Settings};
 use crate::slots::lacks_room;
 use crate::store_fault::told;
 use crate::tables::{Malformed, Tables};
@@ -50,6 +51,10 @@ use crate::witnesses::{self, Seen, Witnesses};
 
 /// The journal's directory within the data directory; it outlives a vault that is made anew.
 pub const JOURNAL_DIRECTORY: &str = "journal";
+
+/// How long the last write of an opening waits for the store, and how often it looks.
+const STORE_PATIENCE: Duration = Duration::from_secs(20);
+const STORE_LOOKS: Duration = Duration::from_millis(2);
 
 /// Everything that exists only while the vault is open.
 pub struct Vault {
@@ -172,8 +177,8 @@ pub struct Opening {
     pub confirmed: Option<String>,
     /// What the vault remembers of the configuration, as it is at this start.
     pub settings: Arc<Settings>,
-    /// Who has said that these settings are meant.
-    pub accepted: Option<u32>,
+    /// An operator's word that these settings are meant.
+    pub accepted: Option<Acceptance>,
 }
 
 /// The cipher for new records on this machine.
@@ -186,9 +191,10 @@ pub fn tenant_of(store: StoreId) -> TenantId {
     TenantId::from_random(store.0)
 }
 
-/// What seals a vault, for people.
+/// What opens a vault without its TPM, for people: by the first way.
 pub fn seal_kind(sealed: &Sealed) -> SealKind {
-    let shares = sealed.ways().iter().flat_map(|way| &way.locks).find_map(|lock| match lock {
+    let first = sealed.ways().iter().find(|way| way.tpm().is_none());
+    let shares = first.into_iter().flat_map(|way| &way.locks).find_map(|lock| match lock {
         Lock::Shares { set, .. } => {
             Some(SealKind::Shares { threshold: set.threshold, count: set.count })
         }
@@ -240,7 +246,7 @@ impl Vault {
             .map_err(|_| DeriveError)?;
         let held = (Arc::clone(&opened.manifest), Arc::clone(&unsealed));
         let tpm = stand(opening.tpm.clone(), held, counted);
-        let mut vault = Self {
+        let vault = Self {
             unsealed,
             store,
             memory_seal,
@@ -266,7 +272,7 @@ impl Vault {
             manifest: opened.manifest,
         };
         vault.record_opening(&unfinished, (named, opened.state, &judged), opening)?;
-        vault.remember(&judged, &opening.settings)?;
+        let vault = vault.remembering(&judged, &opening.settings)?;
         forget_former(&directory);
         Ok(vault)
     }
@@ -313,26 +319,49 @@ impl Vault {
         }
         let changes = self.books.changes();
         let changes = again::put(&self.books, changes, &RecordName::Settings, settings)?;
-        again::commit(&mut self.books, changes)?;
+        let (mut outcome, noted) = self.books.submit(changes);
+        let begun = Instant::now();
+        loop {
+            match outcome.try_recv() {
+                Ok(stored) => break stored?,
+                Err(TryRecvError::Closed) => return Err(BooksError::Stopped),
+                Err(TryRecvError::Empty) if begun.elapsed() >= STORE_PATIENCE => {
+                    return Err(StoreError::TimedOut.into());
+                }
+                Err(TryRecvError::Empty) => std::thread::sleep(STORE_LOOKS),
+            }
+        }
+        self.books.note(noted);
         self.tables.settings = Some(settings.clone());
         Ok(())
     }
 
-    /// Drops every key and table now, and answers what still has to write: the TPM's half of a key opens nothing alone.
-    pub fn into_writers(self) -> (Arc<Journal>, Books, Standing) {
-        let Self { journal, books, tpm, .. } = self;
-        (journal, books, tpm)
+    fn remembering(mut self, judged: &Judged, settings: &Settings) -> Result<Self, OpenError> {
+        match self.remember(judged, settings) {
+            Ok(()) => Ok(self),
+            Err(error) => Err(self.give_up(error)),
+        }
     }
 
-    /// Wipes every key that no other thread is using at this moment. Waits for nothing.
-    pub fn wipe(self) -> (Arc<Journal>, GroupCommit) {
+    /// Shuts a vault whose last write while it was opened failed. Writers that a disk holds up are left to it: nobody waits.
+    fn give_up(self, error: BooksError) -> OpenError {
+        let writers = self.into_writers();
+        if matches!(error, BooksError::Store(StoreError::TimedOut)) {
+            drop(std::thread::Builder::new().spawn(move || drop(writers)));
+        }
+        error.into()
+    }
+
+    /// Wipes every key that no other thread is using at this moment, drops every table, and answers what still has to write: the
+    /// TPM's half of a key and the manifest's own open nothing. Waits for nothing.
+    pub fn into_writers(self) -> (Arc<Journal>, GroupCommit, Standing) {
         if let Ok(mut unsealed) = self.unsealed.try_lock()
             && let Err(error) = unsealed.keyring_mut().wipe()
         {
             tracing::error!(%error, "a key was not wiped");
         }
-        let Self { journal, books, .. } = self;
-        (journal, books.into_writer())
+        let Self { journal, books, tpm, .. } = self;
+        (journal, books.into_writer(), tpm)
     }
 
     /// Changes the keyring; durable when this answers. The change also notes how far the store is: a store and a manifest
@@ -371,7 +400,7 @@ fn is_first_of_life(named: Option<StoreState>, found: StoreState) -> bool {
 fn judge_settings(tables: &Tables, first: bool, opening: &Opening) -> Result<Judged, OpenError> {
     let restored = first && tables.restored.is_some();
     let remembered = tables.settings.as_ref().filter(|_| !restored);
-    opening.settings.judge(remembered, opening.accepted).map_err(OpenError::Settings)
+    opening.settings.judge(remembered, opening.accepted.as_ref()).map_err(OpenError::Settings)
 }
 
 fn settings_entry(judged: &Judged, operator: u32) -> Option<Entry<'static>> {
@@ -554,15 +583,24 @@ impl OpenError {
                 Exit::Corrupt,
                 "keep the data directory as it is and restore a backup into another one",
             ),
-            Self::Settings(_) => (
-                "SR-SETTINGS-001",
-                Exit::Sealed,
-                "if this is meant: 'strongroom unseal --accept-settings'; if not, look who wrote strongroom.toml",
-            ),
+            Self::Settings(differences) => return settings_changed(differences),
             Self::Derive(_) => ("SR-INTERNAL-002", Exit::Error, "report this as a defect"),
         };
         let next = Some(next.to_owned());
         Fault { code: code.to_owned(), message: self.to_string(), next, exit }
+    }
+}
+
+fn settings_changed(differences: &Differences) -> Fault {
+    let next = format!(
+        "if this is meant, all of it: 'strongroom unseal --accept-settings {}'; if not, look who wrote strongroom.toml",
+        differences.digest()
+    );
+    Fault {
+        code: "SR-SETTINGS-001".to_owned(),
+        message: differences.to_string(),
+        next: Some(next),
+        exit: Exit::Sealed,
     }
 }
 

@@ -178,8 +178,12 @@ pub enum Request {
     DropWays,
     /// Opens the vault by its TPM with nobody there; refused when an operator sealed it.
     UnsealUnattended,
-    /// Says that the settings of this start are meant, though the vault remembers others; counts for its next opening.
-    AcceptSettings,
+    /// Says that the settings of this start are meant, though the vault remembers others: those whose difference a refusal showed
+    /// under this name. Counts for its next opening that is not unattended.
+    AcceptSettings {
+        /// The difference's digest, as it was shown.
+        difference: String,
+    },
 }
 
 /// A thing named by its id or, where that is unique, its label.

@@ -19,6 +19,7 @@ use nix::sys::signal::Signal;
 use strongroom_policy::name::Label;
 use strongroom_policy::rules::{Choice, TokenScope};
 use strongroom_protocol::SecretBytes;
+use strongroom_protocol::operator::keys::Deletion;
 use strongroom_protocol::operator::{Answer, Exit, Pick, Request, SealWish, TokenWish, UnsealWith};
 use strongroom_tests::appliance::PASSPHRASE;
 use strongroom_tests::appliance::Vault;
@@ -372,6 +373,121 @@ fn the_tpm_and_a_passphrase_or_shares_open_the_vault_together_and_neither_alone(
     assert!(matches!(scene.ask(&Request::TpmRemove), Answer::Done));
     scene.restart_keeper();
     assert_open(&scene.unseal_by_shares([None; 2]));
+}
+
+// Red when the note is written, or the counter made, before it is known that there is room; also when a failed seal takes neither back.
+#[test]
+fn a_refused_seal_to_the_tpm_leaves_the_vault_and_the_tpm_as_they_were() {
+    for sealed in [false, true] {
+        let mut scene = Scene::found();
+        let shares = || SealWish::Shares { threshold: 2, count: 2, holders: Vec::new() };
+        if sealed {
+            assert!(matches!(scene.seal_to_tpm(None), Answer::Done));
+        }
+        let before = scene.nv_indices();
+        assert!(matches!(scene.add_way(shares()), Answer::Shares(_)));
+        for with in [None, Some(shares())] {
+            assert_eq!(failure(scene.seal_to_tpm_with(None, with)).code, "SR-WAYS-004");
+            assert_eq!(scene.nv_indices(), before);
+        }
+        scene.restart_keeper();
+        assert_open(&scene.unseal_by_shares([None; 2]));
+        assert!(matches!(scene.ask(&Request::DropWays), Answer::Done));
+        // Eight ways, and no room for one over the TPM.
+        for number in 1.. {
+            let words = format!("many words of number {number}");
+            let added =
+                scene.add_way(SealWish::Passphrase(SecretBytes::copy_from(words.as_bytes())));
+            if let Answer::Failed(fault) = added {
+                assert_eq!(
+                    (fault.code.as_str(), number),
+                    ("SR-WAYS-011", if sealed { 7 } else { 8 })
+                );
+                break;
+            }
+        }
+        if !sealed {
+            for with in [None, Some(shares())] {
+                assert_eq!(failure(scene.seal_to_tpm_with(None, with)).code, "SR-WAYS-011");
+                assert_eq!(scene.nv_indices(), before);
+            }
+        }
+        scene.restart_keeper();
+        assert_open(&scene.unseal_by_shares([None; 2]));
+        if sealed {
+            assert!(
+                matches!(scene.seal_to_tpm(None), Answer::Done),
+                "in the place of the earlier one"
+            );
+            assert_eq!(scene.nv_indices(), before);
+        }
+    }
+}
+
+#[test]
+fn a_way_over_the_tpm_that_is_given_up_leaves_no_counter_behind() {
+    let mut scene = Scene::found();
+    let before = scene.nv_indices();
+    let shares = SealWish::Shares { threshold: 2, count: 2, holders: Vec::new() };
+    assert!(matches!(scene.seal_to_tpm_with(None, Some(shares)), Answer::Shares(_)));
+    assert_eq!(scene.nv_indices(), before + 1);
+    assert!(matches!(scene.ask(&Request::DropWays), Answer::Done));
+    assert_eq!(scene.nv_indices(), before);
+    assert!(matches!(scene.seal_to_tpm(None), Answer::Done));
+    assert!(matches!(scene.ask(&Request::TpmRemove), Answer::Done));
+    assert_eq!(scene.nv_indices(), before);
+    scene.restart_keeper();
+    assert_open(&scene.unseal_by_shares([None; 2]));
+}
+
+// Red when a revocation that no checkpoint covers, or one that failed half way, is answered before the counter has moved.
+#[test]
+fn what_a_revocation_did_is_behind_the_counter_also_when_its_answer_is_a_failure() {
+    for halfway in [false, true] {
+        let mut scene = Scene::sealed_to_the_tpm(None);
+        make_user(&scene, "alice");
+        make_token(&scene, "first");
+        make_token(&scene, "stolen");
+        for number in 0..if halfway { 150 } else { 0 } {
+            make_token(&scene, &format!("t{number}"));
+        }
+        assert!(matches!(scene.ask(&revoke("first")), Answer::Done));
+        let request = if halfway { delete_user(&scene, "alice") } else { revoke("stolen") };
+        let old = scene.copy_data("old");
+        let before = scene.increments();
+        scene.jam_checkpoints();
+        let fault = failure(scene.ask(&request));
+        assert_eq!(fault.code, if halfway { "SR-JOURNAL-001" } else { "SR-JOURNAL-012" });
+        assert_eq!(scene.increments(), before + 1, "{fault:?}");
+        scene.kill_keeper();
+        scene.put_back(&old, "");
+        scene.start_keeper();
+        assert_eq!(failure(scene.unseal_by_tpm(None)).code, "SR-TPM-005");
+    }
+}
+
+fn delete_user(scene: &Scene, name: &str) -> Request {
+    let deletion = |deletion| Request::UserDelete(Pick(label(name)), deletion);
+    let Answer::Counted(counted) = scene.ask(&deletion(Deletion::Count)) else {
+        panic!("no count")
+    };
+    deletion(Deletion::Perform(counted.dependents))
+}
+
+// Red when the start that nobody watches spends an operator's word.
+#[test]
+fn an_operators_word_for_other_settings_does_not_serve_a_start_that_nobody_watches() {
+    let mut scene = Scene::sealed_to_the_tpm(None);
+    scene.settings = vec!["accept_missing=seccomp"];
+    scene.restart_keeper();
+    let unattended = || failure(scene.ask(&Request::UnsealUnattended));
+    let told = unattended();
+    assert_eq!(told.code, "SR-SETTINGS-001");
+    let (_, command) = told.next.as_deref().unwrap().split_once("--accept-settings ").unwrap();
+    let difference = command.split('\'').next().unwrap().to_owned();
+    assert!(matches!(scene.ask(&Request::AcceptSettings { difference }), Answer::Done));
+    assert_eq!(unattended().code, "SR-SETTINGS-001");
+    assert_open(&scene.unseal_by_tpm(None));
 }
 
 #[test]

@@ -20,7 +20,7 @@ use strongroom_sys::spawn::{self, Network};
 use strongroom_tests::operator::Operator;
 use strongroom_tests::{PATIENCE, scratch, until};
 
-use crate::emulator::Emulator;
+use crate::emulator::{Emulator, code, header};
 
 /// Where the conversation between keeper and helper ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub(crate) struct Scene {
     pub(crate) shares: Vec<Vec<u8>>,
     /// Whether the settings say that the vault is sealed to the TPM.
     pub(crate) required: bool,
+    /// `--setting` of the next start.
+    pub(crate) settings: Vec<&'static str>,
 }
 
 pub(crate) const PIN: &[u8] = b"271828";
@@ -78,6 +80,7 @@ impl Scene {
             helper: None,
             shares: Vec::new(),
             required: false,
+            settings: Vec::new(),
         };
         scene.start_helper();
         scene.start_keeper();
@@ -159,6 +162,30 @@ impl Scene {
         last
     }
 
+    /// How many NV indices the TPM has.
+    pub(crate) fn nv_indices(&self) -> u32 {
+        let mut command = header(0x8001, 0x17A, 22);
+        for word in [1_u32, 0x0100_0000, 64] {
+            command.extend(word.to_be_bytes());
+        }
+        let answer = self.emulator.send(&command);
+        assert_eq!(code(&answer), 0);
+        u32::from_be_bytes(answer[15..19].try_into().unwrap())
+    }
+
+    /// Asks for another way into the vault.
+    pub(crate) fn add_way(&self, lock: SealWish) -> Answer {
+        let part = |share: &Vec<u8>| UnsealWith::Share(SecretBytes::copy_from(share));
+        let proof = self.shares[..2].iter().map(part).collect();
+        let act = WaysAct::Add(vec![lock]);
+        self.ask(&Request::ChangeWays(Box::new(WaysChange { proof, act })))
+    }
+
+    /// Whoever keeps the journal cannot put a checkpoint in its place from now on.
+    pub(crate) fn jam_checkpoints(&self) {
+        fs::create_dir_all(self.data().join("journal/checkpoint.new/in the way")).unwrap();
+    }
+
     pub(crate) fn tpm_status(&self) -> TpmStatus {
         match self.ask(&Request::TpmStatus) {
             Answer::Tpm(status) => *status,
@@ -196,7 +223,9 @@ impl Scene {
             ["--tpm-fd", "4"],
             ["--tpm-seal", if self.required { "required" } else { "optional" }],
         ];
-        self.keeper = Some(start("strongroom-keeper", &arguments.concat(), &self.for_keeper));
+        let settings = self.settings.iter().flat_map(|setting| ["--setting", setting]);
+        let arguments: Vec<&str> = arguments.concat().into_iter().chain(settings).collect();
+        self.keeper = Some(start("strongroom-keeper", &arguments, &self.for_keeper));
     }
 
     pub(crate) fn kill_keeper(&mut self) {

@@ -3,6 +3,7 @@
 //! Invariant: an operator's seal is marked on the disk before the keys are dropped, and holds until somebody opens the vault.
 //! Invariant: a disk that does not take the mark does not keep the keys in memory.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use strongroom_policy::refusal::Refusal;
@@ -10,14 +11,13 @@ use strongroom_protocol::operator::{Answer, Exit, Fault, UnsealWith};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::sealing::{Presence, Terms};
 use super::{Act, fault};
-use crate::founding::VAULT_DIRECTORY;
-use crate::keeper::{State, Waiting};
-use crate::seal::Sealed;
+use crate::keeper::{After, State};
 use crate::seal_mark;
-use crate::vault::Vault;
 
-/// How long a seal waits for its mark: a disk that stalls must not keep the keys in memory.
+/// How long a seal waits for its mark, and an opening for its end: a disk that stalls must not keep the keys in memory, nor a
+/// vault half open that nobody can seal.
 const MARK_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Act<'_> {
@@ -28,12 +28,13 @@ impl Act<'_> {
             let next = "look why, then open it: 'strongroom unseal' or 'strongroom unseal --tpm'";
             return Err(Fault { exit: Exit::Sealed, ..fault("SR-SEALED-017", what, next) });
         }
-        self.unseal(UnsealWith::Tpm(None), (None, None)).await
+        let terms = Terms { presence: Presence::Nobody, ..Terms::default() };
+        self.unseal(UnsealWith::Tpm(None), terms).await
     }
 
     /// Whether an operator sealed the vault and nobody opened it since; so too when the disk does not say.
     pub(super) async fn is_marked(&self) -> bool {
-        if self.keeper.sealed_by_operator.get() {
+        if self.keeper.sealed_by_operator.is_wanted() {
             return true;
         }
         let data = self.keeper.settings.data.clone();
@@ -41,20 +42,19 @@ impl Act<'_> {
         !matches!(timeout(MARK_PATIENCE, look).await, Ok(Ok(false)))
     }
 
-    /// Closes the vault, and keeps a sealed one sealed. A disk that does not take the mark does not keep the keys in memory.
+    /// Closes the vault, and keeps closed what is closed, by a fault too. A disk that does not take the mark does not keep the
+    /// keys in memory.
     pub(super) async fn seal(&self) -> Result<Answer, Fault> {
         match &*self.keeper.state.borrow() {
-            State::Ready(_) | State::Sealed(_) => {}
+            State::Ready(_) | State::Sealed(_) | State::Faulty(_) => {}
             State::Opening => return Err(opening_fault()),
-            State::Uninitialised(_) | State::Faulty(_) => {
-                return Err(self.closed(Refusal::Sealed));
-            }
+            State::Uninitialised(_) => return Err(self.closed(Refusal::Sealed)),
         }
-        let mut marked = self.mark().await;
-        self.keeper.close("an operator sealed it", shut).await;
-        if !self.keeper.sealed_by_operator.get() {
+        let mut marked = self.write_mark(true).await;
+        self.keeper.close("an operator sealed it", After::Sealed).await;
+        if !self.keeper.sealed_by_operator.is_wanted() {
             // Somebody opened it while the mark was being written.
-            marked = self.mark().await;
+            marked = self.write_mark(true).await;
         }
         marked.map(|()| Answer::Done).map_err(|why| {
             let what = format!(
@@ -65,11 +65,13 @@ impl Act<'_> {
         })
     }
 
-    async fn mark(&self) -> Result<(), String> {
-        self.keeper.sealed_by_operator.set(true);
+    /// Says on the disk whether an operator sealed it.
+    async fn write_mark(&self, wanted: bool) -> Result<(), String> {
+        let mark = Arc::clone(&self.keeper.sealed_by_operator);
+        mark.want(wanted);
         let data = self.keeper.settings.data.clone();
-        match timeout(MARK_PATIENCE, spawn_blocking(move || seal_mark::set(&data))).await {
-            Ok(Ok(set)) => set.map_err(|error| error.to_string()),
+        match timeout(MARK_PATIENCE, spawn_blocking(move || mark.write(&data))).await {
+            Ok(Ok(written)) => written.map_err(|error| error.to_string()),
             Ok(Err(_)) => Err("a thread ended".to_owned()),
             Err(_) => Err("it does not answer".to_owned()),
         }
@@ -77,30 +79,12 @@ impl Act<'_> {
 
     /// Somebody opened the vault.
     pub(super) async fn unmark(&self) {
-        self.keeper.sealed_by_operator.set(false);
-        let data = self.keeper.settings.data.clone();
-        let cleared = spawn_blocking(move || seal_mark::clear(&data)).await;
-        if !matches!(cleared, Ok(Ok(()))) {
-            tracing::warn!(
-                ?cleared,
-                "the mark of an operator's seal stands still: no unattended start"
-            );
+        if let Err(why) = self.write_mark(false).await {
+            tracing::warn!(why, "the mark of an operator's seal stands still: no unattended start");
         }
     }
 }
 
 pub(super) fn opening_fault() -> Fault {
     fault("SR-SEALED-006", "the vault is being opened or closed", "wait a moment, then again")
-}
-
-/// The state of a vault whose keys are dropped now. It takes no lock: a thread that waits for a disk may hold the keyring's.
-pub fn shut(vault: &Vault) -> State {
-    match Sealed::load(&vault.journal_directory.with_file_name(VAULT_DIRECTORY)) {
-        Ok(sealed) => State::Sealed(Box::new(Waiting::new(sealed))),
-        Err(_) => State::Faulty(fault(
-            "SR-STORE-009",
-            "the seal's file cannot be read",
-            "look at the disk, then restart",
-        )),
-    }
 }

@@ -60,7 +60,7 @@ pub(super) const fn effect(request: &Request) -> Effect {
         | Request::AbandonUnseal { .. }
         | Request::UnsealConfirming { .. }
         | Request::UnsealUnattended
-        | Request::AcceptSettings
+        | Request::AcceptSettings { .. }
         | Request::TpmRemove => LEAVES_RIGHTS,
         Request::CredentialTest(_) => USES_A_KEY,
         Request::Status

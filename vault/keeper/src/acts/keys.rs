@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 
 use super::{Act, fault};
 use crate::books::TenantKeys;
-use crate::keeper::State;
+use crate::keeper::After;
 use crate::keyring::{KeyringError, KeyringFile, MAX_KEYS, ShredId};
 use crate::keys::{Algorithm, DeriveError, ShredKey};
 use crate::vault::Vault;
@@ -155,7 +155,7 @@ impl Act<'_> {
             "look at the disk's free space and health, then restart and unseal",
         );
         let faulty = failed.clone();
-        self.keeper.close("keyring failed", |_| State::Faulty(faulty)).await;
+        self.keeper.close("keyring failed", After::Faulty(faulty)).await;
         failed
     }
 }

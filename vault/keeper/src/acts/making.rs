@@ -9,7 +9,7 @@ use strongroom_protocol::operator::{
     UnsealWith, VaultWish,
 };
 
-use super::sealing::{Brought, on_thread, part_fault, progress_of};
+use super::sealing::{Brought, Presence, on_thread, part_fault, progress_of};
 use super::{Act, fault};
 use crate::founding::{Founded, Founding, FoundingError, Shown, VAULT_DIRECTORY};
 use crate::keeper::State;
@@ -99,7 +99,8 @@ impl Act<'_> {
             why
         })?;
         // It was made just now: a TPM can come to it only afterwards.
-        let brought = Brought { way, failed_attempts: 0, confirmed: None, demand: Demand::None };
+        let (demand, presence) = (Demand::None, Presence::Somebody);
+        let brought = Brought { way, failed_attempts: 0, confirmed: None, demand, presence };
         self.open(unsealed, kind, brought).await?;
         let vault_key = self.vault(|vault| Ok(vault.vault_key.clone()))?;
         Ok(Answer::Initialised(vault_key))

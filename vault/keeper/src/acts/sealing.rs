@@ -43,6 +43,29 @@ pub(super) struct Brought {
     pub(super) confirmed: Option<String>,
     /// Whether it must be sealed to a TPM.
     pub(super) demand: Demand,
+    /// Whether somebody is there.
+    pub(super) presence: Presence,
+}
+
+/// What comes with a part of what opens the vault.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Terms<'a> {
+    /// The checkpoint that it confirms.
+    pub(super) checkpoint: Option<String>,
+    /// The attempt that it is for, and no other.
+    pub(super) attempt: Option<&'a str>,
+    /// Whether somebody is there.
+    pub(super) presence: Presence,
+}
+
+/// Whether somebody is there when a vault is opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// An operator, whose word for changed settings counts.
+    #[default]
+    Somebody,
+    /// The start alone.
+    Nobody,
 }
 
 impl Act<'_> {
@@ -50,7 +73,7 @@ impl Act<'_> {
     pub(super) async fn unseal(
         &self,
         with: UnsealWith,
-        (checkpoint, attempt): (Option<String>, Option<&str>),
+        Terms { checkpoint, attempt, presence }: Terms<'_>,
     ) -> Result<Answer, Fault> {
         check_checkpoint(&with, checkpoint.as_deref())?;
         let mut waiting = match self.keeper.enter(State::Opening) {
@@ -81,7 +104,9 @@ impl Act<'_> {
         })
         .await?;
         match tried {
-            Ok(seal::Progress::Complete(root, way)) => self.unseal_with(waiting, (root, way)).await,
+            Ok(seal::Progress::Complete(root, way)) => {
+                self.unseal_with(waiting, (root, way), presence).await
+            }
             Ok(seal::Progress::Waiting(standing)) => {
                 let progress = progress_of(&standing);
                 self.keeper.enter(State::Sealed(waiting));
@@ -140,6 +165,7 @@ impl Act<'_> {
         &self,
         waiting: Box<Waiting>,
         opened: (RootKey, WayId),
+        presence: Presence,
     ) -> Result<Answer, Fault> {
         let Waiting { sealed, ceremony, confirmations } = *waiting;
         let (kind, confirmed) = (seal_kind(&sealed), confirmed_by_all(&confirmations));
@@ -149,8 +175,8 @@ impl Act<'_> {
         match unsealed {
             Ok(unsealed) => {
                 let demand = self.keeper.settings.tpm_demand;
-                let brought =
-                    Brought { way, failed_attempts: ceremony.failed(), confirmed, demand };
+                let failed_attempts = ceremony.failed();
+                let brought = Brought { way, failed_attempts, confirmed, demand, presence };
                 self.open(unsealed, kind, brought).await?;
                 Ok(Answer::Unsealed)
             }
@@ -160,6 +186,26 @@ impl Act<'_> {
                 self.keeper.enter(State::Sealed(Box::new(waiting)));
                 Err(why)
             }
+        }
+    }
+
+    /// What the journal says of the opening that begins now, and what it is judged by.
+    fn opening(&self, brought: Brought) -> Opening {
+        let Brought { way, failed_attempts, confirmed, demand, presence } = brought;
+        let accepted = match presence {
+            Presence::Somebody => self.spend_acceptance(),
+            Presence::Nobody => None,
+        };
+        Opening {
+            operator: self.operator,
+            way,
+            failed_attempts,
+            now: clock::now(),
+            tpm: self.keeper.settings.tpm.clone(),
+            demand,
+            confirmed,
+            settings: Arc::clone(&self.keeper.settings.guarded),
+            accepted,
         }
     }
 
@@ -173,22 +219,7 @@ impl Act<'_> {
         self.keeper.enter(State::Opening);
         let data: PathBuf = self.keeper.settings.data.clone();
         let store = self.keeper.settings.store.clone();
-        let tpm = self.keeper.settings.tpm.clone();
-        let (operator, now) = (self.operator, clock::now());
-        let Brought { way, failed_attempts, confirmed, demand } = brought;
-        let settings = Arc::clone(&self.keeper.settings.guarded);
-        let accepted = self.spend_acceptance();
-        let opening = Opening {
-            operator,
-            way,
-            failed_attempts,
-            now,
-            tpm,
-            demand,
-            confirmed,
-            settings,
-            accepted,
-        };
+        let opening = self.opening(brought);
         let manner = self.keeper.settings.journal.clone();
         let opened = on_thread(move || {
             let opened = Vault::open((unsealed, kind), (&data, &store), &opening, &manner);

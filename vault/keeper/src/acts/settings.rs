@@ -1,6 +1,7 @@
 //! An operator's word that the settings of this start are meant, for a vault that remembers others.
 //!
-//! Invariant: the word counts for one opening, within ten minutes, and only while the vault is closed.
+//! Invariant: the word is for the difference that was shown, counts for one opening at which somebody is, within ten minutes, and
+//! only while the vault is closed.
 
 use std::time::Instant;
 
@@ -10,8 +11,11 @@ use super::{Act, fault};
 use crate::keeper::State;
 use crate::settings::{ACCEPTANCE_LIFE, Acceptance};
 
+/// Longest text that is taken for the name of a difference: its digits and a few blanks.
+const MAX_DIFFERENCE_BYTES: usize = 64;
+
 impl Act<'_> {
-    pub(super) fn accept_settings(&self) -> Result<Answer, Fault> {
+    pub(super) fn accept_settings(&self, difference: String) -> Result<Answer, Fault> {
         match &*self.keeper.state.borrow() {
             State::Sealed(_) | State::Faulty(_) => {}
             State::Uninitialised(_) | State::Opening | State::Ready(_) => {
@@ -19,15 +23,20 @@ impl Act<'_> {
                 return Err(fault("SR-SETTINGS-002", what, "nothing to do"));
             }
         }
+        if difference.len() > MAX_DIFFERENCE_BYTES {
+            let next = "type it as the refusal showed it";
+            return Err(fault("SR-SETTINGS-003", "this names no difference of settings", next));
+        }
         let now = Instant::now();
         let until = now.checked_add(ACCEPTANCE_LIFE).unwrap_or(now);
-        self.keeper.acceptance.set(Some(Acceptance { by: self.operator, until }));
+        let word = Acceptance { by: self.operator, difference, until };
+        self.keeper.acceptance.replace(Some(word));
         Ok(Answer::Done)
     }
 
-    /// Who gave their word for the opening that begins now; it is spent.
-    pub(super) fn spend_acceptance(&self) -> Option<u32> {
+    /// The word for the opening that begins now; it is spent.
+    pub(super) fn spend_acceptance(&self) -> Option<Acceptance> {
         let given = self.keeper.acceptance.take()?;
-        (Instant::now() < given.until).then_some(given.by)
+        (Instant::now() < given.until).then_some(given)
     }
 }

@@ -132,7 +132,7 @@ impl Act<'_> {
 }
 
 async fn run(keeper: Rc<Keeper>, operator: u32, number: u64) {
-    let act = Act { keeper: &keeper, operator };
+    let act = Act::of(&keeper, operator);
     if let Err(fault) = act.sweep(number).await
         && keeper.sweeps.get() == number
     {

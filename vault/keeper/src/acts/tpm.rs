@@ -2,38 +2,41 @@
 //!
 //! Invariant: an act that restricts is answered when the counter has moved behind it, or says that it has not.
 //! Invariant: the TPM is asked on threads that may wait.
+//! Invariant: what is refused leaves the seal file, the note of the counter and the TPM as they were; where a failed write leaves
+//! that open, the vault is closed.
 
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::operator::tpm::{
     MAX_PIN_BYTES, MIN_PIN_BYTES, TpmSeal, TpmStatus, TpmWish,
 };
 use strongroom_protocol::operator::{Answer, Exit, Fault, MAX_SHARES, SealWish, UnsealWith};
-use strongroom_protocol::tpm::{Ask, PcrSet, Refusal};
+use strongroom_protocol::tpm::{PcrSet, Refusal};
 use strongroom_sys::Secret;
 use tokio::task::{spawn_blocking, spawn_local};
+use tokio::time::timeout;
 
 use super::making::check_lock;
 use super::sealing::{on_thread, part_fault};
 use super::{Act, fault};
 use crate::founding::{VAULT_DIRECTORY, new_locks, passphrases_of};
-use crate::keeper::Keeper;
-use crate::keys::{self, RootKey, StoreId};
+use crate::keeper::{After, Keeper};
+use crate::keys::{self, RootKey, StoreId, TpmLockKey, WayId};
 use crate::manifest::{CounterNote, Manifest, Motion};
 use crate::seal::{
-    Bringer, Ceremony, Offer, Pin, Progress, Sealed, TpmLock, TpmWayError, Unsealed,
+    Bringer, Ceremony, Offer, Pin, Progress, Sealed, Share, TpmLock, TpmWayError, Unsealed,
 };
+use crate::tpm::COUNTER_EVERY;
 use crate::tpm::freshness::{Found, Freshness};
 use crate::tpm::link::{Link, LinkError, PATIENCE};
 use crate::tpm::lock::{self, LockError};
 use crate::tpm::standing::{Hold, Standing, advance};
-use crate::tpm::{COUNTER_EVERY, named};
 
 /// What an act on the TPM's seal works with, on a thread of its own.
-struct Bench {
+pub(super) struct Bench {
     link: Option<Arc<Link>>,
     store: StoreId,
     manifest: Arc<Mutex<Manifest>>,
@@ -41,6 +44,17 @@ struct Bench {
     /// Held for the whole act, so that the counter of before does not move during it.
     before: Option<Arc<Mutex<Freshness>>>,
 }
+
+/// Why the seal to the TPM is as before, or may not be.
+pub(super) enum Undone {
+    /// Nothing was changed.
+    Refused(Fault),
+    /// A file was not written.
+    Broken(Fault),
+}
+
+/// Longest that an act waits for the counter: its two questions, and a disk that stalls.
+const FOLLOW_PATIENCE: Duration = Duration::from_secs(45);
 
 impl Act<'_> {
     pub(super) async fn tpm_status(&self) -> Result<Answer, Fault> {
@@ -83,7 +97,11 @@ impl Act<'_> {
         self.begin("tpm.seal", if wish.pin.is_some() { "with a PIN" } else { "" }.to_owned())
             .await?;
         let by = Bringer(self.operator);
-        let (freshness, shares) = on_thread(move || bench.seal(by, &wish)).await??;
+        let made = match on_thread(move || bench.seal(by, &wish)).await? {
+            Ok(made) => made,
+            Err(undone) => return Err(self.undone(undone).await),
+        };
+        let (freshness, shares) = made;
         self.vault(|vault| {
             let value = Ok(freshness.value());
             vault.tpm = Standing::Held(Hold::new(freshness, value, Instant::now()));
@@ -95,14 +113,16 @@ impl Act<'_> {
 
     pub(super) async fn tpm_remove(&self) -> Result<Answer, Fault> {
         self.begin("tpm.remove", String::new()).await?;
-        self.part_from_tpm().await?;
-        Ok(Answer::Done)
+        let bench = self.bench()?;
+        let parted = on_thread(move || bench.part(remove));
+        match parted.await? {
+            Ok(incoming) => self.parted(incoming).map(|()| Answer::Done),
+            Err(undone) => Err(self.undone(undone).await),
+        }
     }
 
-    /// Removes what leads over the TPM, if anything does, and the note of its counter.
-    pub(super) async fn part_from_tpm(&self) -> Result<(), Fault> {
-        let bench = self.bench()?;
-        let incoming = on_thread(move || bench.remove()).await??;
+    /// The vault is not sealed to a TPM any more; whether a change of the ways still waits.
+    pub(super) fn parted(&self, incoming: bool) -> Result<(), Fault> {
         self.vault(|vault| {
             vault.tpm = Standing::None;
             vault.incoming = incoming;
@@ -110,7 +130,17 @@ impl Act<'_> {
         })
     }
 
-    fn bench(&self) -> Result<Bench, Fault> {
+    pub(super) async fn undone(&self, undone: Undone) -> Fault {
+        match undone {
+            Undone::Refused(fault) => fault,
+            Undone::Broken(fault) => {
+                self.keeper.close("the seal's files failed", After::Faulty(fault.clone())).await;
+                fault
+            }
+        }
+    }
+
+    pub(super) fn bench(&self) -> Result<Bench, Fault> {
         let link = self.keeper.settings.tpm.clone();
         self.vault(|vault| {
             let before = match &vault.tpm {
@@ -122,7 +152,7 @@ impl Act<'_> {
         })
     }
 
-    /// A change was made: the counter is to move behind it, at once if it restricts.
+    /// A change was made, or may have been: the counter is to move behind it, at once if it restricts.
     pub(super) async fn follow(&self, restricts: bool) -> Result<(), Fault> {
         let begun = self.keeper.with_vault(|vault| match &mut vault.tpm {
             Standing::Held(hold) => {
@@ -133,7 +163,15 @@ impl Act<'_> {
         });
         // A vault that was closed by now has moved its counter then.
         let Ok(Some(freshness)) = begun else { return Ok(()) };
-        move_on(self.keeper, freshness).await.map(drop).map_err(|trouble| {
+        let keeper = Rc::clone(self.keeper);
+        // Whoever waits no longer leaves it moving.
+        let moving = spawn_local(async move { move_on(&keeper, freshness).await });
+        let moved = match timeout(FOLLOW_PATIENCE, moving).await {
+            Ok(Ok(moved)) => moved,
+            Ok(Err(_)) => Err("a task ended".to_owned()),
+            Err(_) => Err("the disk does not answer".to_owned()),
+        };
+        moved.map(drop).map_err(|trouble| {
             let what = format!(
                 "it is done and durable, but the TPM's counter did not move behind it ({trouble}): until it does, an \
                  older copy of the disk is still taken for the newest"
@@ -176,50 +214,107 @@ async fn move_on(keeper: &Rc<Keeper>, freshness: Arc<Mutex<Freshness>>) -> Resul
 
 impl Bench {
     /// Seals to the TPM: the note first, so that a crash leaves a vault that its other ways open on people's word.
-    fn seal(&self, by: Bringer, wish: &TpmWish) -> Result<(Freshness, Vec<SecretBytes>), Fault> {
-        let _still =
-            self.before.as_deref().map(|one| one.lock().unwrap_or_else(PoisonError::into_inner));
+    fn seal(&self, by: Bringer, wish: &TpmWish) -> Result<(Freshness, Vec<SecretBytes>), Undone> {
+        let _still = self.stand_still();
         let link = self.link.as_ref().ok_or_else(no_helper)?;
-        let directory = self.directory();
-        let mut sealed = Sealed::load(&directory).map_err(|error| seal_fault(&error))?;
+        let mut sealed = self.sealed()?;
+        // Before the TPM makes a counter and the manifest names it.
+        sealed.takes_tpm_way().map_err(|error| tpm_way_undone(&error))?;
         let root = self.root(by, &wish.parts, &mut sealed)?;
         let random: keys::FillRandom<'_> = &mut getrandom::fill;
         let made = lock::make(link, self.store, (wish.pcrs, wish.pin.as_ref()), random);
         let lock::Made { lock, key, moment_key } = made.map_err(|error| lock_fault(&error))?;
-        let value = lock.newest();
-        self.note(Some(CounterNote { name: lock.counter.name, value, motion: Motion::Still }))?;
-        let with = wish.with.as_slice();
-        let passphrases = passphrases_of(with);
-        let put = self.unsealed.lock().unwrap_or_else(PoisonError::into_inner).put_tpm_way(
-            &root,
-            ((lock.clone(), key), new_locks(with, &passphrases)),
-            &mut getrandom::fill,
-        );
-        drop((root, passphrases));
-        let (way, shares) = put.map_err(|error| tpm_way_fault(&error))?;
+        let (value, noted) = (lock.newest(), self.noted());
+        let put = self.put(&root, wish, (lock.clone(), key));
+        drop(root);
+        let (way, shares) = put.map_err(|why| self.take_back(link, &lock, noted, why))?;
         let shares = shares.iter().map(|share| share.write().expose(SecretBytes::copy_from));
         if let Some((_, old)) = sealed.tpm_way() {
-            forget(link, old);
+            lock::forget(link, &old.counter);
         }
         let held = (Arc::clone(&self.manifest), Arc::clone(&self.unsealed));
         let found = Found { way, lock, value, moment_key };
         Ok((Freshness::new(Arc::clone(link), held, found), shares.collect()))
     }
 
-    /// Answers whether a change of the ways still waits.
-    fn remove(&self) -> Result<bool, Fault> {
-        let _still =
-            self.before.as_deref().map(|one| one.lock().unwrap_or_else(PoisonError::into_inner));
-        let sealed = Sealed::load(&self.directory()).map_err(|error| seal_fault(&error))?;
+    fn put(
+        &self,
+        root: &RootKey,
+        wish: &TpmWish,
+        (lock, key): (TpmLock, TpmLockKey),
+    ) -> Result<(WayId, Vec<Share>), Undone> {
+        let (name, value) = (lock.counter.name, lock.newest());
+        self.note(Some(CounterNote { name, value, motion: Motion::Still }))?;
+        let with = wish.with.as_slice();
+        let passphrases = passphrases_of(with);
+        let more = new_locks(with, &passphrases);
         let mut unsealed = self.unsealed.lock().unwrap_or_else(PoisonError::into_inner);
-        let removed = unsealed.remove_tpm_way().map_err(|error| tpm_way_fault(&error))?;
-        drop(unsealed);
-        if let (true, Some(link), Some((_, old))) = (removed, &self.link, sealed.tpm_way()) {
-            forget(link, old);
+        let put = unsealed.put_tpm_way(root, ((lock, key), more), &mut getrandom::fill);
+        put.map_err(|error| tpm_way_undone(&error))
+    }
+
+    /// Nothing leads over the new counter: the note of before stands again, and the TPM forgets it. A way that the disk took
+    /// although it said otherwise keeps both.
+    fn take_back(
+        &self,
+        link: &Link,
+        lock: &TpmLock,
+        noted: Option<CounterNote>,
+        why: Undone,
+    ) -> Undone {
+        let named = |sealed: Sealed| {
+            sealed.tpm_way().is_some_and(|(_, found)| found.counter == lock.counter)
+        };
+        if self.sealed().map_or(true, named) {
+            return why;
         }
+        lock::forget(link, &lock.counter);
+        match self.note(noted) {
+            Ok(()) => why,
+            Err(broken) => broken,
+        }
+    }
+
+    /// Takes away what leads over the TPM, by a change that does so, and the note of its counter. The note says first that the
+    /// way leaves, so that a crash leaves a vault that opens. Answers whether a change of the ways still waits.
+    pub(super) fn part<E: From<Undone>>(
+        &self,
+        change: impl FnOnce(&mut Unsealed) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let _still = self.stand_still();
+        let (sealed, noted) = (self.sealed()?, self.noted());
+        if let Some(note) = noted {
+            self.note(Some(CounterNote { motion: Motion::Leaving, ..note }))?;
+        }
+        let mut unsealed = self.unsealed.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = change(&mut unsealed);
+        drop(unsealed);
+        let left = self.sealed();
+        if let Err(why) = changed {
+            if left.is_ok_and(|left| left.tpm_way().is_some()) {
+                self.note(noted)?;
+            }
+            return Err(why);
+        }
+        let left = left?;
         self.note(None)?;
-        let left = Sealed::load(&self.directory()).map_err(|error| seal_fault(&error))?;
+        if let (Some(link), Some((_, old))) = (&self.link, sealed.tpm_way()) {
+            lock::forget(link, &old.counter);
+        }
         Ok(left.incoming().is_some())
+    }
+
+    /// The counter of before does not move while this is held.
+    fn stand_still(&self) -> Option<MutexGuard<'_, Freshness>> {
+        self.before.as_deref().map(|one| one.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn sealed(&self) -> Result<Sealed, Undone> {
+        Ok(Sealed::load(&self.directory()).map_err(|error| seal_fault(&error))?)
+    }
+
+    fn noted(&self) -> Option<CounterNote> {
+        self.manifest.lock().unwrap_or_else(PoisonError::into_inner).counter()
     }
 
     /// R, from what opens the vault otherwise; it must be the one that the keyring is under.
@@ -253,24 +348,17 @@ impl Bench {
         key.is_ok_and(|key| unsealed.keyring().is_under(&key))
     }
 
-    fn note(&self, counter: Option<CounterNote>) -> Result<(), Fault> {
+    fn note(&self, counter: Option<CounterNote>) -> Result<(), Undone> {
         let mut manifest = self.manifest.lock().unwrap_or_else(PoisonError::into_inner);
         manifest.note_counter(counter, &mut getrandom::fill).map_err(|error| {
             let next = "look at the disk's free space and health, then restart and unseal";
-            fault("SR-STORE-001", error.to_string(), next)
+            Undone::Broken(fault("SR-STORE-001", error.to_string(), next))
         })
     }
 
     fn directory(&self) -> std::path::PathBuf {
         let unsealed = self.unsealed.lock().unwrap_or_else(PoisonError::into_inner);
         unsealed.directory().to_path_buf()
-    }
-}
-
-/// A counter that nobody names takes room in the TPM, no more; on another TPM it is not there.
-fn forget(link: &Link, lock: &TpmLock) {
-    if let Err(error) = link.ask(Ask::CounterForget { counter: named(&lock.counter) }, PATIENCE) {
-        tracing::info!(%error, "the earlier counter was not removed");
     }
 }
 
@@ -313,8 +401,33 @@ pub(super) fn no_helper() -> Fault {
     )
 }
 
+impl From<Fault> for Undone {
+    fn from(fault: Fault) -> Self {
+        Self::Refused(fault)
+    }
+}
+
+fn remove(unsealed: &mut Unsealed) -> Result<(), Undone> {
+    unsealed.remove_tpm_way().map(drop).map_err(|error| tpm_way_undone(&error))
+}
+
+fn tpm_way_undone(error: &TpmWayError) -> Undone {
+    let fault = tpm_way_fault(error);
+    match error {
+        TpmWayError::File(_) => Undone::Broken(fault),
+        TpmWayError::Way(_) | TpmWayError::UnderWay | TpmWayError::Full | TpmWayError::LastWay => {
+            Undone::Refused(fault)
+        }
+    }
+}
+
 fn tpm_way_fault(error: &TpmWayError) -> Fault {
     match error {
+        TpmWayError::Full => fault(
+            "SR-WAYS-011",
+            error.to_string(),
+            "remove one that is not used ('strongroom seal-ways remove')",
+        ),
         TpmWayError::UnderWay => fault(
             "SR-WAYS-004",
             error.to_string(),
@@ -402,3 +515,6 @@ fn refused(refusal: Refusal) -> (&'static str, &'static str) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

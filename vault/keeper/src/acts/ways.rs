@@ -15,12 +15,13 @@ use strongroom_protocol::operator::{Answer, Fault, SealWish, UnsealWith};
 
 use super::making::check_lock;
 use super::sealing::{NoTpmKey, ask_tpm, on_thread, part_fault, progress_of};
+use super::tpm::Undone;
 use super::{Act, fault};
 use crate::books::TenantKeys;
 use crate::clock;
 use crate::founding::{VAULT_DIRECTORY, new_locks, offer_of, passphrases_of, secret_of};
 use crate::journal::entry::{ActResult, Entry};
-use crate::keeper::State;
+use crate::keeper::{After, State};
 use crate::keys::{RootKey, TpmLockKey, WayId};
 use crate::seal::{
     AttemptRefusal, Bringer, Ceremony, Change, ChangeError, Changed, Lock, Offer, Pin, Progress,
@@ -49,6 +50,13 @@ enum Refused {
     Change(ChangeError),
     NotEnough(Option<u8>),
     Tpm(NoTpmKey),
+    Undone(Undone),
+}
+
+impl From<Undone> for Refused {
+    fn from(undone: Undone) -> Self {
+        Self::Undone(undone)
+    }
 }
 
 impl Act<'_> {
@@ -93,7 +101,7 @@ impl Act<'_> {
                 let texts: Vec<SecretBytes> = shares;
                 Ok(if texts.is_empty() { Answer::Done } else { Answer::Shares(texts) })
             }
-            Err(refused) => Err(self.refused((name, target), &refused).await),
+            Err(refused) => Err(self.refused((name, target), refused).await),
         }
     }
 
@@ -112,28 +120,34 @@ impl Act<'_> {
                 self.refresh().await?;
                 Ok(Answer::Done)
             }
-            Err(refused) => Err(self.refused(about, &refused).await),
+            Err(refused) => Err(self.refused(about, refused).await),
         }
     }
 
     pub(super) async fn drop_ways(&self) -> Result<Answer, Fault> {
         let about = ("ways.drop", "incoming".to_owned());
         self.begin(about.0, about.1.clone()).await?;
-        let desk = self.desk()?;
+        let (desk, bench) = (self.desk()?, self.bench()?);
         let dropped = on_thread(move || {
-            let before = desk.sealed()?.tpm_way().is_some();
-            lock(&desk.unsealed).drop_incoming().map_err(Refused::Change)?;
-            Ok::<bool, Refused>(before && desk.sealed()?.tpm_way().is_none())
+            let give_up =
+                |unsealed: &mut Unsealed| unsealed.drop_incoming().map_err(Refused::Change);
+            let with_the_tpm = desk.sealed()?.awaits_its_only_tpm_way();
+            if with_the_tpm {
+                bench.part(give_up)?;
+            } else {
+                give_up(&mut lock(&desk.unsealed))?;
+            }
+            Ok::<bool, Refused>(with_the_tpm)
         });
         match dropped.await? {
             Ok(with_the_tpm) => {
                 if with_the_tpm {
-                    self.part_from_tpm().await?;
+                    self.parted(false)?;
                 }
                 self.refresh().await?;
                 Ok(Answer::Done)
             }
-            Err(refused) => Err(self.refused(about, &refused).await),
+            Err(refused) => Err(self.refused(about, refused).await),
         }
     }
 
@@ -174,30 +188,31 @@ impl Act<'_> {
         Ok(())
     }
 
-    async fn refused(&self, (act, target): (&'static str, String), refused: &Refused) -> Fault {
+    async fn refused(&self, (act, target): (&'static str, String), refused: Refused) -> Fault {
         let entry = Entry::Act { act, operator: self.operator, target, result: ActResult::Failed };
         // A vault that is closed by now has closed its journal too.
         if self.keeper.with_vault(|vault| vault.journal.note(&entry, clock::now())).is_err() {
             tracing::warn!(act, "an act failed while the vault was closing");
         }
         match refused {
-            Refused::Part(refusal) => part_fault(refusal),
+            Refused::Part(refusal) => part_fault(&refusal),
             Refused::Tpm(why) => {
                 let fault = why.fault();
                 let or =
                     "; or without it: 'strongroom tpm remove', the rotation, 'strongroom tpm seal'";
                 Fault { next: fault.next.map(|next| next + or), ..fault }
             }
+            Refused::Undone(undone) => self.undone(undone).await,
             Refused::NotEnough(missing) => {
                 let more = missing.map_or_else(String::new, |more| format!(": {more} shares more"));
                 let what = format!("this does not open the vault yet{more}");
                 fault("SR-WAYS-002", what, "bring all that opens it at once")
             }
             Refused::Change(error) => {
-                let why = change_fault(error);
+                let why = change_fault(&error);
                 if matches!(error, ChangeError::File(_) | ChangeError::Keyring(_)) {
                     let faulty = why.clone();
-                    self.keeper.close("the seal's files failed", |_| State::Faulty(faulty)).await;
+                    self.keeper.close("the seal's files failed", After::Faulty(faulty)).await;
                 }
                 why
             }
@@ -387,6 +402,9 @@ fn change_fault(error: &ChangeError) -> Fault {
             ("SR-WAYS-006", "add another way first ('strongroom seal-ways add')")
         }
         ChangeError::NoSuchWay => ("SR-WAYS-007", "see 'strongroom seal-ways list'"),
+        ChangeError::Full => {
+            ("SR-WAYS-011", "remove one that is not used ('strongroom seal-ways remove')")
+        }
         ChangeError::OneSet | ChangeError::Way(_) => {
             ("SR-WAYS-008", "choose other locks or numbers; nothing was changed")
         }

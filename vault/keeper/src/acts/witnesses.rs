@@ -24,7 +24,7 @@ use crate::clock;
 use crate::journal::entry::{ActResult, Entry};
 use crate::journal::proofs::{self, Kept};
 use crate::journal::{Place, read};
-use crate::keeper::State;
+use crate::keeper::After;
 use crate::records::RecordName;
 use crate::vault::Vault;
 use crate::witnesses::{self, MAX_NAME_BYTES, MAX_WITNESSES, Seen, Shown, WitnessRecord};
@@ -126,7 +126,7 @@ impl Act<'_> {
             Ok(())
         })?;
         let faulty = rolled_back.clone();
-        self.keeper.close("a witness contradicts it", |_| State::Faulty(faulty)).await;
+        self.keeper.close("a witness contradicts it", After::Faulty(faulty)).await;
         Err(rolled_back)
     }
 

@@ -6,6 +6,7 @@
 //! | any, or none | no way leads over a TPM, and the settings say that one does | older than its seal to the TPM |
 //! | value | that value, that name | accepted |
 //! | value, moving | that value or the next one, that name | accepted |
+//! | value, leaving | that value or the next one, that name; or no way leads over a TPM | accepted |
 //! | value | a higher one | older than the TPM knows |
 //! | value | a lower one, or another name | not the TPM's of this vault |
 //! | any, or none | not readable, or there where none is noted | not known to be the newest |
@@ -39,6 +40,8 @@ pub enum Motion {
     Still,
     /// It has the noted value or the next one.
     Moving,
+    /// As `Moving`, or its way was removed.
+    Leaving,
 }
 
 /// What was found where the counter should be.
@@ -155,7 +158,9 @@ impl Manifest {
     /// Says why this vault is not known to be the newest.
     pub fn judge_counter(&self, seen: &Seen) -> Result<(), NotNewest> {
         let (note, name, value) = match (self.record.counter, seen) {
-            (None, Seen::Nowhere) => return Ok(()),
+            (None | Some(CounterNote { motion: Motion::Leaving, .. }), Seen::Nowhere) => {
+                return Ok(());
+            }
             (_, Seen::Missing) => return Err(NotNewest::NotSealed),
             (Some(_), Seen::Nowhere) => return Err(NotNewest::NoWay),
             (_, Seen::Unread { why }) => return Err(NotNewest::Unread { why: why.clone() }),
@@ -164,7 +169,7 @@ impl Manifest {
         };
         let (found, most) = match note.motion {
             Motion::Still => (note.value, note.value),
-            Motion::Moving => (note.value, note.value.saturating_add(1)),
+            Motion::Moving | Motion::Leaving => (note.value, note.value.saturating_add(1)),
         };
         if note.name != name {
             Err(NotNewest::Another)
@@ -207,6 +212,13 @@ mod tests {
         assert_eq!(judge(moving, &at(5)), Ok(()));
         assert_eq!(judge(moving, &at(6)), Ok(()));
         assert_eq!(judge(moving, &at(7)), Err(NotNewest::Older { found: 5, expected: 7 }));
+        let leaving = Some(note(5, Motion::Leaving));
+        assert_eq!(judge(leaving, &at(5)), Ok(()));
+        assert_eq!(judge(leaving, &Seen::Nowhere), Ok(()));
+        assert_eq!(judge(leaving, &Seen::Missing), Err(NotNewest::NotSealed));
+        assert_eq!(judge(leaving, &at(6)), Ok(()), "it may have been moving");
+        assert_eq!(judge(leaving, &at(7)), Err(NotNewest::Older { found: 5, expected: 7 }));
+        assert_eq!(judge(leaving, &at(4)), Err(NotNewest::Ahead { found: 5, seen: 4 }));
         let other = Seen::At { name: [8; 32], value: 5 };
         assert_eq!(judge(still, &other), Err(NotNewest::Another));
     }

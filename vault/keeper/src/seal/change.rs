@@ -76,6 +76,9 @@ pub enum ChangeError {
     /// There is no such way.
     #[error("there is no such way into the vault")]
     NoSuchWay,
+    /// No room for another one.
+    #[error("there is no room: at most {MAX_WAYS} ways lead into a vault")]
+    Full,
     /// Shares in more than one new way.
     #[error("one set of shares is made at a time")]
     OneSet,
@@ -130,7 +133,7 @@ impl Unsealed {
             }
         };
         if to == Target::Same && file.ways.len() >= MAX_WAYS {
-            return Err(SealError::WayCount.into());
+            return Err(ChangeError::Full);
         }
         let (ways, shares) = make_ways(&mut file, &root, locks, algorithm, random)?;
         let first = ways.first().map(|way| way.id).ok_or(SealError::WayCount)?;
@@ -240,7 +243,7 @@ fn make_ways(
     random: FillRandom<'_>,
 ) -> Result<(Vec<Way>, Vec<Share>), ChangeError> {
     if ways.len() > MAX_WAYS {
-        return Err(SealError::WayCount.into());
+        return Err(ChangeError::Full);
     }
     let (mut made, mut all_shares) = (Vec::new(), Vec::new());
     for locks in ways {

@@ -86,7 +86,7 @@ impl TpmLock {
 #[cfg(test)]
 impl TpmLock {
     /// One that no TPM made, for tests of the ceremony.
-    pub(super) fn sample(byte: u8) -> Self {
+    pub(crate) fn sample(byte: u8) -> Self {
         Self {
             storage: [byte; 32],
             pcrs: 1 << 7,

@@ -5,7 +5,7 @@
 
 use super::file::{Incoming, SealFile, Target};
 use super::way::{NewLock, Way, WayError};
-use super::{SealError, Sealed, Share, TpmLock, Unsealed, write};
+use super::{MAX_WAYS, SealError, Sealed, Share, TpmLock, Unsealed, write};
 use crate::keys::{FillRandom, RootKey, TpmLockKey, WayId};
 use crate::vault::algorithm;
 
@@ -21,6 +21,9 @@ pub enum TpmWayError {
     /// A rotation waits, which brings another root key.
     #[error("a change of the ways waits until its shares are entered back")]
     UnderWay,
+    /// Eight ways stand already.
+    #[error("there are {MAX_WAYS} ways into the vault, and no room for another one")]
+    Full,
     /// Nothing would open the vault without a TPM.
     #[error("the last way into the vault cannot be removed")]
     LastWay,
@@ -31,6 +34,19 @@ impl Sealed {
     pub fn awaits_tpm(&self) -> bool {
         let incoming = self.file.incoming.iter().flat_map(|incoming| &incoming.ways);
         incoming.into_iter().any(|way| way.tpm().is_some() && way.shares().is_some())
+    }
+
+    /// Whether a way over the TPM can be put there.
+    ///
+    /// # Errors
+    /// `UnderWay` or `Full`.
+    pub fn takes_tpm_way(&self) -> Result<(), TpmWayError> {
+        check_room(&self.file)
+    }
+
+    /// Whether the way over the TPM is one that waits, and goes when what waits is given up.
+    pub fn awaits_its_only_tpm_way(&self) -> bool {
+        self.ways().iter().all(|way| way.tpm().is_none()) && self.tpm_way().is_some()
     }
 
     /// The way over a TPM, when there is one.
@@ -52,9 +68,7 @@ impl Unsealed {
         random: FillRandom<'_>,
     ) -> Result<(WayId, Vec<Share>), TpmWayError> {
         let mut file = Sealed::load(&self.directory)?.file;
-        if file.incoming.is_some() {
-            return Err(TpmWayError::UnderWay);
-        }
+        check_room(&file)?;
         let id = WayId(file.next_way);
         let mut locks = more;
         locks.push(NewLock::Tpm(lock, key));
@@ -101,6 +115,15 @@ impl Unsealed {
         }
         if found { write(&self.directory, &file) } else { Err(SealError::Malformed) }
     }
+}
+
+/// The one that stands makes room for its successor; one with shares needs the room once they were entered back.
+fn check_room(file: &SealFile) -> Result<(), TpmWayError> {
+    if file.incoming.is_some() {
+        return Err(TpmWayError::UnderWay);
+    }
+    let others = file.ways.iter().filter(|way| way.tpm().is_none()).count();
+    if others < MAX_WAYS { Ok(()) } else { Err(TpmWayError::Full) }
 }
 
 fn drop_tpm(file: &mut SealFile) -> bool {

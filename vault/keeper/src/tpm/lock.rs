@@ -55,7 +55,7 @@ pub struct Made {
 /// Seals a new lock to the machine as it is, with a counter of its own. Blocks.
 ///
 /// # Errors
-/// See [`LockError`]; the TPM may then have a counter that nobody names.
+/// See [`LockError`]; the TPM has a counter that nobody names only if it did not answer.
 pub fn make(
     link: &Link,
     store: StoreId,
@@ -75,6 +75,27 @@ pub fn make(
         return Err(LinkError::Unexpected.into());
     };
     let counter = TpmCounter { index, name: name.0, authority };
+    let made = seal_to((link, storage, store), (counter, value), (pcrs, shown), random);
+    if made.is_err() {
+        forget(link, &counter);
+    }
+    made
+}
+
+/// A counter that nobody names takes room in the TPM, no more; on another TPM it is not there.
+pub fn forget(link: &Link, counter: &TpmCounter) {
+    if let Err(error) = link.ask(Ask::CounterForget { counter: named(counter) }, PATIENCE) {
+        tracing::info!(%error, "a counter was not removed from the TPM");
+    }
+}
+
+/// Seals both halves of a new key.
+fn seal_to(
+    (link, storage, store): (&Link, Name, StoreId),
+    (counter, value): (TpmCounter, u64),
+    (pcrs, shown): (PcrSet, Option<SecretBytes>),
+    random: FillRandom<'_>,
+) -> Result<Made, LockError> {
     let (machine_key, moment_key) = (TpmMachineKey::make(random)?, TpmMomentKey::make(random)?);
     let pin = if shown.is_some() { Pin::Yes } else { Pin::No };
     let policy = Policy::Machine { pcrs, pin: shown };

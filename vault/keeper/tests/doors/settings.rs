@@ -14,8 +14,16 @@ fn unseal(keeper: &Keeper) -> Answer {
     keeper.operator().request(&Request::Unseal(UnsealWith::Passphrase(passphrase())))
 }
 
-fn accept(keeper: &Keeper) -> Answer {
-    keeper.operator().request(&Request::AcceptSettings)
+fn accept(keeper: &Keeper, difference: &str) -> Answer {
+    let difference = difference.to_owned();
+    keeper.operator().request(&Request::AcceptSettings { difference })
+}
+
+/// The name of the difference, as the refusal says it.
+fn shown(refusal: &Fault) -> String {
+    let next = refusal.next.clone().unwrap();
+    let (_, rest) = next.split_once("--accept-settings ").unwrap();
+    rest.split('\'').next().unwrap().to_owned()
 }
 
 fn refused(keeper: &Keeper) -> Fault {
@@ -31,7 +39,7 @@ fn a_vault_does_not_open_under_weaker_settings_before_an_operator_says_that_they
     let mut keeper = Keeper::start_over(&BEFORE);
     furnish(&keeper);
     assert_eq!(keeper.acts("settings.record"), 1);
-    assert!(matches!(accept(&keeper), Answer::Failed(_)), "an open vault asks for no word");
+    assert!(matches!(accept(&keeper, ""), Answer::Failed(_)), "an open vault asks for no word");
     keeper.kill_and_start();
     assert!(matches!(unseal(&keeper), Answer::Unsealed), "the same settings are no question");
     keeper.kill();
@@ -43,11 +51,12 @@ fn a_vault_does_not_open_under_weaker_settings_before_an_operator_says_that_they
         assert!(told.message.contains(difference), "{}", told.message);
     }
     assert_eq!(refused(&keeper).code, "SR-SETTINGS-001", "asking twice is no word");
+    let name = shown(&told);
     // A word that a crash came behind is forgotten.
-    assert!(matches!(accept(&keeper), Answer::Done));
+    assert!(matches!(accept(&keeper, &name), Answer::Done));
     keeper.kill_and_start();
     assert_eq!(refused(&keeper).code, "SR-SETTINGS-001");
-    assert!(matches!(accept(&keeper), Answer::Done));
+    assert!(matches!(accept(&keeper, &name), Answer::Done));
     assert!(matches!(unseal(&keeper), Answer::Unsealed));
     let accepted = "\"act\":\"settings.accept\"";
     let told = keeper.told();
@@ -60,6 +69,34 @@ fn a_vault_does_not_open_under_weaker_settings_before_an_operator_says_that_they
     keeper.choose(&BEFORE);
     keeper.start_again();
     assert_eq!(refused(&keeper).code, "SR-SETTINGS-001");
+}
+
+// Red when a word for one difference serves for another.
+#[test]
+fn what_was_shown_is_accepted_and_nothing_that_was_added_since() {
+    let mut keeper = Keeper::start_over(&BEFORE);
+    furnish(&keeper);
+    keeper.kill();
+    keeper.choose(&WEAKER);
+    keeper.start_again();
+    let name = shown(&refused(&keeper));
+    // Whoever has the disk goes on editing, and restarts.
+    keeper.kill();
+    keeper.choose(&[&WEAKER[..], &["--setting", "dns.hosts.api.example=10.0.0.1"]].concat());
+    keeper.start_again();
+    for word in [name.as_str(), "", "accept_missing,journal.durability"] {
+        assert!(matches!(accept(&keeper, word), Answer::Done));
+        let told = refused(&keeper);
+        assert_eq!(told.code, "SR-SETTINGS-001", "{word}");
+        assert_ne!(shown(&told), name);
+    }
+    assert!(matches!(accept(&keeper, &"a".repeat(65)), Answer::Failed(_)));
+    // A word is spent by the opening that it did not serve.
+    let all = shown(&refused(&keeper));
+    assert!(matches!(accept(&keeper, &name), Answer::Done));
+    refused(&keeper);
+    assert!(matches!(accept(&keeper, &format!(" {all}\n")), Answer::Done));
+    assert!(matches!(unseal(&keeper), Answer::Unsealed));
 }
 
 #[test]

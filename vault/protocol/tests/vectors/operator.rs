@@ -95,7 +95,7 @@ fn request_name(request: &Request) -> &'static str {
         Request::ChangeWays(_) => "operator.change-ways",
         Request::DropWays => "operator.drop-ways",
         Request::UnsealUnattended => "operator.unseal-unattended",
-        Request::AcceptSettings => "operator.accept-settings",
+        Request::AcceptSettings { .. } => "operator.accept-settings",
     }
 }
 
@@ -122,7 +122,7 @@ fn requests_about_ways() -> Vec<Request> {
         change(WaysAct::Rotate(vec![vec![shares()], vec![passphrase()]])),
         Request::DropWays,
         Request::UnsealUnattended,
-        Request::AcceptSettings,
+        Request::AcceptSettings { difference: "3f9a1c22".repeat(4) },
     ]
 }
 
