@@ -87,7 +87,15 @@ mod tests {
         let mark = std::sync::Arc::new(Mark::default());
         let turn = mark.turn.lock().unwrap();
         let (late, data) = (std::sync::Arc::clone(&mark), scratch.path().to_path_buf());
-        let late = std::thread::spawn(move || late.write(&data));
+        let (says, said) = std::sync::mpsc::channel();
+        let late = std::thread::spawn(move || {
+            says.send(nix::unistd::gettid()).unwrap();
+            late.write(&data)
+        });
+        let about = format!("/proc/self/task/{}/stat", said.recv().unwrap());
+        while !fs::read_to_string(&about).unwrap().contains(") S ") {
+            std::thread::yield_now();
+        }
         mark.want(true);
         drop(turn);
         late.join().unwrap().unwrap();

@@ -183,7 +183,9 @@ impl Scene {
 
     /// Whoever keeps the journal cannot put a checkpoint in its place from now on.
     pub(crate) fn jam_checkpoints(&self) {
-        fs::create_dir_all(self.data().join("journal/checkpoint.new/in the way")).unwrap();
+        let other = self.data().join("journal/checkpoint.new");
+        fs::remove_file(&other).unwrap();
+        fs::create_dir_all(other.join("in the way")).unwrap();
     }
 
     pub(crate) fn tpm_status(&self) -> TpmStatus {
