@@ -5,16 +5,17 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
+use strongroom_protocol::operator::SealKind;
 use strongroom_sys::Secret;
 
 use super::{Bench, Undone, remove};
 use crate::keyring::KeyringFile;
 use crate::keys::{self, RootKey, StoreId, TpmLockKey, WayId};
 use crate::manifest::{CounterNote, Manifest, Motion, NotNewest, Seen};
-use crate::seal::{Lock, NewLock, Sealed, TpmLock, Way, create};
+use crate::seal::{KdfCost, Lock, NewLock, Sealed, TpmLock, Way, create};
 use crate::slots::scratch::Scratch;
 use crate::slots::steps;
-use crate::vault::algorithm;
+use crate::vault::{algorithm, seal_kind};
 
 const VAULT: StoreId = StoreId([7; 16]);
 
@@ -82,4 +83,22 @@ fn what_is_refused_leaves_the_note_as_it_was() {
     let parted = bench.part(|_| Err(Undone::Refused(super::too_few())));
     assert!(matches!(parted, Err(Undone::Refused(_))));
     assert_eq!((bench.noted(), judge(scratch.directory())), (before, Ok(())));
+}
+
+// Red when the shares of a way over the TPM count as what opens the vault without it.
+#[test]
+fn what_opens_a_vault_without_its_tpm_is_told_whatever_stands_beside_it() {
+    let scratch = Scratch::make();
+    let (place, random) = (scratch.directory(), &mut getrandom::fill);
+    let words = Secret::copy_from(b"five words of mine");
+    let locks = vec![NewLock::Passphrase(&words, KdfCost::STANDARD)];
+    let way = Way::make((VAULT, WayId(1)), &root(), locks, algorithm(), random).unwrap().0;
+    let mut unsealed = create(place, VAULT, (root(), vec![way]), algorithm(), random).unwrap();
+    let key = TpmLockKey::from_secret(Secret::copy_from(&[9; 32])).unwrap();
+    let shares = vec![NewLock::Shares { numbers: (2, 3), holders: Vec::new() }];
+    let (way, _) =
+        unsealed.put_tpm_way(&root(), ((TpmLock::sample(9), key), shares), random).unwrap();
+    unsealed.accept_incoming((root(), way), random).unwrap();
+    let sealed = Sealed::load(place).unwrap();
+    assert_eq!((sealed.ways().len(), seal_kind(&sealed)), (2, SealKind::Passphrase));
 }
