@@ -12,6 +12,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use strongroom_soak::{size, tell};
+use strongroom_tests::appliance::Vault;
 use strongroom_tests::command::Ran;
 use strongroom_tests::{Appliance, Options, until};
 
@@ -68,12 +69,15 @@ impl Scene {
         self.appliance.status()["awaited"].clone()
     }
 
-    /// The appliance on a copy of its directory, open as far as the disk knows: `up` has the passphrase.
+    /// The appliance on a copy of its directory, open as far as the disk knows.
     fn start_on(&mut self, copy: &Path) {
         let data = self.appliance.data().to_owned();
         fs::remove_dir_all(&data).expect("it is ours");
         clone(copy, &data);
+        self.appliance.start_as(Vault::None);
         self.appliance.up();
+        self.appliance.wait_state("sealed");
+        self.appliance.cli(&["unseal", "-"], strongroom_tests::PASSPHRASE.as_bytes());
         until("it waits for its witness", || (!self.awaited().is_null()).then_some(()));
     }
 }

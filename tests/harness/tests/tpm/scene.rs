@@ -162,6 +162,12 @@ impl Scene {
         last
     }
 
+    /// The first share alone.
+    pub(crate) fn bring_first_share(&self) -> Answer {
+        let share = self.shares.first().map(|share| SecretBytes::copy_from(share));
+        self.ask(&Request::Unseal(UnsealWith::Share(share.unwrap())))
+    }
+
     /// How many NV indices the TPM has.
     pub(crate) fn nv_indices(&self) -> u32 {
         let mut command = header(0x8001, 0x17A, 22);
