@@ -12,7 +12,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use strongroom_soak::{size, tell};
-use strongroom_tests::appliance::Vault;
+use strongroom_tests::appliance::PASSPHRASE;
 use strongroom_tests::command::Ran;
 use strongroom_tests::{Appliance, Options, until};
 
@@ -50,7 +50,12 @@ impl Scene {
     /// Rounds until the witness has seen all that there is.
     fn remember(&self) {
         until("the witness has seen the newest entry", || {
-            self.round().ok();
+            let round = self.round();
+            if round.stdout.contains("SR-WITNESS-003") {
+                // A new journal has no checkpoint in its first second.
+                return None;
+            }
+            round.ok();
             let rows = self.appliance.json(&["witness", "list"], b"");
             let seen = rows["witnesses"][0]["seen_size"].as_u64()?;
             let entries = u64::try_from(self.appliance.entries().len()).ok()?;
@@ -69,15 +74,14 @@ impl Scene {
         self.appliance.status()["awaited"].clone()
     }
 
-    /// The appliance on a copy of its directory, open as far as the disk knows.
+    /// The appliance on a copy of its directory, open as far as the disk knows: `up` has the passphrase.
     fn start_on(&mut self, copy: &Path) {
         let data = self.appliance.data().to_owned();
         fs::remove_dir_all(&data).expect("it is ours");
         clone(copy, &data);
-        self.appliance.start_as(Vault::None);
+        // Whoever puts a disk back leaves out that an operator sealed it.
+        drop(fs::remove_file(data.join("vault/sealed-by-operator")));
         self.appliance.up();
-        self.appliance.wait_state("sealed");
-        self.appliance.cli(&["unseal", "-"], strongroom_tests::PASSPHRASE.as_bytes());
         until("it waits for its witness", || (!self.awaited().is_null()).then_some(()));
     }
 }
@@ -98,7 +102,9 @@ fn every_earlier_disk_put_back_whole_is_refused_by_the_witness() {
         scene.appliance.cli(&["seal"], b"").ok();
         let copy = scene.appliance.scratch().join(at(number));
         clone(scene.appliance.data(), &copy);
-        scene.appliance.unseal();
+        // Red when `unseal` says that a vault is open which makes no call yet.
+        let opened = scene.appliance.cli(&["unseal", "-"], PASSPHRASE.as_bytes());
+        assert_eq!((opened.code, opened.stderr.contains("witness")), (3, true), "{opened:?}");
         assert!(!scene.awaited().is_null(), "it waits for its witness");
         let told = scene.round().json();
         assert_eq!(told[ANSWERED], true, "{told}");

@@ -11,8 +11,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 use strongroom_protocol::ask::VaultState;
-use strongroom_protocol::operator::sealing::WayRow;
-use strongroom_protocol::operator::{Answer, Exit, Progress, Request, SEAL_MARK};
+use strongroom_protocol::operator::sealing::{LockRow, WayRow, WayStanding};
+use strongroom_protocol::operator::{Answer, Exit, Progress, Request, SEAL_MARK, Status};
 
 use crate::desk::Desk;
 use crate::failure::{Failure, Outcome};
@@ -76,9 +76,8 @@ pub(crate) fn unseal(arguments: &UnsealArguments, desk: &Desk) -> Outcome<ExitCo
         return Ok(ExitCode::SUCCESS);
     }
     let found = status::ask(&mut link)?;
-    if found.state == VaultState::Ready {
-        tell_open(desk.form);
-        return Ok(ExitCode::SUCCESS);
+    if found.state == VaultState::Ready || found.awaited.is_some() {
+        return Ok(tell_open(&found, desk.form));
     }
     if found.state == VaultState::Uninitialised {
         return Err(match found.fault {
@@ -92,17 +91,14 @@ pub(crate) fn unseal(arguments: &UnsealArguments, desk: &Desk) -> Outcome<ExitCo
     let came = if arguments.tpm {
         tpm::unseal(&mut link, arguments.pin_fd)?
     } else {
-        by_hand(arguments, &mut link)?
+        by_hand(arguments, (&mut link, found.state))?
     };
     match came {
-        Unsealed::Open => {
-            tell_open(desk.form);
-            Ok(ExitCode::SUCCESS)
-        }
+        Unsealed::Open => Ok(tell_open(&status::ask(&mut link)?, desk.form)),
         Unsealed::Partly(progress) => {
             match desk.form {
                 Form::Json => out::object(json!({"state": "unsealing", "unsealing": progress})),
-                Form::Text => out::say(&status::progress_line(&progress)),
+                Form::Text => out::say(&partly(&progress)),
             }
             Ok(ExitCode::from(Exit::Unsealing.code()))
         }
@@ -110,8 +106,18 @@ pub(crate) fn unseal(arguments: &UnsealArguments, desk: &Desk) -> Outcome<ExitCo
 }
 
 /// What somebody types or pipes in.
-fn by_hand(arguments: &UnsealArguments, link: &mut Link) -> Outcome<Unsealed> {
-    let ways = parts::ways(link)?;
+fn by_hand(
+    arguments: &UnsealArguments,
+    (link, state): (&mut Link, VaultState),
+) -> Outcome<Unsealed> {
+    let ways = match state {
+        // A vault that a fault closed lists no ways, and is opened anew all the same: by whatever begins like a share, or not.
+        VaultState::Faulty => any_way(),
+        VaultState::Ready
+        | VaultState::Uninitialised
+        | VaultState::Sealed
+        | VaultState::Unsealing => parts::ways(link)?,
+    };
     let typed = arguments.source.read(parts::question(&ways))?;
     let with = parts::part(&typed, &ways);
     let request = match (&arguments.confirm_checkpoint, &arguments.attempt) {
@@ -173,9 +179,76 @@ pub(crate) fn mark(vault: &Path) -> Outcome {
     set().map_err(|error| Failure::file(&path, error))
 }
 
-fn tell_open(form: Form) {
-    match form {
-        Form::Json => out::object(json!({"state": "ready"})),
-        Form::Text => out::say("ready: the vault is open"),
+/// A way by a passphrase or by shares, as long as nobody says what there is.
+fn any_way() -> Vec<WayRow> {
+    let shares = LockRow::Shares { threshold: 1, count: 1, holders: Vec::new() };
+    let locks = vec![LockRow::Passphrase, shares];
+    vec![WayRow { id: 0, locks, standing: WayStanding::InForce }]
+}
+
+/// How far it is: where no shares are needed, what else is.
+fn partly(progress: &Progress) -> String {
+    if progress.needed > 0 || progress.shut.is_empty() {
+        return status::progress_line(progress);
+    }
+    let missing: Vec<_> = progress.shut.iter().map(|lock| lock.name()).collect();
+    format!(
+        "not open yet, still needed: {} · attempt {} · expires in {}:{:02}; next: strongroom unseal",
+        missing.join(", "),
+        out::plain(&progress.attempt),
+        progress.expires_in_secs / 60,
+        progress.expires_in_secs % 60
+    )
+}
+
+/// Says that the vault is open, or that it is and makes no call before its witness was heard: with the exit code of `status`.
+fn tell_open(found: &Status, form: Form) -> ExitCode {
+    match (&found.awaited, found.state) {
+        (Some(awaited), VaultState::Unsealing) => {
+            match form {
+                Form::Json => out::object(json!({"state": "unsealing", "awaited": awaited})),
+                Form::Text => out::say(&format!(
+                    "unsealing: the keys are in memory, and no call is made before a witness answers ({}) or {} s are over; \
+                     next: strongroom witness run",
+                    out::plain(&awaited.witnesses.join(", ")),
+                    awaited.calls_in_secs
+                )),
+            }
+            ExitCode::from(Exit::Unsealing.code())
+        }
+        (Some(_) | None, _) => {
+            match form {
+                Form::Json => out::object(json!({"state": "ready"})),
+                Form::Text => out::say("ready: the vault is open"),
+            }
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use strongroom_protocol::operator::Progress;
+    use strongroom_protocol::operator::sealing::LockName;
+
+    use super::partly;
+
+    #[test]
+    fn where_no_share_is_needed_none_is_spoken_of() {
+        let mut progress = Progress {
+            attempt: "7f3a".into(),
+            accepted: Vec::new(),
+            holders: Vec::new(),
+            needed: 0,
+            shut: vec![LockName::Passphrase],
+            expires_in_secs: 599,
+        };
+        let line = partly(&progress);
+        assert_eq!(
+            line,
+            "not open yet, still needed: passphrase · attempt 7f3a · expires in 9:59; next: strongroom unseal"
+        );
+        progress.needed = 2;
+        assert!(partly(&progress).starts_with("0 of 2 shares accepted · still needed: passphrase"));
     }
 }

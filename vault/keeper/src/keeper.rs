@@ -279,6 +279,19 @@ impl Keeper {
         }
     }
 
+    /// Wipes what was brought to an attempt that is under way; failures stay counted.
+    pub fn drop_parts(&self) {
+        match &mut *self.state.borrow_mut() {
+            State::Sealed(waiting) => {
+                waiting.ceremony.clear();
+                waiting.confirmations.clear();
+            }
+            // A vault that closes takes its own along.
+            State::Uninitialised(_) | State::Opening | State::Ready(_) | State::Faulty(_) => return,
+        }
+        self.announce();
+    }
+
     /// Ends the rewriting of old records that is under way, and names the next one.
     pub fn next_sweep(&self) -> u64 {
         let next = self.sweeps.get().saturating_add(1);
@@ -286,15 +299,20 @@ impl Keeper {
         next
     }
 
-    /// Ends the process with the keys wiped that no other thread is using; what those use ends with the process's memory.
+    /// Ends the process with the keys, and the parts of an attempt, wiped that no other thread is using; what those use ends with the process's memory.
     /// Waits for nothing: not for the journal, a courier or a lock.
     pub fn panic(&self) -> ! {
-        if let Ok(mut state) = self.state.try_borrow_mut()
-            && let State::Ready(vault) = std::mem::replace(&mut *state, State::Opening)
-        {
-            let writers = vault.into_writers();
-            // Its threads may be stuck in a disk that stalls; nobody joins this one either.
-            drop(std::thread::Builder::new().spawn(move || drop(writers)));
+        if let Ok(mut state) = self.state.try_borrow_mut() {
+            match std::mem::replace(&mut *state, State::Opening) {
+                State::Ready(vault) => {
+                    let writers = vault.into_writers();
+                    // Its threads may be stuck in a disk that stalls; nobody joins this one either.
+                    drop(std::thread::Builder::new().spawn(move || drop(writers)));
+                }
+                State::Sealed(waiting) => drop(waiting),
+                State::Uninitialised(founding) => drop(founding),
+                State::Opening | State::Faulty(_) => {}
+            }
         }
         std::process::exit(PANIC_EXIT.into());
     }

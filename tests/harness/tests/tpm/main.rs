@@ -560,6 +560,40 @@ fn assert_stays_sealed(appliance: &Appliance, said: usize) {
     assert!(mark(appliance).exists());
 }
 
+// Red when `unseal` asks a vault that a fault closed for its ways, which it does not tell.
+#[test]
+fn the_loss_of_the_tpm_is_confirmed_by_the_command_that_its_refusal_shows() {
+    let mut emulator = emulator::Emulator::start();
+    // Its first answer, GetRandom, says that it has a state.
+    let mut first = emulator::header(0x8001, 0x17B, 12);
+    first.extend([0, 8]);
+    assert_eq!(emulator::code(&emulator.send(&first)), 0);
+    let another = emulator.copy_of_state();
+    assert!(fs::read_dir(another.path()).unwrap().next().is_some());
+    let settings = format!("tpm = {{ tcti = \"{}\" }}\n", emulator.tcti());
+    let mut appliance = Appliance::start(&Options { settings, ..Options::default() });
+    appliance.json(&["tpm", "seal", "--pcrs", "7,16"], PASSPHRASE.as_bytes());
+    appliance.start_as(Vault::None);
+    appliance.stop();
+    emulator.unplug();
+    emulator.put_state_back(&another);
+    emulator.plug_in();
+    appliance.up();
+    appliance.wait_state("sealed");
+    let refused = appliance.cli(&["unseal", "-"], PASSPHRASE.as_bytes());
+    assert_eq!((refused.code, refused.stderr.contains("SR-TPM-011")), (6, true), "{refused:?}");
+    let (_, shown) = refused.stderr.split_once("--confirm-checkpoint ").expect("what to do next");
+    let shown: String = shown.chars().take_while(|c| *c == '-' || c.is_alphanumeric()).collect();
+    assert_eq!(appliance.status()["state"], "faulty");
+    // An operator may keep it closed meanwhile.
+    appliance.json(&["seal"], b"");
+    let confirm = ["unseal", "-", "--confirm-checkpoint"];
+    let wrong = appliance.cli(&[&confirm[..], &["1-00000000"]].concat(), PASSPHRASE.as_bytes());
+    assert_eq!((wrong.code, wrong.stderr.contains("SR-TPM-011")), (6, true), "{wrong:?}");
+    appliance.cli(&[&confirm[..], &[&shown]].concat(), PASSPHRASE.as_bytes()).ok();
+    appliance.wait_ready();
+}
+
 // Red when the mark is written after the keys are dropped, or when supervisor and keeper do not ask for it.
 #[test]
 fn what_an_operator_sealed_stays_sealed_however_the_keeper_ends_until_somebody_opens_it() {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: an operator's seal is marked on the disk before the keys are dropped, and holds until somebody opens the vault.
 //! Invariant: a disk that does not take the mark does not keep the keys in memory.
+//! Invariant: a seal wipes what was brought to an attempt under way; nothing that was brought before it opens the vault.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +43,7 @@ impl Act<'_> {
         !matches!(timeout(MARK_PATIENCE, look).await, Ok(Ok(false)))
     }
 
-    /// Closes the vault, and keeps closed what is closed, by a fault too. A disk that does not take the mark does not keep the
+    /// Closes the vault, and keeps closed what is closed, by a fault too; an attempt to open it ends. A disk that does not take the mark does not keep the
     /// keys in memory.
     pub(super) async fn seal(&self) -> Result<Answer, Fault> {
         match &*self.keeper.state.borrow() {
@@ -50,8 +51,11 @@ impl Act<'_> {
             State::Opening => return Err(opening_fault()),
             State::Uninitialised(_) => return Err(self.closed(Refusal::Sealed)),
         }
+        self.keeper.drop_parts();
         let mut marked = self.write_mark(true).await;
         self.keeper.close("an operator sealed it", After::Sealed).await;
+        // Somebody brought one while the mark was being written.
+        self.keeper.drop_parts();
         if !self.keeper.sealed_by_operator.is_wanted() {
             // Somebody opened it while the mark was being written.
             marked = self.write_mark(true).await;

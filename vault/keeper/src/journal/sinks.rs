@@ -10,9 +10,9 @@
 mod ocsf;
 mod syslog;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -34,6 +34,8 @@ pub const SINK_PATIENCE: Duration = Duration::from_millis(600);
 const TRY_EVERY: Duration = Duration::from_millis(100);
 /// Groups that wait for one sink; more are lost to it.
 const QUEUE_GROUPS: usize = 4096;
+/// Who reads a file that a sink made: its group too, which is whoever collects logs.
+const FILE_MODE: u32 = 0o640;
 /// Most sinks.
 pub const MAX_SINKS: usize = 8;
 
@@ -128,15 +130,28 @@ impl SinkWish {
                 socket.set_nonblocking(true)?;
                 Target::Socket(socket)
             }
-            SinkKind::Ocsf => {
-                let mut options = OpenOptions::new();
-                // Without waiting: a FIFO that nobody reads must not hold up anything.
-                let flags = OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-                options.append(true).create(true).mode(0o640).custom_flags(flags.bits());
-                Target::File { file: options.open(&self.path)?, begun: false }
-            }
+            SinkKind::Ocsf => Target::File { file: open_file(&self.path)?, begun: false },
         };
         Ok(OpenSink { wish: self, target })
+    }
+}
+
+/// Opens a sink's file. One that is made is for its group to read, whatever the process's umask; one that is there keeps the
+/// permissions that somebody gave it.
+fn open_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    // Without waiting: a FIFO that nobody reads must not hold up anything.
+    let flags = OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    options.append(true).mode(0o600).custom_flags(flags.bits());
+    match options.create_new(true).open(path) {
+        Ok(file) => {
+            file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+            Ok(file)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            options.create_new(false).open(path)
+        }
+        Err(error) => Err(error),
     }
 }
 

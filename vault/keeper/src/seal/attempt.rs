@@ -3,7 +3,8 @@
 //! An attempt collects parts until one way is whole: shares, and for a way of several locks the keys of the others. It has
 //! an id that ties its parts together and a time at which it ends. Nobody can throw away, replace or block what others
 //! brought: a part is only ever added, parts of different sets and ways lie side by side, and an attempt is abandoned by who
-//! brought something to it (strangers cancelled such ceremonies in CVE-2025-4656).
+//! brought something to it (strangers cancelled such ceremonies in CVE-2025-4656). Whoever seals the vault ends it too: who may
+//! seal could stop what it leads to anyway.
 //!
 //! A passphrase of a way of several locks is not judged before the others are open, so it is kept per operator: another
 //! one's wrong passphrase does not replace the right one.
@@ -216,7 +217,7 @@ impl Ceremony {
         Ok(())
     }
 
-    /// Wipes what was brought, where only one operator brings and all at once; failures stay counted.
+    /// Wipes what was brought: an operator seals the vault, or one operator alone brings all at once. Failures stay counted.
     pub fn clear(&mut self) {
         self.attempt = None;
     }

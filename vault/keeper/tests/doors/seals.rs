@@ -257,6 +257,25 @@ fn shares_are_tied_to_the_attempt_that_their_bringer_was_told() {
     assert!(matches!(door.request(&join(&progress.attempt)), Told::Unsealed));
 }
 
+// Red when the parts of an attempt are left in memory by a seal.
+#[test]
+fn a_seal_ends_the_attempt_that_is_under_way() {
+    let mut keeper = Keeper::start();
+    let shares = three(&mut keeper.operator());
+    keeper.kill_and_start();
+    let mut door = keeper.operator();
+    let bring = |at: usize| Request::Unseal(share(&shares[at]));
+    assert!(matches!(door.request(&bring(0)), Told::Unsealing(_)));
+    assert!(matches!(door.request(&Request::Seal), Told::Done));
+    let found = status(&mut door);
+    assert_eq!((found.state, found.unsealing), (VaultState::Sealed, None));
+    match door.request(&bring(1)) {
+        Told::Unsealing(progress) => assert_eq!(progress.accepted, [2]),
+        other => panic!("a share from before the seal still counts: {other:?}"),
+    }
+    assert!(matches!(door.request(&bring(0)), Told::Unsealed));
+}
+
 // Guards the panic seal. Red when it waits for the journal or for the acts' turn.
 #[test]
 fn the_panic_seal_ends_the_keeper_at_once_even_when_the_disk_stalls() {

@@ -1,7 +1,6 @@
 //! Sinks that work, are taken away, are full and stall.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -50,6 +49,25 @@ fn a_file_gets_a_line_for_each_entry_and_its_loss_stops_service() {
     fs::rename(scratch.path().join("rotated"), &path).unwrap();
     until("it is back", || sinks.health() == Ok(()));
     assert_eq!(sinks.changes()[0].1, SinkState::Takes);
+}
+
+// Red when the mode is left to `open`, whose umask takes the group's part away.
+#[test]
+fn a_file_that_is_made_is_for_its_group_whatever_the_umask_and_one_that_is_there_stays_as_it_is() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mode = |name: &str| {
+        let path = scratch.path().join(name);
+        let wish = format!("ocsf,required,{}", path.display());
+        drop(wish.parse::<SinkWish>().unwrap().open().unwrap());
+        fs::metadata(&path).unwrap().permissions().mode() & 0o777
+    };
+    let usual = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
+    let made = mode("made");
+    nix::sys::stat::umask(usual);
+    assert_eq!(made, 0o640);
+    fs::write(scratch.path().join("there"), b"").unwrap();
+    fs::set_permissions(scratch.path().join("there"), Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(mode("there"), 0o600);
 }
 
 // Red when a required sink is not waited for, or when telling waits for it.
