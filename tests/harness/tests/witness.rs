@@ -51,7 +51,7 @@ impl Scene {
     fn remember(&self) {
         until("the witness has seen the newest entry", || {
             let round = self.round();
-            if round.stdout.contains("SR-WITNESS-003") {
+            if round.stderr.contains("SR-WITNESS-003") {
                 // A new journal has no checkpoint in its first second.
                 return None;
             }

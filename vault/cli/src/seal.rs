@@ -203,27 +203,23 @@ fn partly(progress: &Progress) -> String {
 
 /// Says that the vault is open, or that it is and makes no call before its witness was heard: with the exit code of `status`.
 fn tell_open(found: &Status, form: Form) -> ExitCode {
-    match (&found.awaited, found.state) {
-        (Some(awaited), VaultState::Unsealing) => {
-            match form {
-                Form::Json => out::object(json!({"state": "unsealing", "awaited": awaited})),
-                Form::Text => out::say(&format!(
-                    "unsealing: the keys are in memory, and no call is made before a witness answers ({}) or {} s are over; \
-                     next: strongroom witness run",
-                    out::plain(&awaited.witnesses.join(", ")),
-                    awaited.calls_in_secs
-                )),
-            }
-            ExitCode::from(Exit::Unsealing.code())
+    if let (Some(awaited), VaultState::Unsealing) = (&found.awaited, found.state) {
+        match form {
+            Form::Json => out::object(json!({"state": "unsealing", "awaited": awaited})),
+            Form::Text => out::say(&format!(
+                "unsealing: the keys are in memory, and no call is made before a witness answers ({}) or {} s are over; \
+                 next: strongroom witness run",
+                out::plain(&awaited.witnesses.join(", ")),
+                awaited.calls_in_secs
+            )),
         }
-        (Some(_) | None, _) => {
-            match form {
-                Form::Json => out::object(json!({"state": "ready"})),
-                Form::Text => out::say("ready: the vault is open"),
-            }
-            ExitCode::SUCCESS
-        }
+        return ExitCode::from(Exit::Unsealing.code());
     }
+    match form {
+        Form::Json => out::object(json!({"state": "ready"})),
+        Form::Text => out::say("ready: the vault is open"),
+    }
+    ExitCode::SUCCESS
 }
 
 #[cfg(test)]

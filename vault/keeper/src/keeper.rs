@@ -299,7 +299,8 @@ impl Keeper {
         next
     }
 
-    /// Ends the process with the keys, and the parts of an attempt, wiped that no other thread is using; what those use ends with the process's memory.
+    /// Ends the process with the keys, and the parts of an attempt, wiped that no other thread is using; what those use ends
+    /// with the process's memory.
     /// Waits for nothing: not for the journal, a courier or a lock.
     pub fn panic(&self) -> ! {
         if let Ok(mut state) = self.state.try_borrow_mut() {

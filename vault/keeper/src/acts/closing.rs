@@ -43,8 +43,8 @@ impl Act<'_> {
         !matches!(timeout(MARK_PATIENCE, look).await, Ok(Ok(false)))
     }
 
-    /// Closes the vault, and keeps closed what is closed, by a fault too; an attempt to open it ends. A disk that does not take the mark does not keep the
-    /// keys in memory.
+    /// Closes the vault, and keeps closed what is closed, by a fault too; an attempt to open it ends. A disk that does not take
+    /// the mark does not keep the keys in memory.
     pub(super) async fn seal(&self) -> Result<Answer, Fault> {
         match &*self.keeper.state.borrow() {
             State::Ready(_) | State::Sealed(_) | State::Faulty(_) => {}
