@@ -3,26 +3,26 @@
 //! Invariant: nothing of this type exists while the vault is sealed; dropping it wipes the keys on the heap. What ciphers and
 //! MACs left of them on a stack is not wiped.
 
+mod refusal;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use strongroom_policy::id::TenantId;
 use strongroom_policy::moment::Moment;
+use strongroom_protocol::operator::SealKind;
 use strongroom_protocol::operator::keys::Sweep;
-use strongroom_protocol::operator::{Exit, Fault, SealKind};
 use strongroom_protocol::upload::{VaultKey, derive_vault_key};
 use strongroom_store::Choice;
 use strongroom_store::GroupCommit;
 use strongroom_store::StoreError;
-use strongroom_store::check::CheckError;
 use strongroom_store::moving;
 use strongroom_sys::{Secret, cpu};
 use strongroom_tlog::cosignature::WitnessKey;
 use strongroom_tlog::{Name, Signer, Verifier};
 use tokio::sync::oneshot::error::TryRecvError;
 
-use crate::acts::restore_fault;
 use crate::backup::again;
 use crate::backup::halt::Halt;
 use crate::backup::life_of;
@@ -33,18 +33,16 @@ use crate::journal::found::{Found, StoreState};
 use crate::journal::{Journal, JournalError, Manner, Place, Unfinished};
 use crate::keyring::{KeyringError, KeyringFile, ShredId};
 use crate::keys::{self, Algorithm, DeriveError, FillRandom, MacKey, StoreId, SystemSeed, purpose};
-use crate::manifest::{Manifest, ManifestError, NotNewest};
+use crate::manifest::{Manifest, NotNewest};
 use crate::memory_seal::MemorySeal;
 use crate::random::Pool;
 use crate::records::RecordName;
 use crate::seal::{Ceremony, Lock, SealError, Sealed, Unsealed};
 use crate::settings::{Acceptance, Differences, Judged, Settings};
-use crate::slots::lacks_room;
-use crate::store_fault::told;
 use crate::tables::{Malformed, Tables};
 use crate::tickets::Tickets;
 use crate::tpm::link::Link;
-use crate::tpm::standing::{Standing, judge_newest, not_newest, stand};
+use crate::tpm::standing::{Standing, judge_newest, stand};
 use crate::tpm::{Demand, freshness};
 use crate::uploads::Uploads;
 use crate::witnesses::{self, Seen, Witnesses};
@@ -548,192 +546,4 @@ fn open_newest(
         Ok(())
     })?;
     Ok((opened, (found, doubt)))
-}
-
-impl OpenError {
-    /// The refusal for people: what happened and what to do.
-    pub fn fault(&self) -> Fault {
-        let (code, exit, next) = match self {
-            error if error.lacks_room() => (
-                "SR-STORE-011",
-                Exit::Error,
-                "the disk is full, and nothing was damaged: free some space, then unseal again",
-            ),
-            Self::Books(BooksError::Refused(refusal)) => refused(*refusal),
-            Self::Books(BooksError::Manifest(error)) => refused(error.refusal()),
-            Self::Books(BooksError::NotNewest { checkpoint, .. }) => {
-                return not_newest(self.to_string(), checkpoint);
-            }
-            Self::Books(BooksError::Check(CheckError::Io { .. })) => (
-                "SR-STORE-011",
-                Exit::Error,
-                "the store is copied before it is opened: free some space, then unseal again",
-            ),
-            Self::Books(
-                BooksError::Store(error) | BooksError::Check(CheckError::Original(error)),
-            ) => match told(error) {
-                Some((code, next)) => (code, Exit::Error, next),
-                None => DAMAGED,
-            },
-            Self::Restore(error) => return restore_fault(error),
-            Self::Books(_) | Self::Keyring(_) | Self::Malformed(_) => DAMAGED,
-            Self::Journal(error) => journal_refused(error),
-            Self::Seal(_) => (
-                "SR-STORE-009",
-                Exit::Corrupt,
-                "keep the data directory as it is and restore a backup into another one",
-            ),
-            Self::Settings(differences) => return settings_changed(differences),
-            Self::Derive(_) => ("SR-INTERNAL-002", Exit::Error, "report this as a defect"),
-        };
-        let next = Some(next.to_owned());
-        Fault { code: code.to_owned(), message: self.to_string(), next, exit }
-    }
-}
-
-fn settings_changed(differences: &Differences) -> Fault {
-    let next = format!(
-        "if this is meant, all of it: 'strongroom unseal --accept-settings {}'; if not, look who wrote strongroom.toml",
-        differences.digest()
-    );
-    Fault {
-        code: "SR-SETTINGS-001".to_owned(),
-        message: differences.to_string(),
-        next: Some(next),
-        exit: Exit::Sealed,
-    }
-}
-
-impl OpenError {
-    /// Whether nothing is wrong but that the disk is full.
-    fn lacks_room(&self) -> bool {
-        match self {
-            Self::Keyring(KeyringError::Slots(error))
-            | Self::Seal(SealError::Slots(error))
-            | Self::Books(
-                BooksError::Manifest(ManifestError::Slots(error))
-                | BooksError::Keyring(KeyringError::Slots(error)),
-            ) => error.is_full(),
-            Self::Books(
-                BooksError::Store(StoreError::Io { kind, .. })
-                | BooksError::Check(
-                    CheckError::Io { kind, .. } | CheckError::Original(StoreError::Io { kind, .. }),
-                ),
-            ) => lacks_room(*kind),
-            Self::Books(_)
-            | Self::Keyring(_)
-            | Self::Seal(_)
-            | Self::Journal(_)
-            | Self::Derive(_)
-            | Self::Restore(_)
-            | Self::Settings(_)
-            | Self::Malformed(_) => false,
-        }
-    }
-}
-
-/// What does not open, and why is not known.
-const DAMAGED: (&str, Exit, &str) = (
-    "SR-STORE-003",
-    Exit::Corrupt,
-    "keep the data directory as it is and restore a backup into another one",
-);
-fn journal_refused(error: &JournalError) -> (&'static str, Exit, &'static str) {
-    match error {
-        JournalError::Damaged { .. } | JournalError::Oversized(_) => (
-            "SR-JOURNAL-002",
-            Exit::Corrupt,
-            "keep the journal directory as evidence and bring back the newest copy of it",
-        ),
-        JournalError::Checkpoint => (
-            "SR-JOURNAL-005",
-            Exit::Corrupt,
-            "the journal is another vault's, or was signed by somebody else: bring back this vault's",
-        ),
-        JournalError::Another { .. } => (
-            "SR-JOURNAL-006",
-            Exit::Spliced,
-            "journal and store are not of one history: keep both as evidence and bring back the newest",
-        ),
-        JournalError::RolledBack { .. } => (
-            "SR-JOURNAL-007",
-            Exit::RolledBack,
-            "an older journal was put in place: bring back the newest one",
-        ),
-        JournalError::StoreRolledBack { .. } => (
-            "SR-STORE-005",
-            Exit::RolledBack,
-            "an older copy was put in place; bring back the newest, or restore a backup on purpose",
-        ),
-        JournalError::OldFormat => (
-            "SR-JOURNAL-008",
-            Exit::Error,
-            "keep journal.jsonl elsewhere as the record of its time; a new journal begins without it",
-        ),
-        JournalError::Write(_)
-        | JournalError::Read(_)
-        | JournalError::Broken(_)
-        | JournalError::Sink
-        | JournalError::Stalled
-        | JournalError::Full
-        | JournalError::TooLong
-        | JournalError::Slow
-        | JournalError::Stopped => (
-            "SR-JOURNAL-003",
-            Exit::Error,
-            "look at the disk's free space and the journal directory's owner, then unseal again",
-        ),
-    }
-}
-
-fn refused(refusal: crate::manifest::Refusal) -> (&'static str, Exit, &'static str) {
-    use crate::manifest::Refusal;
-    match refusal {
-        Refusal::Corrupt => (
-            "SR-STORE-004",
-            Exit::Corrupt,
-            "keep the data directory as it is and restore a backup into another one",
-        ),
-        Refusal::RolledBack { .. } => (
-            "SR-STORE-005",
-            Exit::RolledBack,
-            "an older copy was put in place; bring back the newest, or restore a backup on purpose",
-        ),
-        Refusal::Spliced => (
-            "SR-STORE-006",
-            Exit::Spliced,
-            "someone changed the files; keep them as evidence and restore a backup",
-        ),
-        Refusal::Foreign => (
-            "SR-STORE-007",
-            Exit::Foreign,
-            "these files are of different vaults; bring back the ones that belong together",
-        ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io;
-
-    use super::*;
-    use crate::slots::SlotError;
-
-    // Red when a full disk is told as a damaged one.
-    #[test]
-    fn a_disk_without_room_is_no_damage() {
-        let no_room = || SlotError::Io(io::ErrorKind::StorageFull.into());
-        let store = StoreError::Io { act: "write", kind: io::ErrorKind::QuotaExceeded };
-        for error in [
-            OpenError::Keyring(KeyringError::Slots(no_room())),
-            OpenError::Seal(SealError::Slots(no_room())),
-            OpenError::Books(BooksError::Manifest(ManifestError::Slots(no_room()))),
-            OpenError::Books(BooksError::Store(store)),
-        ] {
-            let fault = error.fault();
-            assert_eq!((fault.code.as_str(), fault.exit), ("SR-STORE-011", Exit::Error), "{error}");
-        }
-        let damaged = OpenError::Keyring(KeyringError::Slots(SlotError::NoValidSlot));
-        assert_eq!(damaged.fault().exit, Exit::Corrupt);
-    }
 }
