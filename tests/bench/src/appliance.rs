@@ -124,14 +124,9 @@ impl Appliance {
         })
     }
 
-    /// The journal's files.
+    /// The journal's files, its bundles and tiles in the directories below among them.
     pub(crate) fn journal_bytes(&self) -> Result<u64> {
-        let journal = self.dir.join("vault").join("journal");
-        let mut bytes = 0;
-        for entry in fs::read_dir(&journal).with_context(|| journal.display().to_string())? {
-            bytes += entry?.metadata()?.len();
-        }
-        Ok(bytes)
+        bytes_below(&self.dir.join("vault").join("journal"))
     }
 
     pub(crate) fn operator_socket(&self) -> PathBuf {
@@ -173,4 +168,14 @@ fn write_settings(dir: &Path, address: SocketAddr, lanes: Option<u16>) -> Result
         free_address()?
     );
     Ok(fs::write(dir.join("strongroom.toml"), text)?)
+}
+
+fn bytes_below(directory: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(directory).with_context(|| directory.display().to_string())? {
+        let entry = entry?;
+        let about = entry.metadata()?;
+        bytes += if about.is_dir() { bytes_below(&entry.path())? } else { about.len() };
+    }
+    Ok(bytes)
 }
