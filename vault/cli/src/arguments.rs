@@ -127,6 +127,9 @@ enum Command {
         before_help = "Example: strongroom completions bash > /etc/bash_completion.d/strongroom"
     )]
     Completions(manual::CompletionArguments),
+    /// Put a layer of confinement in force here, and try what it must stop; `doctor` runs this
+    #[command(hide = true, before_help = "Example: strongroom doctor")]
+    TryLayer(doctor::trials::Arguments),
     /// Write the man pages
     #[command(before_help = "Example: strongroom man /usr/local/share/man/man1")]
     Man(manual::ManArguments),
@@ -170,6 +173,7 @@ fn dispatch(command: Command, common: &Common, form: Form) -> Outcome<ExitCode> 
         Command::Store(arguments) => store::run(arguments, common, form)?,
         Command::Witness(arguments) => witness::run(arguments, &desk()?)?,
         Command::Usage(arguments) => usage::run(&arguments, &desk()?)?,
+        Command::TryLayer(arguments) => doctor::trials::run(&arguments)?,
         Command::Env => environment::run(&desk()?)?,
         Command::Completions(arguments) => manual::completions(&arguments),
         Command::Man(arguments) => manual::man(&arguments)?,

@@ -1,6 +1,9 @@
 //! `strongroom doctor`: what is not as promised, each with one fix; also with the vault down.
 //!
-//! Invariant: looks and changes nothing.
+//! Invariant: looks and changes nothing; what is tried is tried in processes of its own.
+
+mod processes;
+pub(crate) mod trials;
 
 use std::fs;
 use std::io;
@@ -29,7 +32,10 @@ pub(crate) fn run(desk: &Desk) -> Outcome {
     let mut checks = vec![clock(), core_pattern()];
     checks.extend(modes(places));
     checks.extend(sockets(places));
-    match Settings::read(&places.settings()) {
+    let settings = Settings::read(&places.settings());
+    checks.extend(processes::host());
+    checks.extend(trials::checks(settings.as_ref().ok().and_then(Option::as_ref)));
+    match settings {
         Ok(Some(settings)) => {
             checks.push(check("settings", Verdict::Ok, "read, no unknown key", None));
             checks.push(users(places, &settings));
@@ -80,9 +86,12 @@ fn print(form: Form, checks: &[Check]) {
 }
 
 fn keeper(desk: &Desk) -> Vec<Check> {
-    let asked = desk.link().and_then(|mut link: Link| link.ask(&Request::Doctor));
+    let asked = desk.link().and_then(|mut link: Link| {
+        let processes = processes::checks(&link, desk.places.install);
+        Ok((processes, link.ask(&Request::Doctor)?))
+    });
     match asked {
-        Ok(Answer::Doctor(checks)) => checks,
+        Ok((processes, Answer::Doctor(checks))) => [processes, checks].concat(),
         Ok(_) => vec![failed("keeper", &Failure::unexpected())],
         Err(failure) => vec![failed("keeper", &failure)],
     }

@@ -7,8 +7,10 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::unistd::Pid;
 use strongroom_protocol::frame::{MAX_OPERATOR_BYTES, PREFIX_BYTES, announced, decode, encode};
 use strongroom_protocol::operator::{Answer, Request};
+use strongroom_sys::peer::peer;
 use zeroize::Zeroizing;
 
 use crate::failure::{Code, Failure, Outcome};
@@ -33,6 +35,11 @@ impl Link {
     /// Takes a connection that is there already, as to another machine's relay.
     pub(crate) fn over(stream: UnixStream, name: &Path) -> Self {
         Self { stream, path: name.to_owned() }
+    }
+
+    /// The process at the other end.
+    pub(crate) fn peer(&self) -> Option<Pid> {
+        peer(&self.stream).ok().map(|peer| peer.pid)
     }
 
     /// Asks, and yields whatever is answered.

@@ -12,7 +12,7 @@ mod ground;
 mod held;
 mod launch;
 pub(crate) mod rebuild;
-mod role;
+pub(crate) mod role;
 mod signals;
 mod supervisor;
 mod tell;

@@ -17,6 +17,7 @@ mod durability;
 mod layers;
 mod ruleset;
 mod syscalls;
+pub mod trial;
 
 use std::path::{Path, PathBuf};
 

@@ -110,13 +110,15 @@ pub fn close_descriptors_except(keep: &[RawFd]) -> Result<(), ProcessError> {
     close_range(first, u32::MAX)
 }
 
-/// Becomes another user for good: no supplementary group, and with them no capability.
+/// Becomes another user for good: no supplementary group, and no capability, not even one that a program could be given.
 ///
 /// Safe between fork and exec: it only makes system calls.
 ///
 /// # Errors
 /// The kernel's refusal; the process must then end.
 pub fn become_user(uid: Uid, gid: Gid) -> Result<(), Errno> {
+    // While there is the right to it.
+    lower_capability_bound()?;
     unistd::setgroups(&[])?;
     unistd::setresgid(gid, gid, gid)?;
     unistd::setresuid(uid, uid, uid)?;
@@ -132,26 +134,34 @@ pub fn become_user(uid: Uid, gid: Gid) -> Result<(), Errno> {
 /// # Errors
 /// The kernel's refusal.
 pub fn drop_capabilities() -> Result<(), ProcessError> {
-    let (clear, lower) = (libc::PR_CAP_AMBIENT_CLEAR_ALL, libc::PR_CAPBSET_DROP);
     // SAFETY: numbers only.
-    let cleared = unsafe { libc::prctl(libc::PR_CAP_AMBIENT, clear, 0, 0, 0) };
+    let cleared =
+        unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
     Errno::result(cleared).map_err(at("clear ambient capabilities"))?;
-    for capability in 0..u64::BITS {
-        // SAFETY: numbers only.
-        let dropped = unsafe { libc::prctl(lower, capability, 0, 0, 0) };
-        match Errno::result(dropped) {
-            Ok(_) => {}
-            // Beyond the last capability; or without the right to lower the bound, which
-            // no_new_privs makes worthless anyway.
-            Err(Errno::EINVAL | Errno::EPERM) => break,
-            Err(errno) => return Err(at("drop the capability bound")(errno)),
-        }
-    }
+    lower_capability_bound().map_err(at("drop the capability bound"))?;
     // Linux capability header version 3 of the calling thread, and three empty 64-bit sets.
     let (header, none) = ([0x2008_0522_u32, 0], [0_u32; 6]);
     // SAFETY: version 3 takes two header words and six data words, which both arrays hold.
     let set = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) };
     Errno::result(set).map(|_| ()).map_err(at("drop capabilities"))
+}
+
+/// Empties the set of capabilities that a program could ever be given. Only root can; without the right to it the set stays,
+/// which no_new_privs makes worthless.
+///
+/// Safe between fork and exec: it only makes system calls.
+fn lower_capability_bound() -> Result<(), Errno> {
+    for capability in 0..u64::BITS {
+        // SAFETY: numbers only.
+        let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        match Errno::result(dropped) {
+            Ok(_) => {}
+            // Beyond the last capability; or without that right.
+            Err(Errno::EINVAL | Errno::EPERM) => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
 }
 
 /// Asks the kernel to kill this process when the thread of `parent` that made it ends.

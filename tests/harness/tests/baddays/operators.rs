@@ -2,11 +2,16 @@
 //!
 //! Invariant: each is told in one sentence with a code and a next step, and changes nothing.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
+use nix::unistd::Uid;
+use serde_json::Value;
 use strongroom_emulator::Api;
+use strongroom_tests::scratch::programs;
 use strongroom_tests::speak::models;
-use strongroom_tests::{Appliance, Options, Part, until};
+use strongroom_tests::{Appliance, Options, Part, command, until};
 
 #[test]
 fn a_second_start_on_the_same_directory_is_refused_and_harms_nobody() {
@@ -68,13 +73,62 @@ fn a_vault_that_was_here_and_is_gone_is_not_made_anew_in_silence() {
     appliance.wait_ready();
 }
 
+/// Red when a process leaves out a filter or a capability stays, and when a trial's act is let through.
 #[test]
-fn doctor_sees_a_running_appliance_and_says_what_is_not_as_promised() {
+fn doctor_tries_each_layer_and_finds_each_process_confined() {
     let (appliance, _token) = Appliance::stocked();
-    let ran = appliance.cli(&["doctor", "--json"], b"");
-    let report: serde_json::Value = serde_json::from_str(ran.stdout.trim()).expect("JSON");
-    let text = report.to_string();
-    assert!(text.contains("\"fix\"") && text.contains("\"verdict\""), "{text}");
+    let report = verdicts(&appliance.cli(&["doctor", "--json"], b"").stdout);
+    let verdict = |row: &str| report.get(row).map_or("not there", String::as_str);
+    for layer in LAYERS.into_iter().chain(["layer seccomp kills"]) {
+        assert_eq!(verdict(layer), "ok", "{layer}: {report:?}");
+    }
+    for process in ["process keeper", "process courier", "process gateway"] {
+        assert_eq!(verdict(process), "ok", "{process}: {report:?}");
+    }
+    if Uid::effective().is_root() {
+        assert_eq!(verdict("layer netns"), "ok", "{report:?}");
+    }
+}
+
+const LAYERS: [&str; 5] = [
+    "layer secret-memory",
+    "layer landlock-files",
+    "layer landlock-tcp",
+    "layer landlock-scopes",
+    "layer seccomp",
+];
+
+/// `strace` answers in the kernel's place, as one without these would.
+#[test]
+fn doctor_fails_for_each_layer_that_a_machine_does_not_have() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let at = scratch.path().display().to_string();
+    let program = programs().join("strongroom").display().to_string();
+    for (call, gone, verdict) in [
+        ("landlock_create_ruleset", &LAYERS[1..4], "fail"),
+        ("memfd_secret", &LAYERS[..1], "warn"),
+        ("seccomp", &LAYERS[4..], "fail"),
+    ] {
+        let inject = format!("inject={call}:error=ENOSYS");
+        let traced = ["-f", "-o", "/dev/null", "-e", &inject, &program];
+        let asked = ["doctor", "--json", "--dir", &at];
+        let ran = command::run(Path::new("strace"), &[&traced[..], &asked[..]].concat(), b"");
+        let report = verdicts(&ran.stdout);
+        for layer in LAYERS {
+            let wanted = if gone.contains(&layer) { verdict } else { "ok" };
+            let found = report.get(layer).map(String::as_str);
+            assert_eq!(found, Some(wanted), "{call}, {layer}: {} {}", ran.stdout, ran.stderr);
+        }
+        assert_ne!(ran.code, 0, "{call}");
+    }
+}
+
+/// What `doctor --json` says of each row; of rows with one name the last.
+fn verdicts(stdout: &str) -> BTreeMap<String, String> {
+    let report: Value = serde_json::from_str(stdout.trim()).expect("JSON");
+    let checks = report["checks"].as_array().expect("checks");
+    let text = |check: &Value, field: &str| check[field].as_str().unwrap_or_default().to_owned();
+    checks.iter().map(|check| (text(check, "name"), text(check, "verdict"))).collect()
 }
 
 /// Red when the supervisor tells the keeper no settings.

@@ -1,0 +1,166 @@
+//! What confines each process that runs, as the kernel tells it under `/proc`, and what of the host could get round it.
+//!
+//! Trusts: `/proc`. Which processes they are: the keeper is who answers at `operator.sock`, the others are its siblings.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Pid;
+use strongroom_protocol::operator::{Check, Verdict};
+
+use super::check;
+use crate::link::Link;
+use crate::places::Install;
+use crate::up::role::Role;
+
+/// Checks each process that can be found; none when nothing answers at the keeper's socket.
+pub(super) fn checks(link: &Link, install: Install) -> Vec<Check> {
+    let Some(keeper) = link.peer() else { return Vec::new() };
+    let mut checks = vec![judge(Role::Keeper, keeper, install)];
+    for pid in siblings(keeper) {
+        let name = fs::read_to_string(of(pid, "comm")).unwrap_or_default();
+        let role =
+            [Role::Tpm, Role::Courier, Role::Gateway].into_iter().find(|role| is(*role, &name));
+        checks.extend(role.map(|role| judge(role, pid, install)));
+    }
+    checks
+}
+
+/// What of the host can get round the processes' walls.
+pub(super) fn host() -> Vec<Check> {
+    vec![debuggers(), swap()]
+}
+
+/// The kernel keeps 15 bytes of a program's name.
+fn is(role: Role, comm: &str) -> bool {
+    let comm = comm.trim_end();
+    let program = role.program();
+    !comm.is_empty() && program.get(..COMM_BYTES).unwrap_or(program) == comm
+}
+const COMM_BYTES: usize = 15;
+
+fn siblings(keeper: Pid) -> Vec<Pid> {
+    let parent = status(keeper).get("PPid").and_then(|pid| pid.parse::<i32>().ok());
+    let Some(parent) = parent else { return Vec::new() };
+    let children = format!("/proc/{parent}/task/{parent}/children");
+    let children = fs::read_to_string(children).unwrap_or_default();
+    let pids = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+    pids.map(Pid::from_raw).filter(|pid| *pid != keeper).collect()
+}
+
+fn of(pid: Pid, file: &str) -> PathBuf {
+    Path::new("/proc").join(pid.to_string()).join(file)
+}
+
+fn status(pid: Pid) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(of(pid, "status")).unwrap_or_default();
+    let fields = text.lines().filter_map(|line| line.split_once(':'));
+    fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
+}
+
+fn judge(role: Role, pid: Pid, install: Install) -> Check {
+    let row = format!("process {}", role.name());
+    let fields = status(pid);
+    let field = |name: &str| fields.get(name).map_or("", String::as_str);
+    let bad: Vec<&str> = WANTED
+        .iter()
+        .filter(|(name, wanted, _)| !wanted.contains(&field(name)))
+        .filter(|(name, _, _)| install == Install::System || *name != OF_ROOT)
+        .map(|(_, _, without)| *without)
+        .collect();
+    let filters = field("Seccomp_filters");
+    let uid = field("Uid").split_whitespace().next().unwrap_or("?");
+    let mut detail = format!("pid {pid}, uid {uid}");
+    if bad.is_empty() {
+        detail.push_str(": no new privileges, no capability, ");
+        detail.push_str(filters);
+        detail.push_str(" filters of system calls");
+    } else {
+        detail.push_str(": ");
+        detail.push_str(&bad.join(", "));
+    }
+    let network = own_network(pid);
+    if let Some(network) = network {
+        detail.push_str(network);
+    }
+    let verdict = if bad.is_empty() { Verdict::Ok } else { Verdict::Fail };
+    let fix = (!bad.is_empty()).then_some("stop it and start it again with `strongroom up`");
+    check(&row, verdict, detail, fix)
+}
+
+/// Of each field of `/proc/PID/status`: what it must be, and what it means when it is not.
+const WANTED: &[(&str, &[&str], &str)] = &[
+    ("NoNewPrivs", &["1"], "may gain privileges"),
+    ("Seccomp", &["2"], "has no filter of system calls"),
+    // The three of `vault/sys/src/confine/syscalls.rs`, and what a container adds.
+    ("Seccomp_filters", &["3", "4", "5", "6", "7", "8"], "lacks one of three filters"),
+    ("CapPrm", &[NO_CAPABILITY], "holds capabilities"),
+    ("CapEff", &[NO_CAPABILITY], "uses capabilities"),
+    ("CapInh", &[NO_CAPABILITY], "hands capabilities on"),
+    ("CapBnd", &[NO_CAPABILITY], "can be given capabilities"),
+    ("CapAmb", &[NO_CAPABILITY], "keeps capabilities over exec"),
+];
+/// Only root can empty it; `no_new_privs` makes it worthless.
+const OF_ROOT: &str = "CapBnd";
+const NO_CAPABILITY: &str = "0000000000000000";
+
+/// Only root is told.
+fn own_network(pid: Pid) -> Option<&'static str> {
+    let network = |path: PathBuf| fs::metadata(path).ok().map(|about| about.ino());
+    let (theirs, ours) = (network(of(pid, "ns/net"))?, network("/proc/self/ns/net".into())?);
+    Some(if theirs == ours { ", the host's network" } else { ", a network of its own" })
+}
+
+/// Root can attach a debugger to the keeper unless this says no to everybody.
+fn debuggers() -> Check {
+    let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+    match scope.trim() {
+        "3" => check("debuggers", Verdict::Ok, "nobody can attach one, root included", None),
+        scope => {
+            let (is, fix) = match scope {
+                "" => ("not there", "a kernel with Yama, and in it kernel.yama.ptrace_scope=3"),
+                scope => (scope, "sysctl kernel.yama.ptrace_scope=3"),
+            };
+            let detail = format!(
+                "ptrace_scope is {is}: root can attach one to the keeper and make it print its keys"
+            );
+            check("debuggers", Verdict::Warn, detail, Some(fix))
+        }
+    }
+}
+
+/// What lies in ordinary memory for the length of a call can be written to swap.
+fn swap() -> Check {
+    let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
+    let on: Vec<&str> =
+        swaps.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    if on.is_empty() {
+        return check("swap", Verdict::Ok, "there is none", None);
+    }
+    let detail = format!("{}: what lies in memory can be written there", on.join(", "));
+    check("swap", Verdict::Warn, detail, Some("swapoff -a, or swap to an encrypted device"))
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::unistd::Pid;
+    use strongroom_protocol::operator::Verdict;
+
+    use super::{Install, Role, is, judge, siblings};
+
+    #[test]
+    fn a_process_that_is_not_confined_fails_and_says_what_it_lacks() {
+        let found = judge(Role::Keeper, Pid::this(), Install::System);
+        assert_eq!(found.verdict, Verdict::Fail);
+        assert!(found.detail.contains("has no filter of system calls"), "{}", found.detail);
+    }
+
+    #[test]
+    fn a_program_is_known_by_the_name_that_the_kernel_keeps() {
+        assert!(is(Role::Gateway, "strongroom-gate\n") && is(Role::Tpm, "strongroom-tpm\n"));
+        assert!(!is(Role::Gateway, "") && !is(Role::Gateway, "strongroom\n"));
+        assert!(!siblings(Pid::this()).contains(&Pid::this()));
+    }
+}
