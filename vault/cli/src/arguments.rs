@@ -128,7 +128,10 @@ enum Command {
     )]
     Completions(manual::CompletionArguments),
     /// Put a layer of confinement in force here, and try what it must stop; `doctor` runs this
-    #[command(hide = true, before_help = "Example: strongroom doctor")]
+    #[command(
+        hide = true,
+        before_help = "Example: strongroom try-layer seccomp --scratch /tmp/empty --listener 127.0.0.1:9"
+    )]
     TryLayer(doctor::trials::Arguments),
     /// Write the man pages
     #[command(before_help = "Example: strongroom man /usr/local/share/man/man1")]

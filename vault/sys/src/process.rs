@@ -147,7 +147,7 @@ pub fn drop_capabilities() -> Result<(), ProcessError> {
 }
 
 /// Empties the set of capabilities that a program could ever be given. Only root can; without the right to it the set stays,
-/// which no_new_privs makes worthless.
+/// which `no_new_privs` makes worthless.
 ///
 /// Safe between fork and exec: it only makes system calls.
 fn lower_capability_bound() -> Result<(), Errno> {

@@ -156,7 +156,7 @@ fn a_configuration_that_was_weakened_while_stopped_waits_for_an_operators_word()
     let other = appliance.cli(&["unseal", "--accept-settings", "0123", "-"], secret);
     assert!(other.stderr.contains("SR-SETTINGS-001"), "{}", other.stderr);
     appliance.cli(&["unseal", "--accept-settings", shown, "-"], secret).ok();
-    let accepted = |entries: &[serde_json::Value]| {
+    let accepted = |entries: &[Value]| {
         let entry = entries.iter().find(|entry| entry["act"] == "settings.accept")?;
         entry["target"].as_str().map(ToOwned::to_owned)
     };
