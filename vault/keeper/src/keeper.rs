@@ -392,10 +392,10 @@ impl Keeper {
     /// Takes in the courier.
     ///
     /// # Errors
-    /// When there is one.
+    /// When there is one, or one of which it is not known yet what it was doing.
     pub fn add_courier(&self, outbox: &Rc<Outbox>) -> Result<(), TooMany> {
         let mut courier = self.courier.borrow_mut();
-        if courier.as_ref().is_some_and(|one| one.is_open()) {
+        if courier.is_some() {
             return Err(TooMany);
         }
         *courier = Some(Rc::clone(outbox));

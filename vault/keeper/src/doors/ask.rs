@@ -28,7 +28,11 @@ pub async fn serve(keeper: Rc<Keeper>, stream: UnixStream) {
     if let Ok(gateway) = keeper.add_gateway(&outbox)
         && outbox.push(&ToGateway::Snapshot(keeper.snapshot())).is_ok()
     {
-        let ended = listen(&keeper, gateway, Inbox::new(reader, MAX_ASK_BYTES)).await;
+        let ended = tokio::select! {
+            biased;
+            () = outbox.closed() => InboxError::Stalled,
+            ended = listen(&keeper, gateway, Inbox::new(reader, MAX_ASK_BYTES)) => ended,
+        };
         tracing::info!(reason = %ended, "a gateway has left");
     }
     outbox.close();

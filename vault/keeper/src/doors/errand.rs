@@ -29,7 +29,11 @@ pub async fn serve(keeper: Rc<Keeper>, stream: UnixStream) {
     }
     let draining = Rc::clone(&outbox);
     spawn_local(async move { draining.drain(writer).await });
-    let ended = listen(&keeper, &outbox, Inbox::new(reader, MAX_ERRAND_BYTES)).await;
+    let ended = tokio::select! {
+        biased;
+        () = outbox.closed() => InboxError::Stalled,
+        ended = listen(&keeper, &outbox, Inbox::new(reader, MAX_ERRAND_BYTES)) => ended,
+    };
     tracing::info!(reason = %ended, "the courier has left");
     outbox.close();
     keeper.lose_courier();

@@ -23,6 +23,9 @@ pub enum InboxError {
     /// The peer closed the connection.
     #[error("the peer closed the connection")]
     Ended,
+    /// The peer does not read what it is told.
+    #[error("the peer does not read")]
+    Stalled,
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(#[from] std::io::Error),

@@ -24,6 +24,7 @@ const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 pub struct Outbox {
     waiting: RefCell<Zeroizing<Vec<u8>>>,
     news: Notify,
+    end: Notify,
     open: Cell<bool>,
     limit: usize,
 }
@@ -45,6 +46,7 @@ impl Outbox {
         Rc::new(Self {
             waiting: RefCell::default(),
             news: Notify::new(),
+            end: Notify::new(),
             open: Cell::new(true),
             limit,
         })
@@ -79,6 +81,14 @@ impl Outbox {
     pub fn close(&self) {
         self.open.set(false);
         self.news.notify_one();
+        self.end.notify_waiters();
+    }
+
+    /// Waits until the connection is ended from here: whoever does not read is not listened to either.
+    pub async fn closed(&self) {
+        while self.open.get() {
+            self.end.notified().await;
+        }
     }
 
     /// Writes what waits until the connection ends. Two buffers take turns: one gathers while the other is written.
