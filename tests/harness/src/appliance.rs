@@ -40,6 +40,8 @@ pub struct Options {
     pub settings: String,
     /// Where its data lies, when not in a scratch directory.
     pub data: Option<PathBuf>,
+    /// Where its programs are, when not where cargo put them.
+    pub programs: Option<PathBuf>,
 }
 
 /// How providers' names are resolved.
@@ -80,6 +82,7 @@ impl Default for Options {
             vault: Vault::Passphrase,
             settings: String::new(),
             data: None,
+            programs: None,
         }
     }
 }
@@ -99,7 +102,7 @@ impl Appliance {
             .build()
             .expect("a runtime");
         let data = options.data.clone().unwrap_or_else(|| scratch.path().join("d"));
-        let programs = scratch::programs();
+        let programs = options.programs.clone().unwrap_or_else(scratch::programs);
         let mut appliance = Self {
             emulator: None,
             supervisor: None,

@@ -3,10 +3,17 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// xorshift64.
-pub(crate) struct Dice(u64);
+#[derive(Debug)]
+pub struct Dice(u64);
 
 impl Dice {
-    pub(crate) fn new() -> Self {
+    /// Seeded by the environment, or by the clock.
+    ///
+    /// # Panics
+    /// When the clock stands before 1970.
+    #[expect(clippy::new_without_default, reason = "two of them are not alike")]
+    #[expect(clippy::print_stdout, reason = "a test says its seed")]
+    pub fn new() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
         let drawn = now.as_secs() ^ (u64::from(now.subsec_nanos()) << 20);
         let given = std::env::var("SR_SEED").ok().and_then(|seed| seed.parse().ok());
@@ -16,7 +23,7 @@ impl Dice {
     }
 
     /// 0 to `sides - 1`.
-    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
+    pub fn roll(&mut self, sides: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -24,12 +31,21 @@ impl Dice {
     }
 
     /// 0 to `sides - 1`, to index with.
-    pub(crate) fn pick(&mut self, sides: usize) -> usize {
+    ///
+    /// # Panics
+    /// Never: it came from an index.
+    pub fn pick(&mut self, sides: usize) -> usize {
         usize::try_from(self.roll(sides as u64)).expect("it came from one")
     }
 
+    /// Sixteen bytes.
+    pub fn bytes(&mut self) -> [u8; 16] {
+        let [one, other] = [self.roll(u64::MAX), self.roll(u64::MAX)];
+        (u128::from(one) << 64 | u128::from(other)).to_le_bytes()
+    }
+
     /// Lets a moment of up to `most` pass, so that what follows meets the others anywhere in their work.
-    pub(crate) fn linger(&mut self, most: Duration) {
+    pub fn linger(&mut self, most: Duration) {
         let micros = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
         let end = Instant::now() + Duration::from_micros(self.roll(micros));
         while Instant::now() < end {

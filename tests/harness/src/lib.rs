@@ -16,8 +16,10 @@
 pub mod answer;
 pub mod appliance;
 pub mod canary;
+pub mod captured;
 pub mod client;
 pub mod command;
+pub mod dice;
 pub mod journal;
 pub mod operator;
 pub mod patience;

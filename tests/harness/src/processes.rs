@@ -24,13 +24,18 @@ impl Part {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Gateway, Self::Keeper, Self::Courier];
 
-    /// The beginning of the process's name; the kernel keeps 15 bytes of it.
-    const fn name(self) -> &'static str {
+    /// Its program.
+    pub const fn program(self) -> &'static str {
         match self {
-            Self::Gateway => "strongroom-gate",
-            Self::Keeper => "strongroom-keep",
-            Self::Courier => "strongroom-cour",
+            Self::Gateway => "strongroom-gateway",
+            Self::Keeper => "strongroom-keeper",
+            Self::Courier => "strongroom-courier",
         }
+    }
+
+    /// The process's name: the kernel keeps 15 bytes of it.
+    fn name(self) -> &'static str {
+        self.program().get(..15).unwrap_or_default()
     }
 }
 

@@ -8,9 +8,9 @@ use std::fs;
 use std::path::Path;
 
 use strongroom_protocol::SecretBytes;
+use strongroom_tests::dice::Dice;
 use strongroom_tests::scratch;
 
-use crate::dice::Dice;
 use crate::figures::tell;
 use crate::keeper::check;
 use crate::lab::{Lab, clone};

@@ -13,10 +13,10 @@ use std::path::Path;
 
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::operator::Fault;
+use strongroom_tests::dice::Dice;
 use strongroom_tests::{journal, scratch};
 
 use crate::calls::Peers;
-use crate::dice::Dice;
 use crate::figures::tell;
 use crate::keeper::{Door, Keeper, make_directory};
 use crate::kills::recorded;

@@ -12,10 +12,10 @@ use std::time::Duration;
 use serde_json::Value;
 use strongroom_policy::id::CallId;
 use strongroom_protocol::SecretBytes;
+use strongroom_tests::dice::Dice;
 use strongroom_tests::scratch;
 
 use crate::calls::Peers;
-use crate::dice::Dice;
 use crate::figures::tell;
 use crate::keeper::{Door, Keeper, make_directory};
 use crate::ledger::{Found, Ledger, Writer, furnish, judge, look};

@@ -14,7 +14,6 @@
 
 mod bit_flips;
 mod calls;
-mod dice;
 mod failing_disk;
 mod figures;
 mod keeper;

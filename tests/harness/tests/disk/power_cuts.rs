@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use strongroom_protocol::SecretBytes;
 
-use crate::dice::Dice;
 use crate::figures::tell;
 use crate::keeper::{Keeper, make_directory};
 use crate::lab::{Cache, FileSystem, Lab};
 use crate::ledger::{Allowed, Ledger, Writer, furnish, judge, look};
 use strongroom_soak::size;
+use strongroom_tests::dice::Dice;
 
 const WRITERS: usize = 3;
 

@@ -9,13 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::dice::Dice;
 use crate::figures::tell;
 use crate::keeper::Keeper;
 use crate::lab::{Lab, clone};
 use crate::ledger::{Ledger, Writer, look};
 use crate::scene::{Opened, Resting, live, open, rest};
 use strongroom_soak::size;
+use strongroom_tests::dice::Dice;
 
 /// A moment: each part's path, and which of its contents it had, counted from 0.
 struct Moment {
