@@ -10,7 +10,7 @@
 //! Distrusts: the peer, in every byte and in its pace.
 
 mod lent;
-mod parse;
+pub(crate) mod parse;
 mod patience;
 mod reader;
 mod writer;

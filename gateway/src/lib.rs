@@ -11,6 +11,8 @@ mod budget;
 mod call;
 mod connection;
 mod exchange;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gateway;
 mod head;
 mod http1;

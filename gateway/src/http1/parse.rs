@@ -11,18 +11,18 @@ use crate::connection::MAX_HEADERS;
 use crate::request::{Lines, RequestHead};
 
 /// A request as its head announces it.
-pub(super) struct Announced<'r> {
-    pub(super) head: RequestHead<'r>,
+pub(crate) struct Announced<'r> {
+    pub(crate) head: RequestHead<'r>,
     /// `None` when it is ambiguous: the request is refused and nothing more is read on its connection.
-    pub(super) framing: Option<Framing>,
+    pub(crate) framing: Option<Framing>,
     /// Whether the caller wants the connection closed after the answer, or speaks HTTP/1.0.
-    pub(super) close: bool,
+    pub(crate) close: bool,
     /// Whether it waits for `100 Continue` before it sends the body.
-    pub(super) expects: bool,
+    pub(crate) expects: bool,
 }
 
 /// Lowers the names of a head's lines in place, so that all comparing is of bytes.
-pub(super) fn lower_names(head: &mut BytesMut) {
+pub(crate) fn lower_names(head: &mut BytesMut) {
     let mut at = memchr::memchr(b'\n', head).map_or(head.len(), |end| end + 1);
     while let Some(line) = head.get_mut(at..).filter(|line| !line.is_empty()) {
         let end = memchr::memchr(b'\n', line).map_or(line.len(), |end| end + 1);
@@ -38,7 +38,7 @@ pub(super) fn lower_names(head: &mut BytesMut) {
 ///
 /// # Errors
 /// The status of the answer to what is no request; the connection is then of no more use.
-pub(super) fn parse(head: &[u8]) -> Result<Announced<'_>, StatusCode> {
+pub(crate) fn parse(head: &[u8]) -> Result<Announced<'_>, StatusCode> {
     let mut slots = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut slots);
     match request.parse(head) {

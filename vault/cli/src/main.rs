@@ -1,66 +1,8 @@
-//! `strongroom`: the operator's tool, and the supervisor that runs the appliance (`strongroom up`).
-//!
-//! Invariant: no secret comes from the command line or the environment; data goes to standard output, talk to
-//! standard error.
+//! `strongroom`: see the library beside it.
 #![forbid(unsafe_code)]
-
-mod arguments;
-mod audit;
-mod authority;
-mod backup;
-mod certificate;
-mod confirm;
-mod credential;
-mod custody;
-mod deletion;
-mod deposit;
-mod desk;
-mod doctor;
-mod environment;
-mod failure;
-mod files;
-mod holders;
-mod init;
-mod key;
-mod link;
-mod manual;
-mod out;
-mod parts;
-mod pick;
-mod pin;
-mod places;
-mod progress;
-mod prompt;
-mod provider;
-mod render;
-mod seal;
-mod seal_ways;
-mod settings;
-mod share;
-mod status;
-mod store;
-mod token;
-mod tpm;
-mod up;
-mod usage;
-mod user;
-mod witness;
-mod workspace;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use crate::arguments::Cli;
-
 fn main() -> ExitCode {
-    match Cli::try_parse() {
-        Ok(cli) => cli.run(),
-        Err(error) => {
-            // Clap's own code for a wrong argument is 2, which here means "sealed".
-            let code = if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-            let _closed = error.print();
-            code
-        }
-    }
+    strongroom_cli::run()
 }

@@ -9,6 +9,8 @@ pub mod address;
 pub mod answer;
 pub mod arguments;
 pub mod errands;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod lanes;
 pub mod meter;
 pub mod pool;

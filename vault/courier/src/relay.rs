@@ -15,9 +15,9 @@
 mod answer;
 mod connect;
 mod order;
-mod origin;
+pub(crate) mod origin;
 mod probe;
-mod rewrite;
+pub(crate) mod rewrite;
 mod scratch;
 mod source;
 mod upload;

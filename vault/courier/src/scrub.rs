@@ -12,7 +12,7 @@
 //! Distrusts: every byte that the provider sends.
 
 mod alphabet;
-mod encodings;
+pub(crate) mod encodings;
 mod needles;
 
 use bytes::{Bytes, BytesMut};

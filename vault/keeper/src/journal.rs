@@ -25,7 +25,7 @@ mod place;
 pub mod proofs;
 pub mod read;
 mod repair;
-mod reserve;
+pub(crate) mod reserve;
 pub mod search;
 mod shared;
 pub mod sinks;

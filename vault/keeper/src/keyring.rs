@@ -18,7 +18,7 @@
 //! Distrusts: every byte of the file.
 
 mod changes;
-mod encoding;
+pub(crate) mod encoding;
 mod exported;
 
 use std::collections::BTreeMap;

@@ -22,6 +22,8 @@ pub mod doors;
 pub mod envelope;
 pub mod erase;
 pub mod founding;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod journal;
 pub mod keeper;
 pub mod keyring;

@@ -130,7 +130,7 @@ struct State {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
+pub(crate) struct Record {
     settled: State,
     intended: Option<State>,
     counter: Option<CounterNote>,
@@ -401,7 +401,7 @@ fn seal(
     Ok([store.0.as_slice(), &envelope].concat())
 }
 
-fn decode(plain: &[u8]) -> Result<Record, ManifestError> {
+pub(crate) fn decode(plain: &[u8]) -> Result<Record, ManifestError> {
     let (record, rest) =
         postcard::take_from_bytes::<Record>(plain).map_err(|_| ManifestError::Malformed)?;
     if rest.is_empty() { Ok(record) } else { Err(ManifestError::Malformed) }

@@ -18,7 +18,7 @@ mod attempt;
 mod change;
 mod failures;
 mod field;
-mod file;
+pub(crate) mod file;
 mod parts;
 mod passphrase;
 mod share_text;

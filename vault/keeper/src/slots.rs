@@ -229,14 +229,14 @@ fn options() -> OpenOptions {
     options
 }
 
-struct Newest<'a> {
+pub(crate) struct Newest<'a> {
     side: Side,
-    generation: Generation,
-    payload: &'a [u8],
+    pub(crate) generation: Generation,
+    pub(crate) payload: &'a [u8],
     reach: [usize; 2],
 }
 
-fn newest(image: &[u8], capacity: Capacity) -> Option<Newest<'_>> {
+pub(crate) fn newest(image: &[u8], capacity: Capacity) -> Option<Newest<'_>> {
     let room = usize::try_from(capacity.0).ok()?;
     let (a, b) = image.split_at_checked(room).unwrap_or((image, &[]));
     // Not the length field: a torn write may end before its zeros, over a longer old payload.
@@ -249,7 +249,7 @@ fn newest(image: &[u8], capacity: Capacity) -> Option<Newest<'_>> {
     [a, b].into_iter().flatten().max_by_key(|slot| slot.generation)
 }
 
-fn encode(
+pub(crate) fn encode(
     capacity: Capacity,
     generation: Generation,
     payload: &[u8],

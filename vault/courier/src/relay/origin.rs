@@ -7,7 +7,7 @@
 use strongroom_policy::destination::Destination;
 use strongroom_policy::target::Target;
 
-pub(super) struct Origin {
+pub(crate) struct Origin {
     /// `https://host`, with the port unless it is 443.
     text: String,
     base_path: String,
@@ -15,7 +15,7 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    pub(super) fn new(destination: &Destination, public_prefix: &str) -> Self {
+    pub(crate) fn new(destination: &Destination, public_prefix: &str) -> Self {
         let host: &str = destination.host.as_ref();
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let text = match destination.port {
@@ -30,7 +30,7 @@ impl Origin {
     }
 
     /// The canonical path and query of a redirect within this origin; `None` when it leads elsewhere.
-    pub(super) fn target_of(&self, location: &[u8]) -> Option<String> {
+    pub(crate) fn target_of(&self, location: &[u8]) -> Option<String> {
         let location = std::str::from_utf8(location).ok()?;
         let relative = location.starts_with('/') && !location.starts_with("//");
         let path = if relative { location } else { self.path_of(location)? };
@@ -40,7 +40,7 @@ impl Origin {
     }
 
     /// Our URL for one of the destination's, without parameters that carry a key; `None` when it leads elsewhere.
-    pub(super) fn public_url(&self, url: &[u8]) -> Option<String> {
+    pub(crate) fn public_url(&self, url: &[u8]) -> Option<String> {
         let target = Target::parse(&self.target_of(url)?).ok()?;
         let path = target.path().strip_prefix(&self.base_path)?;
         if !path.starts_with('/') {
@@ -61,11 +61,11 @@ impl Origin {
     }
 
     /// How the destination's URLs begin, base path included.
-    pub(super) fn start(&self) -> String {
+    pub(crate) fn start(&self) -> String {
         format!("{}{}", self.text, self.base_path)
     }
 
-    pub(super) fn public_prefix(&self) -> &str {
+    pub(crate) fn public_prefix(&self) -> &str {
         &self.public_prefix
     }
 

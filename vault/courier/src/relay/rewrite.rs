@@ -11,7 +11,7 @@ use memchr::memmem::Finder;
 use super::origin::Origin;
 
 /// Rewrites one body.
-pub(super) struct Rewriter {
+pub(crate) struct Rewriter {
     fields: [Finder<'static>; FIELDS.len()],
     origin: Vec<u8>,
     ours: Vec<u8>,
@@ -34,7 +34,7 @@ enum Found {
 }
 
 impl Rewriter {
-    pub(super) fn new(origin: &Origin) -> Self {
+    pub(crate) fn new(origin: &Origin) -> Self {
         Self {
             fields: FIELDS.map(|field| Finder::new(field.as_bytes())),
             origin: origin.start().into_bytes(),
@@ -44,7 +44,7 @@ impl Rewriter {
     }
 
     /// Takes the next bytes and answers those that are settled.
-    pub(super) fn feed(&mut self, piece: Bytes) -> Bytes {
+    pub(crate) fn feed(&mut self, piece: Bytes) -> Bytes {
         if self.held.is_empty() && self.next_field(&piece, 0).is_none() && tail(&piece) == 0 {
             return piece;
         }
@@ -56,7 +56,7 @@ impl Rewriter {
     }
 
     /// The body has ended.
-    pub(super) fn finish(&mut self) -> Bytes {
+    pub(crate) fn finish(&mut self) -> Bytes {
         std::mem::take(&mut self.held).freeze()
     }
 

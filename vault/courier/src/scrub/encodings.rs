@@ -9,11 +9,11 @@ use crate::wiped::WipedVec;
 
 /// The encoded forms of one secret, end to end, in memory that serves one secret after the other.
 #[derive(Default)]
-pub(super) struct Encodings {
+pub(crate) struct Encodings {
     /// All forms, one after the other.
-    pub(super) bytes: WipedVec,
+    pub(crate) bytes: WipedVec,
     /// Where each form ends in `bytes`.
-    pub(super) ends: Vec<usize>,
+    pub(crate) ends: Vec<usize>,
 }
 
 /// The longest form is at most this many times as long as the secret: `\u00XX` for each byte.
@@ -21,7 +21,7 @@ pub(super) const LONGEST_FACTOR: usize = 6;
 
 impl Encodings {
     /// Derives every form of `secret`, each once.
-    pub(super) fn derive(&mut self, secret: &[u8]) {
+    pub(crate) fn derive(&mut self, secret: &[u8]) {
         let plain = secret.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte));
         self.ends.clear();
         self.bytes.begin(secret.len() * if plain { 30 } else { 105 });
@@ -53,7 +53,7 @@ impl Encodings {
     }
 
     /// Each form.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let mut from = 0;
         self.ends.iter().map(move |&end| &self.bytes[std::mem::replace(&mut from, end)..end])
     }

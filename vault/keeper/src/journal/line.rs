@@ -18,12 +18,12 @@ pub(super) const CHAIN_CLOSING: &[u8] = b"\"}\n";
 
 /// The fields that the keeper itself reads back.
 #[derive(Debug, Deserialize)]
-pub(super) struct Known<'a> {
-    pub(super) n: u64,
+pub(crate) struct Known<'a> {
+    pub(crate) n: u64,
     #[serde(borrow)]
-    pub(super) t: &'a str,
+    pub(crate) t: &'a str,
     #[serde(borrow)]
-    pub(super) what: &'a str,
+    pub(crate) what: &'a str,
     pub(super) call: Option<&'a str>,
     pub(super) user: Option<&'a str>,
     pub(super) token: Option<&'a str>,
@@ -45,7 +45,7 @@ pub(super) struct Known<'a> {
 
 impl<'a> Known<'a> {
     /// Reads an entry; nothing of ours has escapes in the texts that are read back.
-    pub(super) fn read(entry: &'a [u8]) -> Option<Self> {
+    pub(crate) fn read(entry: &'a [u8]) -> Option<Self> {
         serde_json::from_slice(entry).ok()
     }
 }
@@ -82,7 +82,7 @@ pub(crate) fn check_chain(
 }
 
 /// The moment that a text in RFC 3339 names.
-pub(super) fn millis(text: &str) -> Option<Moment> {
+pub(crate) fn millis(text: &str) -> Option<Moment> {
     let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     let millis = time.unix_timestamp_nanos().checked_div(1_000_000)?;
     u64::try_from(millis).ok().map(Moment::from_unix_millis)

@@ -56,9 +56,9 @@ struct Word<'a> {
 
 /// A word that was found at opening.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) at: String,
-    pub(super) reason: &'static str,
+pub(crate) struct Found {
+    pub(crate) at: String,
+    pub(crate) reason: &'static str,
 }
 
 /// Where to say that nothing can be written any more.
@@ -120,7 +120,7 @@ fn open(place: &Place) -> io::Result<(File, Vec<Found>)> {
     Ok((file, found))
 }
 
-fn read(text: &[u8]) -> Vec<Found> {
+pub(crate) fn read(text: &[u8]) -> Vec<Found> {
     let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
     let lines = text.get(..end).unwrap_or_default().split(|byte| *byte == b'\n');
     let word = |line: &[u8]| {

@@ -69,7 +69,7 @@ fn lend<I: Copy, P>(keys: &BTreeMap<I, Key<P>>) -> Vec<(I, Lent<'_>)> {
     keys.iter().map(|(id, key)| (*id, Lent(key.secret()))).collect()
 }
 
-pub(super) fn encode(keyring: &Keyring) -> Result<Secret, KeyringError> {
+pub(crate) fn encode(keyring: &Keyring) -> Result<Secret, KeyringError> {
     let wire = WireOut {
         format: KEYRING_FORMAT,
         store: keyring.store,
@@ -93,7 +93,7 @@ pub(super) fn encode(keyring: &Keyring) -> Result<Secret, KeyringError> {
     })
 }
 
-pub(super) fn decode(plain: &[u8], store: StoreId) -> Result<Keyring, KeyringError> {
+pub(crate) fn decode(plain: &[u8], store: StoreId) -> Result<Keyring, KeyringError> {
     let (wire, rest): (WireIn<'_>, _) =
         postcard::take_from_bytes(plain).map_err(|_| KeyringError::Malformed)?;
     let (tail, padding): (TailIn<'_>, _) = match wire.format {

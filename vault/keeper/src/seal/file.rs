@@ -23,7 +23,7 @@ use crate::keys::{
 
 /// What the seal file says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct SealFile {
+pub(crate) struct SealFile {
     format: u8,
     pub(super) vault: StoreId,
     pub(super) next_way: u32,
@@ -34,14 +34,14 @@ pub(super) struct SealFile {
 
 /// Ways that do not count yet: nobody has shown that they are in somebody's hands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Incoming {
+pub(crate) struct Incoming {
     pub(super) to: Target,
     pub(super) ways: Vec<Way>,
 }
 
 /// Where the incoming ways lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Target {
+pub(crate) enum Target {
     /// To the same R, beside the other ways.
     Same,
     /// To the same R, in the place of one way.
@@ -52,7 +52,7 @@ pub(super) enum Target {
 
 /// A passphrase's seal of format 1.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct FirstPassphrase {
+pub(crate) struct FirstPassphrase {
     cost: KdfCost,
     salt: [u8; 32],
     wrapped: Vec<u8>,
@@ -74,7 +74,7 @@ struct FirstFile {
 
 /// What was read.
 #[derive(Debug)]
-pub(super) enum Read {
+pub(crate) enum Read {
     /// As it is written today.
     Current(SealFile),
     /// Format 1 with shares: nothing of it but its shape must change.
@@ -92,13 +92,13 @@ impl SealFile {
     }
 
     /// The bytes on disk.
-    pub(super) fn encode(&self) -> Result<Vec<u8>, SealError> {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, SealError> {
         self.check()?;
         postcard::to_stdvec(self).map_err(|_| SealError::Malformed)
     }
 
     /// Reads the bytes on disk.
-    pub(super) fn decode(payload: &[u8]) -> Result<Read, SealError> {
+    pub(crate) fn decode(payload: &[u8]) -> Result<Read, SealError> {
         match payload.first() {
             Some(&FIRST_FORMAT) => Self::decode_first(payload),
             Some(&SEAL_FORMAT) => {
