@@ -8,10 +8,11 @@
 //! | `/xai/…` | xAI; base URL `https://HOST:8443/xai/v1` |
 //! | `/p/{provider}/…` | any provider by its name |
 //! | `GET /healthz` | whether calls can be made, and nothing more |
+//! | `GET /.well-known/security.txt` | whom to tell of a vulnerability, if the operator named somebody |
 //!
 //! Calls are recognised by how their path begins and go to [`crate::call`]; everything else is a page, of axum's router.
 //!
-//! Invariant: every route but `/healthz` demands a token; there is no other page.
+//! Invariant: every route but these two pages demands a token; there is no other page.
 
 use std::sync::Arc;
 
@@ -20,11 +21,13 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::StatusCode;
+use http::header::CONTENT_TYPE;
 use strongroom_policy::dialect::Dialect;
 use strongroom_protocol::ask::VaultState;
 
 use crate::gateway::Gateway;
 use crate::place::Prefix;
+use crate::settings::SecurityTxt;
 
 /// Which calls a path is for; `None` for a page. The path is taken as it came: `/OPENAI` and `/%6fpenai` are no calls.
 pub fn prefix_of(target: &str) -> Option<Prefix> {
@@ -45,8 +48,14 @@ pub fn prefix_of(target: &str) -> Option<Prefix> {
 }
 
 /// The pages.
-pub fn pages(gateway: Arc<Gateway>) -> Router {
-    Router::new().route("/healthz", get(health)).fallback(nothing).with_state(gateway)
+pub fn pages(gateway: Arc<Gateway>, security: Option<SecurityTxt>) -> Router {
+    let mut pages = Router::new().route("/healthz", get(health));
+    if let Some(SecurityTxt { contact, expires }) = security {
+        let text = format!("Contact: {contact}\nExpires: {expires}\n");
+        let kind = [(CONTENT_TYPE, "text/plain; charset=utf-8")];
+        pages = pages.route("/.well-known/security.txt", get(async move || (kind, text)));
+    }
+    pages.fallback(nothing).with_state(gateway)
 }
 
 async fn health(State(gateway): State<Arc<Gateway>>) -> Response {

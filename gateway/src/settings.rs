@@ -28,8 +28,19 @@ pub struct Settings {
     pub metrics_listener_fd: Option<RawFd>,
     /// `--ready-fd N`: an inherited Unix stream; `ready` and a newline are written when calls are accepted.
     pub ready_fd: Option<RawFd>,
+    /// `--security-contact URI` and `--security-expires TIME`: what `/.well-known/security.txt` says; neither, no such page.
+    pub security: Option<SecurityTxt>,
     /// `--accept-missing LAYER`, repeatable: confinement layers that this kernel may lack.
     pub accept_missing: Vec<Layer>,
+}
+
+/// Whom to tell of a vulnerability (RFC 9116).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecurityTxt {
+    /// `mailto:` or `https:`.
+    pub contact: String,
+    /// Until when that holds, RFC 3339.
+    pub expires: String,
 }
 
 /// Why the arguments are not settings.
@@ -79,7 +90,7 @@ impl Settings {
     }
 }
 
-const FLAGS: [&str; 10] = [
+const FLAGS: [&str; 12] = [
     "--listener-fd",
     "--cert",
     "--key",
@@ -89,6 +100,8 @@ const FLAGS: [&str; 10] = [
     "--max-connections",
     "--metrics-listener-fd",
     "--ready-fd",
+    "--security-contact",
+    "--security-expires",
     "--accept-missing",
 ];
 
@@ -103,6 +116,8 @@ struct Found {
     max_connections: Option<usize>,
     metrics_listener_fd: Option<RawFd>,
     ready_fd: Option<RawFd>,
+    contact: Option<String>,
+    expires: Option<String>,
     accept_missing: Vec<Layer>,
 }
 
@@ -125,6 +140,8 @@ impl Found {
             "--key" => self.key = Some(value.into()),
             "--ask" => self.ask = Some(value.into()),
             "--call" => self.call = Some(value.into()),
+            "--security-contact" => self.contact = Some(value),
+            "--security-expires" => self.expires = Some(value),
             "--lanes" => self.lanes = Some(count(4096)?),
             "--max-connections" => self.max_connections = Some(count(65_536)?),
             "--accept-missing" => {
@@ -137,6 +154,12 @@ impl Found {
 
     fn settings(self) -> Result<Settings, BadSetting> {
         let missing = BadSetting::Missing;
+        let security = match (self.contact, self.expires) {
+            (Some(contact), Some(expires)) => Some(SecurityTxt { contact, expires }),
+            (None, None) => None,
+            (Some(_), None) => return Err(missing("--security-expires")),
+            (None, Some(_)) => return Err(missing("--security-contact")),
+        };
         Ok(Settings {
             listener_fd: self.listener_fd.ok_or(missing("--listener-fd"))?,
             cert: self.cert.ok_or(missing("--cert"))?,
@@ -147,6 +170,7 @@ impl Found {
             max_connections: self.max_connections.unwrap_or(DEFAULT_CONNECTIONS),
             metrics_listener_fd: self.metrics_listener_fd,
             ready_fd: self.ready_fd,
+            security,
             accept_missing: self.accept_missing,
         })
     }
@@ -166,6 +190,8 @@ mod tests {
     fn what_is_needed_is_enough() {
         let settings = parse(NEEDED).unwrap();
         assert_eq!((settings.listener_fd, settings.lanes), (3, 512));
+        let more = parse(&format!("{NEEDED} --security-contact a --security-expires b"));
+        assert_eq!(more.unwrap().security.unwrap().contact, "a");
         let more = parse(&format!("{NEEDED} --lanes 8 --ready-fd 4 --accept-missing seccomp"));
         assert_eq!(more.unwrap().accept_missing.len(), 1);
     }
@@ -173,9 +199,16 @@ mod tests {
     #[test]
     fn what_is_unknown_missing_or_out_of_range_stops_the_start() {
         assert_eq!(parse(""), Err(BadSetting::Missing("--listener-fd")));
-        for bad in
-            ["--lanes 0", "--lanes 9999", "--lanes", "--verbose x", "--accept-missing x", "x"]
-        {
+        for bad in [
+            "--security-contact a",
+            "--security-expires b",
+            "--lanes 0",
+            "--lanes 9999",
+            "--lanes",
+            "--verbose x",
+            "--accept-missing x",
+            "x",
+        ] {
             assert!(parse(&format!("{NEEDED} {bad}")).is_err(), "{bad}");
         }
     }

@@ -26,7 +26,7 @@ use crate::keeper_link::KeeperLink;
 use crate::lanes::Lanes;
 use crate::listener::Listener;
 use crate::metrics;
-use crate::settings::Settings;
+use crate::settings::{SecurityTxt, Settings};
 
 /// Everything from outside that the process will ever hold, besides callers' connections.
 pub struct Opened {
@@ -37,6 +37,7 @@ pub struct Opened {
     metrics: Option<TcpListener>,
     ready: Option<UnixStream>,
     max_connections: usize,
+    security: Option<SecurityTxt>,
 }
 
 /// How the process ended.
@@ -76,6 +77,7 @@ pub fn open(settings: &Settings) -> anyhow::Result<Opened> {
         metrics: settings.metrics_listener_fd.map(take_tcp_listener).transpose()?,
         ready: settings.ready_fd.map(take_unix_stream).transpose()?,
         max_connections: settings.max_connections.min(room),
+        security: settings.security.clone(),
     })
 }
 
@@ -117,6 +119,7 @@ pub async fn run(opened: Opened) -> anyhow::Result<Ended> {
         socket: socket(opened.listener)?,
         tls: opened.tls,
         max_connections: opened.max_connections,
+        security: opened.security,
     };
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(listener.serve(gateway, stopped));

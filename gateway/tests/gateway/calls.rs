@@ -214,6 +214,18 @@ async fn http_2_carries_calls_too() {
 }
 
 #[tokio::test]
+async fn whom_to_tell_of_a_vulnerability_is_told_to_everybody() {
+    let stage = Stage::set(1).await;
+    let request =
+        "GET /.well-known/security.txt HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    let answer = stage.send(request).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("content-type: text/plain; charset=utf-8\r\n"), "{answer}");
+    let text = "Contact: mailto:security@example.com\nExpires: 2027-01-01T00:00:00Z\n";
+    assert!(answer.ends_with(text), "{answer}");
+}
+
+#[tokio::test]
 async fn health_says_ready_or_not_and_nothing_more() {
     let mut stage = Stage::set(1).await;
     let request = "GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";

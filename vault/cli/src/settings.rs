@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     /// How users reach it; also what providers' upload URLs are rewritten to.
     pub(crate) public_url: Option<String>,
+    /// Whom to tell of a vulnerability: `/.well-known/security.txt` says it to everybody.
+    pub(crate) security_contact: Option<String>,
     /// Names and addresses in the certificate.
     #[serde(default)]
     pub(crate) names: Vec<HostName>,
@@ -357,6 +359,9 @@ impl Settings {
         if let Some(url) = &self.public_url {
             check_public_url(url)?;
         }
+        if self.security_contact.as_ref().is_some_and(|contact| !is_contact(contact)) {
+            return Err("security_contact is mailto:ADDRESS or https://PAGE".to_owned());
+        }
         if !(1..=MAX_LANES).contains(&self.lanes) {
             return Err(format!("lanes must be 1 to {MAX_LANES}"));
         }
@@ -441,6 +446,14 @@ fn is_place_of_tpm(tcti: &str) -> bool {
         Some(_) | None => false,
     }
 }
+
+/// RFC 9116, 2.5.3: a URI. It stands on a line of its own.
+fn is_contact(contact: &str) -> bool {
+    let rest = contact.strip_prefix("mailto:").or_else(|| contact.strip_prefix("https://"));
+    let is_plain = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_graphic());
+    rest.is_some_and(|rest| (1..=MAX_CONTACT_BYTES).contains(&rest.len()) && is_plain(rest))
+}
+const MAX_CONTACT_BYTES: usize = 256;
 
 fn check_public_url(url: &str) -> Result<(), String> {
     let bad = || format!("public_url: `{url}` is not https://host or https://host:port");
@@ -532,6 +545,7 @@ mod tests {
         // The one setting whose commented lines belong together.
         let settings = Settings::parse(&uncommented).unwrap();
         assert_eq!(settings.store.kind, StoreKind::Postgres);
+        assert!(settings.security_contact.is_some());
         assert!(settings.public_url.is_some() && settings.tls.key.is_some());
         assert_eq!((settings.dns.hosts.len(), settings.dns.servers.len()), (1, 1));
         assert_eq!(settings.extra_roots.len(), 1);
@@ -555,6 +569,9 @@ mod tests {
         for bad in [
             "listen = \"8443\"",
             "public_url = \"http://a\"",
+            "security_contact = \"security@example.com\"",
+            "security_contact = \"mailto:a\\nContact: b\"",
+            "security_contact = \"mailto:\"",
             "public_url = \"https://a/b\"",
             "public_url = \"https://a@b\"",
             "lanes = 0",

@@ -17,9 +17,22 @@ impl Guarded {
     /// Those of a file, and who the processes and the operators are: users and groups by number.
     pub(crate) fn of(settings: &Settings, people: &[(&str, u32)]) -> Self {
         // Lanes bound the load, names and certificate are the gateway's own, whose key lies on the disk anyway.
-        let Settings { listen, public_url: _, names: _, metrics, lanes: _, tls: _, .. } = settings;
-        let Settings { accept_missing, extra_roots, dns, tpm, backup, store, journal, .. } =
-            settings;
+        let Settings {
+            listen,
+            public_url: _,
+            security_contact: _,
+            names: _,
+            metrics,
+            lanes: _,
+            accept_missing,
+            extra_roots,
+            tls: _,
+            dns,
+            tpm,
+            backup,
+            store,
+            journal,
+        } = settings;
         let mut guarded = Self::default();
         guarded.one("listen", listen);
         guarded.one("metrics", metrics);

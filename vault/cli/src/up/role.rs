@@ -3,11 +3,13 @@
 //! Invariant: no command line carries a secret; the demonstration's keys open nothing.
 
 use std::path::Path;
+use std::time::Duration;
 
 use nix::unistd::{Gid, Uid};
 use strongroom_sys::spawn::Network;
 
 use crate::files::Owner;
+use crate::render;
 use crate::settings::{Guarded, NO_NETNS, StoreKind};
 use crate::up::accounts::KEEPER_USER;
 use crate::up::demo;
@@ -221,11 +223,18 @@ fn gateway(ground: &Ground, ready: i32) -> Line {
     line.path("--cert", &ground.certificates.cert);
     line.path("--key", &ground.certificates.key);
     line.pair("--lanes", ground.settings.lanes);
+    if let Some(contact) = &ground.settings.security_contact {
+        line.pair("--security-contact", contact);
+        line.pair("--security-expires", render::moment(render::now().after(CONTACT_HOLDS)));
+    }
     for layer in ground.settings.missing_layers() {
         line.pair("--accept-missing", layer);
     }
     line
 }
+
+/// RFC 9116 wants less than a year. It counts from the gateway's start.
+const CONTACT_HOLDS: Duration = Duration::from_hours(24 * 364);
 
 /// A command line under way.
 #[derive(Default)]
