@@ -81,8 +81,13 @@ impl Encoding {
     /// The key so written. A shifted base64 begins with the group's foreign bytes, as when the
     /// key stands inside a longer encoded text.
     pub fn encode(self, key: &str) -> String {
-        match self {
-            Self::Raw => key.to_owned(),
+        String::from_utf8_lossy(&self.encode_bytes(key.as_bytes())).into_owned()
+    }
+
+    /// The same of any bytes.
+    pub fn encode_bytes(self, key: &[u8]) -> Vec<u8> {
+        let text = match self {
+            Self::Raw => return key.to_vec(),
             Self::Base64(shift) => STANDARD.encode(shifted(key, shift)),
             Self::Base64Url(shift) => URL_SAFE_NO_PAD.encode(shifted(key, shift)),
             Self::PercentUpper => each(key, |_| true, |text, b| write!(text, "%{b:02X}")),
@@ -93,7 +98,8 @@ impl Encoding {
             Self::JsonPartly => each(key, odd, |text, b| write!(text, "\\u{b:04x}")),
             Self::HexUpper => hex::encode_upper(key),
             Self::HexLower => hex::encode(key),
-        }
+        };
+        text.into_bytes()
     }
 }
 
@@ -163,8 +169,8 @@ impl Place {
     }
 }
 
-fn shifted(key: &str, shift: usize) -> String {
-    format!("{}{key}", &"::"[..shift.min(2)])
+fn shifted(key: &[u8], shift: usize) -> Vec<u8> {
+    [&b"::"[..shift.min(2)], key].concat()
 }
 
 fn odd(byte: u8) -> bool {
@@ -172,12 +178,12 @@ fn odd(byte: u8) -> bool {
 }
 
 fn each(
-    key: &str,
+    key: &[u8],
     escapes: impl Fn(u8) -> bool,
     escape: impl Fn(&mut String, u8) -> std::fmt::Result,
 ) -> String {
     let mut text = String::new();
-    for byte in key.bytes() {
+    for &byte in key {
         if escapes(byte) {
             escape(&mut text, byte).expect("a string takes any text");
         } else {

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::unix::fs::FileExt;
 
+use aho_corasick::AhoCorasick;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -112,10 +113,11 @@ pub fn search_memory(pid: Pid, needles: &[(String, Vec<u8>)]) -> Option<Searched
         Err(error) => panic!("the memory of {pid}: {error}"),
     };
     let maps = File::open(format!("/proc/{pid}/maps")).expect("it runs");
+    let finder = AhoCorasick::new(needles.iter().map(|(_, needle)| needle)).expect("few needles");
     let mut searched = Searched::default();
     for line in BufReader::new(maps).lines().map_while(Result::ok) {
         if let Some((from, to)) = readable(&line) {
-            search_mapping(&memory, (from, to), &line, needles, &mut searched);
+            search_mapping(&memory, (from, to), &line, (needles, &finder), &mut searched);
         }
     }
     Some(searched)
@@ -128,7 +130,7 @@ fn search_mapping(
     memory: &File,
     (from, to): (u64, u64),
     line: &str,
-    needles: &[(String, Vec<u8>)],
+    (needles, finder): (&[(String, Vec<u8>)], &AhoCorasick),
     searched: &mut Searched,
 ) {
     let longest = needles.iter().map(|(_, needle)| needle.len()).max().unwrap_or(0);
@@ -142,10 +144,9 @@ fn search_mapping(
             return;
         }
         searched.read_bytes += window.len() as u64;
-        for (name, needle) in needles {
-            for hit in memchr::memmem::find_iter(window, needle) {
-                searched.hits.push(format!("{name} at {:#x} in {line}", at + hit as u64));
-            }
+        for hit in finder.find_overlapping_iter(&*window) {
+            let name = needles.get(hit.pattern().as_usize()).map_or("", |(name, _)| name);
+            searched.hits.push(format!("{name} at {:#x} in {line}", at + hit.start() as u64));
         }
         at += WINDOW_BYTES as u64;
     }

@@ -25,7 +25,7 @@ use crate::backup::halt::Halt;
 use crate::envelope::EnvelopeError;
 use crate::journal::found::{Head, StoreState};
 use crate::keyring::{Keyring, KeyringError, ShredId};
-use crate::keys::{self, Algorithm, Epoch, Format, ShredKey};
+use crate::keys::{self, Algorithm, Epoch, Format, RestingShredKey};
 use crate::manifest::{Checkpoint, Manifest, ManifestError, NotNewest, Refusal, Verdict};
 use crate::records::RecordName;
 use crate::seal::Unsealed;
@@ -47,7 +47,7 @@ pub struct Books {
     unsealed: Arc<Mutex<Unsealed>>,
     keys: Arc<TenantKeys>,
     /// Copies of the keyring's: it is locked while it is being written, and calls do not wait for that.
-    shreds: BTreeMap<ShredId, Arc<ShredKey>>,
+    shreds: BTreeMap<ShredId, RestingShredKey>,
     ledger: Ledger,
     commit: Arc<AtomicU64>,
 }
@@ -244,8 +244,7 @@ impl Books {
         self.keys = Arc::new(keys);
         self.shreds.clear();
         for owner in keyring.shred_owners() {
-            let key = keyring.shred_key(owner)?.copy()?;
-            self.shreds.insert(owner, Arc::new(key));
+            self.shreds.insert(owner, keyring.shred_key(owner)?.clone());
         }
         Ok(())
     }
@@ -262,8 +261,8 @@ impl Books {
     }
 
     /// Takes in the shred key of a new owner, or the one that replaces an owner's.
-    pub fn hold_shred(&mut self, owner: ShredId, key: ShredKey) {
-        self.shreds.insert(owner, Arc::new(key));
+    pub fn hold_shred(&mut self, owner: ShredId, key: RestingShredKey) {
+        self.shreds.insert(owner, key);
     }
 
     /// Forgets the shred key of an owner that is gone.
@@ -310,7 +309,7 @@ impl Books {
         plain: &Secret,
     ) -> Result<Changes, BooksError> {
         let shred = self.shred_of(name, Format::NEWEST)?;
-        self.put_under(changes, (name, shred.as_deref()), plain)
+        self.put_under(changes, (name, shred.as_ref()), plain)
     }
 
     /// Adds the writing of a record under a shred key that is to replace its owner's.
@@ -320,7 +319,7 @@ impl Books {
     pub fn put_under(
         &self,
         changes: Changes,
-        (name, shred): (&RecordName, Option<&ShredKey>),
+        (name, shred): (&RecordName, Option<&RestingShredKey>),
         plain: &Secret,
     ) -> Result<Changes, BooksError> {
         let key = name.store_key();
@@ -364,7 +363,7 @@ impl Books {
         &self,
         name: &RecordName,
         format: Format,
-    ) -> Result<Option<Arc<ShredKey>>, BooksError> {
+    ) -> Result<Option<RestingShredKey>, BooksError> {
         let Some(owner) = name.owner(format) else { return Ok(None) };
         self.shreds.get(&owner).cloned().map(Some).ok_or(BooksError::Ownerless)
     }

@@ -22,12 +22,12 @@
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::ChaCha20Poly1305;
-use strongroom_sys::Secret;
+use strongroom_sys::{Secret, stack};
 use subtle::ConstantTimeEq;
 
 use crate::keys::{
     Algorithm, Context, DeriveError, Epoch, FillRandom, Format, KEY_BYTES, RecordKey,
-    RecordKeySource, RecordVersion, TAG_BYTES, derive_record_key,
+    RecordKeySource, RecordVersion, STACK_BYTES, TAG_BYTES, derive_record_key,
 };
 
 /// What stands in clear before a record, so that the right key and context can be chosen.
@@ -219,17 +219,19 @@ fn encrypt(
     associated: &[u8],
     body: &mut [u8],
 ) -> Result<[u8; AEAD_TAG_BYTES], EnvelopeError> {
-    key.key.expose(|key| {
+    let mut work = |key: &[u8]| {
         let tag = match algorithm {
             Algorithm::Aes256Gcm => Aes256Gcm::new_from_slice(key)
-                .map_err(|_| DeriveError)?
+                .map_err(|_| DeriveError::Defect)?
                 .encrypt_inout_detached(nonce.into(), associated, body.into()),
             Algorithm::ChaCha20Poly1305 => ChaCha20Poly1305::new_from_slice(key)
-                .map_err(|_| DeriveError)?
+                .map_err(|_| DeriveError::Defect)?
                 .encrypt_inout_detached(nonce.into(), associated, body.into()),
         };
         tag.map(Into::into).map_err(|_| EnvelopeError::TooLong)
-    })
+    };
+    // The cipher works on copies of key and text.
+    key.key.expose(|key| stack::wiping::<STACK_BYTES, _>(|| work(key)))
 }
 
 fn decrypt(
@@ -239,17 +241,18 @@ fn decrypt(
     associated: &[u8],
     body: &mut [u8],
 ) -> Result<(), EnvelopeError> {
-    key.key.expose(|key| {
+    let mut work = |key: &[u8]| {
         let opened = match algorithm {
             Algorithm::Aes256Gcm => Aes256Gcm::new_from_slice(key)
-                .map_err(|_| DeriveError)?
+                .map_err(|_| DeriveError::Defect)?
                 .decrypt_inout_detached(nonce.into(), associated, body.into(), tag.into()),
             Algorithm::ChaCha20Poly1305 => ChaCha20Poly1305::new_from_slice(key)
-                .map_err(|_| DeriveError)?
+                .map_err(|_| DeriveError::Defect)?
                 .decrypt_inout_detached(nonce.into(), associated, body.into(), tag.into()),
         };
         opened.map_err(|_| EnvelopeError::Altered)
-    })
+    };
+    key.key.expose(|key| stack::wiping::<STACK_BYTES, _>(|| work(key)))
 }
 
 #[cfg(test)]

@@ -210,7 +210,7 @@ fn build(
     wish: &[Vec<SealWish>],
 ) -> Result<Vec<Share>, FoundingError> {
     let store = make_store_id()?;
-    let root = RootKey::make(&mut getrandom::fill)?;
+    let root = RootKey::make(&mut getrandom::fill).map_err(SealError::from)?;
     let (mut ways, mut all_shares) = (Vec::new(), Vec::new());
     for (id, locks) in (1..).zip(wish) {
         let passphrases = passphrases_of(locks);

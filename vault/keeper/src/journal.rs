@@ -28,6 +28,7 @@ mod repair;
 pub(crate) mod reserve;
 pub mod search;
 mod shared;
+pub mod signing;
 pub mod sinks;
 mod waiting;
 mod writer;
@@ -39,7 +40,6 @@ use std::time::{Duration, Instant};
 use strongroom_policy::decide::Permit;
 use strongroom_policy::id::CallId;
 use strongroom_policy::moment::Moment;
-use strongroom_tlog::Signer;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{timeout, timeout_at};
 
@@ -57,6 +57,7 @@ pub use place::Place;
 use repair::Tail;
 use reserve::LastWords;
 use shared::Shared;
+use signing::CheckpointKey;
 use sinks::{OpenSink, SinkHealth, Sinks};
 use waiting::{Audience, Group, HandedOn, Waiting, WaitingCall};
 pub use writer::Durability;
@@ -210,7 +211,7 @@ impl Journal {
     /// When the files cannot be written.
     pub fn start(
         found: Found,
-        signer: Signer,
+        signer: CheckpointKey,
         manner: &Manner,
     ) -> Result<(Self, Unfinished), JournalError> {
         let Prepared { pen, keeping, ends, unfinished, cut_bytes, made_tiles, first_kept } =
@@ -501,7 +502,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn of(found: Found, signer: Signer, manner: &Manner) -> Result<Self, JournalError> {
+    fn of(found: Found, signer: CheckpointKey, manner: &Manner) -> Result<Self, JournalError> {
         let tail = found.repair()?;
         let (words, stops) = LastWords::open(&found.place)?;
         let sinks = Sinks::start(&manner.sinks)?;

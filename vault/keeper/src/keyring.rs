@@ -30,10 +30,11 @@ use strongroom_policy::id::{Id, TenantId};
 use crate::envelope::{EnvelopeError, open_record, seal_record};
 use crate::keys::{
     self, Algorithm, Context, DeriveError, Epoch, EpochKey, FillRandom, Format, Key, KeyringKey,
-    Kind, RecordId, RecordKeySource, RecordVersion, Scope, ShredKey, StoreId, SystemSeed,
-    TenantKey, TenantRoot,
+    Kind, RecordId, RecordKeySource, RecordVersion, Resting, RestingSeal, RestingShredKey, Scope,
+    StoreId, SystemSeed, TenantKey, purpose,
 };
 use crate::slots::{Capacity, Generation, SlotError, SlotFile};
+use crate::vault::algorithm;
 use encoding::{decode, encode};
 pub use exported::stage;
 
@@ -84,10 +85,7 @@ pub enum KeyringError {
     /// No room for more.
     #[error("the keyring holds {MAX_KEYS} keys, and that is all it has room for")]
     Full,
-    /// No randomness.
-    #[error("the kernel gave no randomness")]
-    Random(#[from] getrandom::Error),
-    /// A defect of ours.
+    /// No randomness, no locked memory, or a defect of ours.
     #[error(transparent)]
     Derive(#[from] DeriveError),
 }
@@ -98,9 +96,10 @@ pub struct Keyring {
     store: StoreId,
     epoch: Epoch,
     epochs: BTreeMap<Epoch, EpochKey>,
-    tenants: BTreeMap<TenantId, TenantRoot>,
-    shreds: BTreeMap<ShredId, ShredKey>,
-    successors: BTreeMap<ShredId, ShredKey>,
+    tenants: BTreeMap<TenantId, Resting<purpose::TenantRoot>>,
+    shreds: BTreeMap<ShredId, RestingShredKey>,
+    successors: BTreeMap<ShredId, RestingShredKey>,
+    rest: RestingSeal,
     system: SystemSeed,
     commit_floor: u64,
     lowest_format: Format,
@@ -110,8 +109,8 @@ impl Keyring {
     /// Draws the keyring of a new vault: epoch 1, no tenant.
     ///
     /// # Errors
-    /// When there is no randomness.
-    pub fn make(store: StoreId, random: FillRandom<'_>) -> Result<Self, getrandom::Error> {
+    /// When there is no randomness or no locked memory.
+    pub fn make(store: StoreId, random: FillRandom<'_>) -> Result<Self, DeriveError> {
         Ok(Self {
             store,
             epoch: Epoch(1),
@@ -119,6 +118,7 @@ impl Keyring {
             tenants: BTreeMap::new(),
             shreds: BTreeMap::new(),
             successors: BTreeMap::new(),
+            rest: RestingSeal::draw(algorithm(), random)?,
             system: Key::make(random)?,
             commit_floor: 0,
             lowest_format: Format::NEWEST,
@@ -155,6 +155,11 @@ impl Keyring {
         self.epochs.keys().copied()
     }
 
+    /// The key of a generation.
+    pub fn epoch_key(&self, epoch: Epoch) -> Option<&EpochKey> {
+        self.epochs.get(&epoch)
+    }
+
     /// A tenant's key in an epoch.
     ///
     /// # Errors
@@ -162,14 +167,14 @@ impl Keyring {
     pub fn tenant_key(&self, tenant: TenantId, epoch: Epoch) -> Result<TenantKey, KeyringError> {
         let root = self.tenants.get(&tenant).ok_or(KeyringError::Unknown)?;
         let epoch_key = self.epochs.get(&epoch).ok_or(KeyringError::Unknown)?;
-        Ok(keys::derive_tenant_key(root, (epoch, epoch_key), (self.store, &tenant))?)
+        Ok(keys::derive_tenant_key(&root.open()?, (epoch, epoch_key), (self.store, &tenant))?)
     }
 
     /// The shred key of an owner.
     ///
     /// # Errors
     /// `Unknown` when there is none, or it was destroyed.
-    pub fn shred_key(&self, owner: ShredId) -> Result<&ShredKey, KeyringError> {
+    pub fn shred_key(&self, owner: ShredId) -> Result<&RestingShredKey, KeyringError> {
         self.shreds.get(&owner).ok_or(KeyringError::Unknown)
     }
 
@@ -179,7 +184,7 @@ impl Keyring {
     }
 
     /// The key that is to replace an owner's shred key, while its records are rewritten.
-    pub fn successor(&self, owner: ShredId) -> Option<&ShredKey> {
+    pub fn successor(&self, owner: ShredId) -> Option<&RestingShredKey> {
         self.successors.get(&owner)
     }
 
@@ -383,7 +388,9 @@ mod tests {
         for number in 0_u32..3_000 {
             let mut id = [0xFF; 16];
             id[..4].copy_from_slice(&number.to_be_bytes());
-            keyring.shreds.insert(ShredId(id), Key::make(&mut getrandom::fill).unwrap());
+            keyring
+                .shreds
+                .insert(ShredId(id), Resting::make(&keyring.rest, &mut getrandom::fill).unwrap());
         }
         keyring.commit_floor = u64::MAX;
         let plain = encode(&keyring).unwrap();
@@ -520,7 +527,7 @@ mod tests {
         let scratch = Scratch::make();
         let mut file = create(&scratch);
         let random: FillRandom<'_> = &mut getrandom::fill;
-        let bytes = |key: &ShredKey| key.secret().expose(<[u8]>::to_vec);
+        let bytes = |key: &RestingShredKey| key.open().unwrap().secret().expose(<[u8]>::to_vec);
         file.add_shred_key(OWNER, random).unwrap();
         let first = bytes(file.keyring().shred_key(OWNER).unwrap());
         file.add_successor(OWNER, random).unwrap();

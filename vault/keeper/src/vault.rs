@@ -5,6 +5,8 @@
 
 mod refusal;
 
+pub use refusal::lacks_locked_memory;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,9 +20,9 @@ use strongroom_store::Choice;
 use strongroom_store::GroupCommit;
 use strongroom_store::StoreError;
 use strongroom_store::moving;
-use strongroom_sys::{Secret, cpu};
+use strongroom_sys::{cpu, stack};
 use strongroom_tlog::cosignature::WitnessKey;
-use strongroom_tlog::{Name, Signer, Verifier};
+use strongroom_tlog::{Name, Verifier};
 use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::backup::again;
@@ -30,9 +32,13 @@ use crate::backup::restore::{self, RestoreError};
 use crate::books::{Books, BooksError, Opened, STORE_DIRECTORY, TenantKeys};
 use crate::journal::entry::{ActResult, Entry};
 use crate::journal::found::{Found, StoreState};
+use crate::journal::signing::CheckpointKey;
 use crate::journal::{Journal, JournalError, Manner, Place, Unfinished};
 use crate::keyring::{KeyringError, KeyringFile, ShredId};
-use crate::keys::{self, Algorithm, DeriveError, FillRandom, MacKey, StoreId, SystemSeed, purpose};
+use crate::keys::{
+    self, Algorithm, DeriveError, FillRandom, HPKE_STACK_BYTES, MacKey, StoreId, SystemSeed,
+    UploadKeyPair, purpose,
+};
 use crate::manifest::{Manifest, NotNewest};
 use crate::memory_seal::MemorySeal;
 use crate::random::Pool;
@@ -67,7 +73,7 @@ pub struct Vault {
     /// Makes idempotency tags.
     pub subject_tag: MacKey<purpose::SubjectTag>,
     /// Opens uploads.
-    pub upload_secret: Secret,
+    pub upload_key: UploadKeyPair,
     /// The public half, for the operator's tool to pin.
     pub vault_key: VaultKey,
     /// Records in memory.
@@ -217,14 +223,12 @@ impl Vault {
         let keyring = unsealed.keyring().keyring();
         let (store, system) = (keyring.store(), keyring.system());
         let (token_hash, subject_tag, journal_key) = macs(system, store)?;
-        let upload = keys::derive_upload_key_pair(system, store)?;
-        let upload_secret = upload.secret().expose(Secret::copy_from);
+        let upload_key = keys::derive_upload_key_pair(system, store)?;
         let unsealed = Arc::new(Mutex::new(unsealed));
         let (opened, counted) = open_newest((&directory, choice), &unsealed, opening)?;
-        let memory_seal =
-            MemorySeal::draw(algorithm(), &mut getrandom::fill).map_err(|_| DeriveError)?;
+        let memory_seal = MemorySeal::draw(algorithm(), &mut getrandom::fill)?;
         let tables = Tables::read(tenant_of(store), opened.records, |id, plain| {
-            memory_seal.seal(id, plain, &mut getrandom::fill).map_err(|_| Malformed)
+            memory_seal.seal(id, plain).map_err(|_| Malformed)
         })?;
         let signer = audit_signer(&unsealed, store)?;
         let verifier = signer.verifier();
@@ -239,9 +243,7 @@ impl Vault {
         let journal = Arc::new(journal);
         opened.journal.open(&journal);
         let witnesses = witnesses_of(&tables, &journal_directory, &verifier)?;
-        let vault_key = upload_secret
-            .expose(|secret| secret.try_into().map(derive_vault_key))
-            .map_err(|_| DeriveError)?;
+        let vault_key = public_of(&upload_key)?;
         let held = (Arc::clone(&opened.manifest), Arc::clone(&unsealed));
         let tpm = stand(opening.tpm.clone(), held, counted);
         let vault = Self {
@@ -250,7 +252,7 @@ impl Vault {
             memory_seal,
             token_hash,
             subject_tag,
-            upload_secret,
+            upload_key,
             vault_key,
             tables,
             books,
@@ -419,7 +421,7 @@ fn settings_entry(judged: &Judged, operator: u32) -> Option<Entry<'static>> {
 /// The witnesses as they are when the vault is opened: it waits for the required ones.
 fn witnesses_of(tables: &Tables, journal: &Path, log: &Verifier) -> Result<Witnesses, OpenError> {
     let mut nonce = [0; 32];
-    getrandom::fill(&mut nonce).map_err(|_| DeriveError)?;
+    getrandom::fill(&mut nonce).map_err(|_| DeriveError::Defect)?;
     let required = tables.witnesses.iter().filter(|(_, record)| record.required);
     let required = required.map(|(name, _)| name.clone()).collect();
     let mut witnesses = Witnesses::begin(required, nonce, Instant::now());
@@ -443,15 +445,22 @@ fn forget_former(directory: &Path) {
 ///
 /// # Errors
 /// When the keyring is wiped.
-pub fn audit_signer(unsealed: &Mutex<Unsealed>, store: StoreId) -> Result<Signer, DeriveError> {
+pub fn audit_signer(
+    unsealed: &Mutex<Unsealed>,
+    store: StoreId,
+) -> Result<CheckpointKey, DeriveError> {
     let guard = unsealed.lock().unwrap_or_else(PoisonError::into_inner);
     let seed = keys::derive_audit_signing_seed(guard.keyring().keyring().system(), store)?;
     let name = Name::parse(&format!("strongroom/{}", hex::encode(store.0)));
-    let signer = seed.secret().expose(|seed| {
-        let seed = seed.try_into().map_err(|_| DeriveError)?;
-        Signer::from_seed(name.map_err(|_| DeriveError)?, seed).map_err(|_| DeriveError)
-    })?;
-    Ok(signer)
+    CheckpointKey::new(name.map_err(|_| DeriveError::Defect)?, seed)
+}
+
+/// The public half of the key that opens uploads.
+fn public_of(upload_key: &UploadKeyPair) -> Result<VaultKey, DeriveError> {
+    upload_key.secret().expose(|secret| {
+        let secret = secret.try_into().map_err(|_| DeriveError::Defect)?;
+        Ok(stack::wiping::<HPKE_STACK_BYTES, _>(|| derive_vault_key(secret)))
+    })
 }
 
 /// The newest state that the journal names against the one that lies there. A store one or more commits ahead is sound: the last

@@ -87,7 +87,7 @@ unsafe impl GlobalAlloc for WipingAllocator {
 ///
 /// # Safety
 /// `bytes` must be valid for writes of `len` bytes.
-unsafe fn wipe(bytes: *mut u8, len: usize) {
+pub(crate) unsafe fn wipe(bytes: *mut u8, len: usize) {
     // SAFETY: the caller's promise.
     unsafe { ptr::write_bytes(bytes, 0, len) };
     // SAFETY: no instruction is emitted; the pointer only stands as an input.

@@ -15,8 +15,9 @@ pub mod process;
 pub mod secret;
 pub mod socket_directory;
 pub mod spawn;
+pub mod stack;
 
 pub use allocator::WipingAllocator;
 pub use confine::confine;
-pub use locked::LockedKey;
+pub use locked::{Locked, LockedKey};
 pub use secret::Secret;

@@ -3,8 +3,7 @@
 //! Invariant: no `Clone`, `PartialEq`, `Serialize` or `Deref`; `Debug` prints `<secret>`.
 //! Invariant: `rg '\.expose\('` lists every place that sees the bytes.
 //!
-//! For bytes that live for one call; keys that stay for the life of a process belong into
-//! [`crate::LockedKey`], whose memory cannot be read from outside.
+//! For bytes that live for one act; keys lie in [`crate::locked`], whose memory cannot be read from outside.
 
 use std::fmt;
 

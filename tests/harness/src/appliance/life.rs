@@ -25,6 +25,15 @@ impl Appliance {
         processes::pid_of(supervisor.id(), part)
     }
 
+    /// The process id of the supervisor.
+    ///
+    /// # Panics
+    /// When nothing runs.
+    pub fn supervisor(&self) -> Pid {
+        let id = self.supervisor.as_ref().expect("it runs").id();
+        Pid::from_raw(i32::try_from(id).unwrap_or(i32::MAX))
+    }
+
     /// Ends a part as the kernel would, and yields which process that was.
     ///
     /// # Panics

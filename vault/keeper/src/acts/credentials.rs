@@ -15,7 +15,7 @@ use strongroom_protocol::errand::{Deadlines, Errand, Outcome, ToCourier};
 use strongroom_protocol::operator::listing::CredentialRow;
 use strongroom_protocol::operator::{Answer, CredentialWish, Fault, HomePick, Pick, Tested};
 use strongroom_protocol::upload::{UploadAct, UploadBinding, digest_destination, open_upload};
-use strongroom_sys::Secret;
+use strongroom_sys::{Secret, stack};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -25,7 +25,7 @@ use super::{Act, fault, full_fault, picked, plain, random_fault, write};
 use crate::clock;
 use crate::keeper::make_id;
 use crate::keyring::ShredId;
-use crate::keys;
+use crate::keys::{self, HPKE_STACK_BYTES};
 use crate::pipeline;
 use crate::records::{CredentialRecord, RecordName};
 use crate::tables::{HeldCredential, MAX_RECORDS};
@@ -125,9 +125,10 @@ impl Act<'_> {
             let upload = vault.uploads.spend(upload, Instant::now()).ok_or_else(|| {
                 fault("SR-UPLOAD-001", "this upload was used or is over", "begin again")
             })?;
-            let key = vault.upload_secret.expose(|secret| {
+            let key = vault.upload_key.secret().expose(|secret| {
                 let secret = secret.try_into().map_err(|_| unusable_upload())?;
-                open_upload(secret, &upload.binding, &blob).map_err(|error| {
+                let open = || open_upload(secret, &upload.binding, &blob);
+                stack::wiping::<HPKE_STACK_BYTES, _>(open).map_err(|error| {
                     fault(
                         "SR-UPLOAD-002",
                         error.to_string(),
@@ -158,9 +159,8 @@ impl Act<'_> {
             UploadAct::Add => self.make_shred_key(owner).await?,
             UploadAct::Rotate(_) => self.make_successor(owner).await?,
         };
-        let sealed = self.vault(|vault| {
-            vault.memory_seal.seal(id, &key, &mut getrandom::fill).map_err(|_| unusable_upload())
-        })?;
+        let sealed =
+            self.vault(|vault| vault.memory_seal.seal(id, &key).map_err(|_| unusable_upload()))?;
         self.commit(
             (act, id.to_string()),
             |vault, changes| {

@@ -13,19 +13,19 @@ use super::{Act, fault};
 use crate::books::TenantKeys;
 use crate::keeper::After;
 use crate::keyring::{KeyringError, KeyringFile, MAX_KEYS, ShredId};
-use crate::keys::{Algorithm, DeriveError, ShredKey};
+use crate::keys::{Algorithm, RestingShredKey};
 use crate::vault::Vault;
 
 impl Act<'_> {
     /// The shred key of a new owner, durable and known to the books.
-    pub(super) async fn make_shred_key(&self, owner: ShredId) -> Result<ShredKey, Fault> {
+    pub(super) async fn make_shred_key(&self, owner: ShredId) -> Result<RestingShredKey, Fault> {
         let key = self
             .change_keyring(move |keyring| {
                 keyring.add_shred_key(owner, &mut getrandom::fill)?;
-                keyring.keyring().shred_key(owner)?.copy().map_err(KeyringError::from)
+                keyring.keyring().shred_key(owner).cloned()
             })
             .await?;
-        let copy = key.copy().map_err(defect)?;
+        let copy = key.clone();
         self.vault(|vault| {
             vault.books.hold_shred(owner, copy);
             Ok(())
@@ -34,11 +34,10 @@ impl Act<'_> {
     }
 
     /// The key that is to replace an owner's shred key; both stand until [`Self::settle_successor`].
-    pub(super) async fn make_successor(&self, owner: ShredId) -> Result<ShredKey, Fault> {
+    pub(super) async fn make_successor(&self, owner: ShredId) -> Result<RestingShredKey, Fault> {
         self.change_keyring(move |keyring| {
             keyring.add_successor(owner, &mut getrandom::fill)?;
-            let successor = keyring.keyring().successor(owner).ok_or(KeyringError::Unknown)?;
-            successor.copy().map_err(KeyringError::from)
+            keyring.keyring().successor(owner).cloned().ok_or(KeyringError::Unknown)
         })
         .await
     }
@@ -164,8 +163,4 @@ fn full(error: &KeyringError) -> Fault {
     let next = "delete credentials, people or workspaces that are no longer used, and let a \
                 rotation under way end ('strongroom key status')";
     fault("SR-LIMIT-003", error.to_string(), next)
-}
-
-fn defect(error: DeriveError) -> Fault {
-    fault("SR-INTERNAL-009", error.to_string(), "report this as a defect")
 }

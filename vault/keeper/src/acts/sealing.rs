@@ -31,7 +31,7 @@ use crate::seal::{
 use crate::tpm::Demand;
 use crate::tpm::link::Link;
 use crate::tpm::lock::{self, LockError};
-use crate::vault::{OpenError, Opening, Vault, algorithm, seal_kind};
+use crate::vault::{OpenError, Opening, Vault, algorithm, lacks_locked_memory, seal_kind};
 
 /// How a vault was opened.
 pub(super) struct Brought {
@@ -348,6 +348,9 @@ fn confirmed_by_all(confirmations: &[Option<String>]) -> Option<String> {
 }
 
 pub(super) fn part_fault(refusal: &AttemptRefusal) -> Fault {
+    if let Some(fault) = lacks_locked_memory(refusal) {
+        return fault;
+    }
     let (code, next) = match refusal {
         AttemptRefusal::Share(_) => {
             ("SR-SHARE-001", "bring another share; those accepted stay accepted")
@@ -373,6 +376,9 @@ pub(super) fn part_fault(refusal: &AttemptRefusal) -> Fault {
 }
 
 fn unseal_fault(error: &UnsealError) -> Fault {
+    if let Some(fault) = lacks_locked_memory(error) {
+        return fault;
+    }
     let (code, exit, next) = match error {
         UnsealError::Keyring(KeyringError::Foreign) => (
             "SR-STORE-007",

@@ -159,11 +159,10 @@ fn read_tables(
     records: Vec<(RecordName, Secret)>,
     halt: &Halt,
 ) -> Result<Tables, RebuildError> {
-    let memory_seal =
-        MemorySeal::draw(algorithm(), &mut getrandom::fill).map_err(|_| DeriveError)?;
+    let memory_seal = MemorySeal::draw(algorithm(), &mut getrandom::fill)?;
     let records = records.into_iter().take_while(|_| !halt.is_called());
     let tables = Tables::read(tenant_of(store), records, |id, plain: &Secret| {
-        memory_seal.seal(id, plain, &mut getrandom::fill).map_err(|_| Malformed)
+        memory_seal.seal(id, plain).map_err(|_| Malformed)
     });
     // What was cut short is malformed at best.
     if halt.is_called() { Err(RebuildError::Halted) } else { Ok(tables?) }

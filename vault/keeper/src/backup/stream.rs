@@ -372,7 +372,7 @@ impl<R: Read> StreamReader<R> {
 fn cipher(key: &StreamKey) -> Result<ChaCha20Poly1305, StreamError> {
     key.secret()
         .expose(ChaCha20Poly1305::new_from_slice)
-        .map_err(|_| StreamError::Derive(DeriveError))
+        .map_err(|_| StreamError::Derive(DeriveError::Defect))
 }
 
 #[cfg(test)]

@@ -17,8 +17,8 @@ use super::ledger::Written;
 use crate::envelope::{EnvelopeError, Header, open_record, seal_record};
 use crate::keyring::{Keyring, KeyringError};
 use crate::keys::{
-    Algorithm, Context, Epoch, Format, RecordId, RecordKeySource, RecordVersion, Scope, ShredKey,
-    StoreId, TenantKey,
+    Algorithm, Context, Epoch, Format, RecordId, RecordKeySource, RecordVersion, Resting,
+    RestingShredKey, Scope, StoreId, TenantKey,
 };
 use crate::records::RecordName;
 
@@ -49,9 +49,9 @@ pub(super) enum Shreds<'k> {
     /// The record has no owner.
     None,
     /// Its owner's.
-    One(&'k ShredKey),
+    One(&'k RestingShredKey),
     /// Its owner's, and the one that is to replace it.
-    Replaced(&'k ShredKey, &'k ShredKey),
+    Replaced(&'k RestingShredKey, &'k RestingShredKey),
 }
 
 /// Which of them did.
@@ -110,13 +110,14 @@ impl TenantKeys {
         &self,
         (name, version): (&RecordName, u64),
         plain: &Secret,
-        shred: Option<&ShredKey>,
+        shred: Option<&RestingShredKey>,
     ) -> Result<Vec<Vec<u8>>, BooksError> {
         if shred.is_some() != name.owner(Format::NEWEST).is_some() {
             return Err(BooksError::Ownerless);
         }
         let (key, tenant_key) = (name.store_key(), self.key(self.epoch)?);
-        let source = RecordKeySource::from_tenant(tenant_key, shred, Format::NEWEST);
+        let shred = shred.map(Resting::open).transpose()?;
+        let source = RecordKeySource::from_tenant(tenant_key, shred.as_ref(), Format::NEWEST);
         let seal = |(number, piece): (u8, &Secret)| {
             let piece_key = piece_key(&key, number);
             let context = self.context(name, &piece_key, (self.epoch, version));
@@ -161,11 +162,12 @@ impl TenantKeys {
         &self,
         stored: &Stored,
         header: Header,
-        shred: Option<&ShredKey>,
+        shred: Option<&RestingShredKey>,
     ) -> Result<Secret, BooksError> {
         let Stored { name, pieces } = stored;
         let tenant_key = self.key(header.epoch)?;
-        let source = RecordKeySource::from_tenant(tenant_key, shred, header.format);
+        let shred = shred.map(Resting::open).transpose()?;
+        let source = RecordKeySource::from_tenant(tenant_key, shred.as_ref(), header.format);
         let key = name.store_key();
         let mut whole = Zeroizing::new(Vec::with_capacity(
             pieces.iter().fold(0, |sum, piece| piece.len().saturating_add(sum)),
@@ -237,7 +239,7 @@ impl TenantKeys {
         &self,
         (name, version): (&RecordName, u64),
         plain: &[u8],
-        shred: Option<&ShredKey>,
+        shred: Option<&crate::keys::ShredKey>,
     ) -> Vec<u8> {
         let plain = Secret::copy_from(&[&[1], plain].concat());
         let source =

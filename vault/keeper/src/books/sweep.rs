@@ -11,7 +11,7 @@ use strongroom_store::{Batch, Store};
 use super::ledger::Written;
 use super::sealing::{Shreds, Stored, piece_key};
 use super::{Books, BooksError, Changes, TenantKeys, store_key, value};
-use crate::keys::{Format, ShredKey};
+use crate::keys::{Format, RestingShredKey};
 use crate::records::RecordName;
 
 /// Most pieces of one portion: half of a group's room, so that an operator's change fits beside it.
@@ -30,10 +30,10 @@ pub struct Portion {
 struct Job {
     name: RecordName,
     written: Written,
-    old_shred: Option<Arc<ShredKey>>,
+    old_shred: Option<RestingShredKey>,
     /// Its name and owner's key from now on.
     next: RecordName,
-    new_shred: Option<Arc<ShredKey>>,
+    new_shred: Option<RestingShredKey>,
 }
 
 impl Books {
@@ -116,14 +116,14 @@ impl Job {
         }
         let stored = Stored { name: self.name.clone(), pieces };
         let shreds = |_: &RecordName, _: Format| {
-            Ok(self.old_shred.as_deref().map_or(Shreds::None, Shreds::One))
+            Ok(self.old_shred.as_ref().map_or(Shreds::None, Shreds::One))
         };
         let (plain, found, _) = keys.open(&stored, shreds)?;
         if found != self.written {
             return Err(BooksError::Malformed);
         }
         let version = self.written.version.saturating_add(1);
-        let sealed = keys.seal((&self.next, version), &plain, self.new_shred.as_deref())?;
+        let sealed = keys.seal((&self.next, version), &plain, self.new_shred.as_ref())?;
         let count = u8::try_from(sealed.len()).map_err(|_| BooksError::TooLong)?;
         for (number, envelope) in (0_u8..).zip(&sealed) {
             batch = batch.put(store_key(&piece_key(&new_key, number))?, value(envelope)?);

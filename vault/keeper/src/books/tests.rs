@@ -146,7 +146,7 @@ fn first_version(scene: &Scene) {
     open.add_owner(ShredId::of(CARD));
     let (keys, mut batch) = (open.keys(), strongroom_store::Batch::new());
     let guard = open.unsealed.lock().unwrap();
-    let card = guard.keyring().keyring().shred_key(ShredId::of(CARD)).unwrap().copy().unwrap();
+    let card = guard.keyring().keyring().shred_key(ShredId::of(CARD)).unwrap().open().unwrap();
     drop(guard);
     let mut written = Vec::new();
     for (name, plain) in every_record() {
@@ -274,7 +274,7 @@ fn a_rotation_of_a_key_that_was_cut_short_opens_with_whichever_key_the_store_has
         let owner = ShredId::of(CARD);
         let mut guard = open.unsealed.lock().unwrap();
         guard.keyring_mut().add_successor(owner, &mut getrandom::fill).unwrap();
-        let successor = guard.keyring().keyring().successor(owner).unwrap().copy().unwrap();
+        let successor = guard.keyring().keyring().successor(owner).unwrap().clone();
         drop(guard);
         if committed {
             let mut changes = open.books.changes();

@@ -5,20 +5,25 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use strongroom_sys::Secret;
-use strongroom_tlog::{Entries, Name};
+use strongroom_tlog::{Checkpoint, Entries, Name};
 
 use super::disk::cuts;
 use super::found::Head;
 use super::line::Known;
 use super::*;
-use crate::keys::{JournalKey, MacKey};
+use crate::keys::{AuditSigningSeed, JournalKey, MacKey};
 
 const NOW: Moment = Moment::from_unix_millis(1_000_000);
 /// Groups that fill bundles in the middle, at their end, and several at once.
 const GROUPS: [usize; 12] = [100, 100, 100, 1, 211, 0, 256, 255, 2, 600, 1, 30];
 
-pub(super) fn signer() -> Signer {
-    Signer::from_seed(Name::parse("strongroom/test").unwrap(), &[7; 32]).unwrap()
+pub(super) fn signer() -> CheckpointKey {
+    signer_of(7)
+}
+
+fn signer_of(seed: u8) -> CheckpointKey {
+    let seed = AuditSigningSeed::from_bytes(&[seed; 32]).unwrap();
+    CheckpointKey::new(Name::parse("strongroom/test").unwrap(), seed).unwrap()
 }
 
 pub(super) fn key() -> MacKey<crate::keys::purpose::Journal> {
@@ -404,10 +409,9 @@ fn what_was_changed_is_refused_and_named() {
 fn a_checkpoint_that_another_vault_signed_is_refused() {
     let scratch = tempfile::tempdir().unwrap();
     let (signed, _) = written(scratch.path());
-    let other = Signer::from_seed(Name::parse("strongroom/test").unwrap(), &[8; 32]).unwrap();
-    let text = signed.note.split("\n\n").next().unwrap();
-    let mut note = strongroom_tlog::Note::new(&format!("{text}\n")).unwrap();
-    other.sign(&mut note);
+    let other = signer_of(8);
+    let note = strongroom_tlog::Note::parse(signed.note.as_bytes()).unwrap();
+    let note = other.sign(&Checkpoint::parse(note.text()).unwrap()).unwrap();
     fs::write(Place::new(scratch.path()).checkpoint(), note.encode()).unwrap();
     assert_eq!(refused(scratch.path(), Head::default()), JournalError::Checkpoint);
 }

@@ -11,11 +11,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use strongroom_tlog::{Checkpoint, Hash, Origin, Signer, Size};
+use strongroom_tlog::{Checkpoint, Hash, Origin, Size};
 
 use super::disk;
 use super::place::Place;
 use super::shared::{Shared, Taken, WAKE_AFTER};
+use super::signing::CheckpointKey;
 
 /// How long an entry may lie in the page cache.
 pub const SYNC_EVERY: Duration = Duration::from_millis(200);
@@ -59,7 +60,7 @@ pub(super) struct Keeping {
     place: Place,
     shared: Arc<Shared>,
     published: Arc<Published>,
-    signer: Signer,
+    signer: CheckpointKey,
     /// How many entries are on the disk for certain.
     synced: Size,
     signed_at: Option<Instant>,
@@ -70,7 +71,7 @@ impl Keeping {
     pub(super) fn new(
         place: Place,
         (shared, published): (Arc<Shared>, Arc<Published>),
-        signer: Signer,
+        signer: CheckpointKey,
         synced: Size,
     ) -> Self {
         Self { place, shared, published, signer, synced, signed_at: None }
@@ -157,7 +158,7 @@ impl Keeping {
     fn sign(&mut self, size: Size, root: Hash) -> io::Result<()> {
         let origin = Origin::from(self.signer.verifier().name().clone());
         let checkpoint = Checkpoint { origin, size, root };
-        let note = checkpoint.sign(&self.signer).map_err(io::Error::other)?.encode();
+        let note = self.signer.sign(&checkpoint).map_err(io::Error::other)?.encode();
         self.shared.ask(|| disk::replace(&self.place.checkpoint(), note.as_bytes()))?;
         self.published.publish(Signed { size: size.0, root: root.0, note });
         self.signed_at = Some(Instant::now());

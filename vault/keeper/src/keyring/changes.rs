@@ -3,10 +3,9 @@
 //! Invariant: a change that is refused changes nothing; after a failed write the vault must seal itself.
 
 use strongroom_policy::id::TenantId;
-use strongroom_sys::Secret;
 
 use super::{Keyring, KeyringError, KeyringFile, MAX_EPOCHS, ShredId};
-use crate::keys::{DeriveError, Epoch, FillRandom, Format, KEY_BYTES, Key, KeyringKey};
+use crate::keys::{Epoch, FillRandom, Format, KEY_BYTES, Key, KeyringKey, Resting};
 
 impl KeyringFile {
     /// Draws the root of a new tenant.
@@ -22,7 +21,8 @@ impl KeyringFile {
         if self.keyring.tenants.contains_key(&tenant) {
             return Err(KeyringError::Exists);
         }
-        self.keyring.tenants.insert(tenant, Key::make(random)?);
+        let root = Resting::make(&self.keyring.rest, random)?;
+        self.keyring.tenants.insert(tenant, root);
         self.write_both(random)
     }
 
@@ -65,7 +65,8 @@ impl KeyringFile {
             return Err(KeyringError::Exists);
         }
         for owner in owners {
-            self.keyring.shreds.insert(*owner, Key::make(random)?);
+            let key = Resting::make(&self.keyring.rest, random)?;
+            self.keyring.shreds.insert(*owner, key);
         }
         self.write_both(random)
     }
@@ -102,7 +103,8 @@ impl KeyringFile {
         if !self.keyring.shreds.contains_key(&owner) {
             return Err(KeyringError::Unknown);
         }
-        self.keyring.successors.insert(owner, Key::make(random)?);
+        let key = Resting::make(&self.keyring.rest, random)?;
+        self.keyring.successors.insert(owner, key);
         self.write_both(random)
     }
 
@@ -171,9 +173,8 @@ impl KeyringFile {
         self.keyring.tenants.clear();
         self.keyring.shreds.clear();
         self.keyring.successors.clear();
-        let nothing = || Secret::zeroed(KEY_BYTES);
-        self.keyring.system = Key::from_secret(nothing()).map_err(|_| DeriveError)?;
-        self.key = Key::from_secret(nothing()).map_err(|_| DeriveError)?;
+        self.keyring.system = Key::from_bytes(&[0; KEY_BYTES])?;
+        self.key = Key::from_bytes(&[0; KEY_BYTES])?;
         Ok(())
     }
 

@@ -1,16 +1,20 @@
 //! The keyring's plaintext.
 //!
-//! Invariant: no copy of a key lies anywhere but in a `Secret`: keys are lent to the encoder, which
-//! writes into a `Secret` of the final size, and are borrowed from the opened one when decoding.
+//! Invariant: outside the arena a key lies in one `Secret`, for as long as the plaintext does: keys are lent to the encoder,
+//! which writes into a `Secret` of the final size, and are borrowed from the opened one when decoding.
 
 use std::collections::BTreeMap;
 
+use serde::ser::Error;
 use serde::{Deserialize, Serialize, Serializer};
 use strongroom_policy::id::TenantId;
-use strongroom_sys::Secret;
+use strongroom_sys::{LockedKey, Secret};
 
 use super::{Keyring, KeyringError, ShredId};
-use crate::keys::{Epoch, Format, KEY_BYTES, Key, StoreId};
+use crate::keys::{
+    DeriveError, Epoch, Format, KEY_BYTES, Key, Resting, RestingSeal, StoreId, purpose,
+};
+use crate::vault::algorithm;
 
 /// With successors and the lowest format of records.
 const KEYRING_FORMAT: u8 = 2;
@@ -27,10 +31,10 @@ struct WireOut<'a> {
     commit_floor: u64,
     system: Lent<'a>,
     epochs: Vec<(Epoch, Lent<'a>)>,
-    tenants: Vec<(TenantId, Lent<'a>)>,
-    shreds: Vec<(ShredId, Lent<'a>)>,
+    tenants: Vec<(TenantId, LentAtRest<'a, purpose::TenantRoot>)>,
+    shreds: Vec<(ShredId, LentAtRest<'a, purpose::Shred>)>,
     lowest_format: u8,
-    successors: Vec<(ShredId, Lent<'a>)>,
+    successors: Vec<(ShredId, LentAtRest<'a, purpose::Shred>)>,
 }
 
 #[derive(Deserialize)]
@@ -57,7 +61,7 @@ struct TailIn<'a> {
     successors: Vec<(ShredId, &'a [u8])>,
 }
 
-struct Lent<'a>(&'a Secret);
+struct Lent<'a>(&'a LockedKey);
 
 impl Serialize for Lent<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -65,8 +69,21 @@ impl Serialize for Lent<'_> {
     }
 }
 
+struct LentAtRest<'a, P>(&'a Resting<P>);
+
+impl<P> Serialize for LentAtRest<'_, P> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let key = self.0.open().map_err(S::Error::custom)?;
+        key.secret().expose(|bytes| serializer.serialize_bytes(bytes))
+    }
+}
+
 fn lend<I: Copy, P>(keys: &BTreeMap<I, Key<P>>) -> Vec<(I, Lent<'_>)> {
     keys.iter().map(|(id, key)| (*id, Lent(key.secret()))).collect()
+}
+
+fn lend_at_rest<I: Copy, P>(keys: &BTreeMap<I, Resting<P>>) -> Vec<(I, LentAtRest<'_, P>)> {
+    keys.iter().map(|(id, key)| (*id, LentAtRest(key))).collect()
 }
 
 pub(crate) fn encode(keyring: &Keyring) -> Result<Secret, KeyringError> {
@@ -77,10 +94,10 @@ pub(crate) fn encode(keyring: &Keyring) -> Result<Secret, KeyringError> {
         commit_floor: keyring.commit_floor,
         system: Lent(keyring.system.secret()),
         epochs: lend(&keyring.epochs),
-        tenants: lend(&keyring.tenants),
-        shreds: lend(&keyring.shreds),
+        tenants: lend_at_rest(&keyring.tenants),
+        shreds: lend_at_rest(&keyring.shreds),
         lowest_format: keyring.lowest_format.code(),
-        successors: lend(&keyring.successors),
+        successors: lend_at_rest(&keyring.successors),
     };
     let room = keyring
         .keys()
@@ -109,13 +126,15 @@ pub(crate) fn decode(plain: &[u8], store: StoreId) -> Result<Keyring, KeyringErr
     if wire.store != store {
         return Err(KeyringError::Foreign);
     }
+    let rest = RestingSeal::draw(algorithm(), &mut getrandom::fill)?;
     let keyring = Keyring {
         store,
         epoch: wire.epoch,
-        epochs: collect(wire.epochs)?,
-        tenants: collect(wire.tenants)?,
-        shreds: collect(wire.shreds)?,
-        successors: collect(tail.successors)?,
+        epochs: collect(wire.epochs, key)?,
+        tenants: collect(wire.tenants, |bytes| lay(&rest, bytes))?,
+        shreds: collect(wire.shreds, |bytes| lay(&rest, bytes))?,
+        successors: collect(tail.successors, |bytes| lay(&rest, bytes))?,
+        rest,
         system: key(wire.system)?,
         commit_floor: wire.commit_floor,
         lowest_format: Format::parse(tail.lowest_format).ok_or(KeyringError::Malformed)?,
@@ -126,10 +145,13 @@ pub(crate) fn decode(plain: &[u8], store: StoreId) -> Result<Keyring, KeyringErr
     Ok(keyring)
 }
 
-fn collect<I: Ord, P>(wire: Vec<(I, &[u8])>) -> Result<BTreeMap<I, Key<P>>, KeyringError> {
+fn collect<I: Ord, K>(
+    wire: Vec<(I, &[u8])>,
+    read: impl Fn(&[u8]) -> Result<K, KeyringError>,
+) -> Result<BTreeMap<I, K>, KeyringError> {
     let mut keys = BTreeMap::new();
     for (id, bytes) in wire {
-        if keys.insert(id, key(bytes)?).is_some() {
+        if keys.insert(id, read(bytes)?).is_some() {
             return Err(KeyringError::Malformed);
         }
     }
@@ -137,7 +159,14 @@ fn collect<I: Ord, P>(wire: Vec<(I, &[u8])>) -> Result<BTreeMap<I, Key<P>>, Keyr
 }
 
 fn key<P>(bytes: &[u8]) -> Result<Key<P>, KeyringError> {
-    Key::from_secret(Secret::copy_from(bytes)).map_err(|_| KeyringError::Malformed)
+    Key::from_bytes(bytes).map_err(|error| match error {
+        DeriveError::Defect => KeyringError::Malformed,
+        DeriveError::Memory(_) => error.into(),
+    })
+}
+
+fn lay<P>(rest: &RestingSeal, bytes: &[u8]) -> Result<Resting<P>, KeyringError> {
+    Ok(Resting::of(rest, key(bytes)?)?)
 }
 
 #[cfg(test)]
@@ -152,8 +181,8 @@ pub(super) mod tests {
         commit_floor: u64,
         system: Lent<'a>,
         epochs: Vec<(Epoch, Lent<'a>)>,
-        tenants: Vec<(TenantId, Lent<'a>)>,
-        shreds: Vec<(ShredId, Lent<'a>)>,
+        tenants: Vec<(TenantId, LentAtRest<'a, purpose::TenantRoot>)>,
+        shreds: Vec<(ShredId, LentAtRest<'a, purpose::Shred>)>,
     }
 
     /// A keyring as the first version wrote it.
@@ -165,8 +194,8 @@ pub(super) mod tests {
             commit_floor: keyring.commit_floor,
             system: Lent(keyring.system.secret()),
             epochs: lend(&keyring.epochs),
-            tenants: lend(&keyring.tenants),
-            shreds: lend(&keyring.shreds),
+            tenants: lend_at_rest(&keyring.tenants),
+            shreds: lend_at_rest(&keyring.shreds),
         };
         let mut plain = postcard::to_stdvec(&wire).unwrap();
         plain.resize(plain.len().next_multiple_of(PADDING_BYTES), 0);

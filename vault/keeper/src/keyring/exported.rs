@@ -5,11 +5,9 @@
 
 use std::path::Path;
 
-use strongroom_sys::Secret;
-
 use super::{CAPACITY, KEYRING_FILE, KeyringError, KeyringFile, open_payload, seal};
 use crate::backup::next_life;
-use crate::keys::{Algorithm, DeriveError, FillRandom, Key, KeyringKey, StoreId};
+use crate::keys::{Algorithm, FillRandom, KeyringKey, StoreId};
 use crate::slots::{Generation, SlotFile};
 
 impl KeyringFile {
@@ -27,8 +25,7 @@ impl KeyringFile {
     /// # Errors
     /// Only through a defect of ours.
     pub fn copy_key(&self) -> Result<KeyringKey, KeyringError> {
-        Ok(Key::from_secret(self.key.secret().expose(Secret::copy_from))
-            .map_err(|_| DeriveError)?)
+        Ok(self.key.copy()?)
     }
 
     /// Writes the keyring of a restored vault out of an exported one: above `floor` in commits and in generations of a

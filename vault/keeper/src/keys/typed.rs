@@ -1,60 +1,79 @@
 //! One type per key, so that no key is used for what another is for.
 //!
-//! Invariant: a key is 32 bytes in a `Secret`; it is not `Clone`, not `Serialize`, and its `Debug`
-//! prints no byte of it.
+//! Invariant: a key is 32 bytes in the arena of `sys::locked` and nowhere else, from its making to its drop; it is not `Clone`,
+//! not `Serialize`, and its `Debug` prints no byte of it.
 
 use std::fmt;
 use std::marker::PhantomData;
 
-use strongroom_sys::Secret;
+use strongroom_sys::locked::LockError;
+use strongroom_sys::{LockedKey, Secret};
 
 use super::{DeriveError, FillRandom, KEY_BYTES};
 
 /// A key for the purpose `P`.
 pub struct Key<P> {
-    secret: Secret,
+    secret: LockedKey,
     purpose: PhantomData<fn() -> P>,
-}
-
-/// The bytes are not 32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a key is 32 bytes, not {length}")]
-pub struct WrongKeyLength {
-    /// How many they were.
-    pub length: usize,
 }
 
 impl<P> Key<P> {
     /// Draws a key.
     ///
     /// # Errors
-    /// When the kernel gives no randomness.
-    pub fn make(random: FillRandom<'_>) -> Result<Self, getrandom::Error> {
-        let secret = Secret::fill_with(KEY_BYTES, random)?;
-        Ok(Self { secret, purpose: PhantomData })
+    /// When the kernel gives no randomness, or there is no locked memory.
+    pub fn make(random: FillRandom<'_>) -> Result<Self, DeriveError> {
+        Self::fill_with(|bytes| random(bytes).map_err(|_| LockError::Random.into()))
     }
 
-    /// Takes a key out of a secret that was opened, combined or derived.
+    /// Has a key written where it will lie.
     ///
     /// # Errors
-    /// When it is not 32 bytes.
-    pub fn from_secret(secret: Secret) -> Result<Self, WrongKeyLength> {
-        if secret.len() != KEY_BYTES {
-            return Err(WrongKeyLength { length: secret.len() });
+    /// When there is no locked memory, or whatever `fill` answers.
+    pub(crate) fn fill_with(
+        fill: impl FnOnce(&mut [u8]) -> Result<(), DeriveError>,
+    ) -> Result<Self, DeriveError> {
+        Ok(Self { secret: LockedKey::fill_with(fill)?, purpose: PhantomData })
+    }
+
+    /// Takes a key out of bytes that were opened, combined or unsealed; whoever lends them wipes them.
+    ///
+    /// # Errors
+    /// When they are not 32, or there is no locked memory.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DeriveError> {
+        if bytes.len() != KEY_BYTES {
+            return Err(DeriveError::Defect);
         }
-        Ok(Self { secret, purpose: PhantomData })
+        Self::fill_with(|key| {
+            key.copy_from_slice(bytes);
+            Ok(())
+        })
+    }
+
+    /// Takes a key out of a secret, which is wiped.
+    ///
+    /// # Errors
+    /// As [`Self::from_bytes`].
+    #[expect(clippy::needless_pass_by_value, reason = "the secret ends here")]
+    pub fn from_secret(secret: Secret) -> Result<Self, DeriveError> {
+        secret.expose(Self::from_bytes)
     }
 
     /// Another copy, where two places need the key for as long as they live.
     ///
     /// # Errors
-    /// Only through a defect of ours.
+    /// When there is no locked memory.
     pub(crate) fn copy(&self) -> Result<Self, DeriveError> {
-        Self::from_secret(self.secret.expose(Secret::copy_from)).map_err(|_| DeriveError)
+        Ok(Self { secret: self.secret.copy()?, purpose: PhantomData })
+    }
+
+    /// Lends the bytes: for the search of a process's memory, which must know what it looks for.
+    pub fn expose<T>(&self, see: impl FnOnce(&[u8]) -> T) -> T {
+        self.secret.expose(see)
     }
 
     /// The key's bytes, for the one module that uses this kind of key.
-    pub(crate) fn secret(&self) -> &Secret {
+    pub(crate) fn secret(&self) -> &LockedKey {
         &self.secret
     }
 }

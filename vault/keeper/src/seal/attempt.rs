@@ -110,7 +110,7 @@ pub enum AttemptRefusal {
     NoSuchLock,
     /// All parts are right, what they seal was altered.
     #[error("the way into the vault is damaged: {0}")]
-    Damaged(EnvelopeError),
+    Damaged(#[source] EnvelopeError),
     /// No randomness.
     #[error("the kernel gave no randomness")]
     Random(#[from] getrandom::Error),
@@ -122,7 +122,10 @@ impl AttemptRefusal {
         match self {
             Self::Share(ShareRefusal::Duplicate { .. } | ShareRefusal::NotNeeded { .. })
             | Self::Passphrase(
-                PassphraseError::Busy | PassphraseError::Memory | PassphraseError::Random(_),
+                PassphraseError::Busy
+                | PassphraseError::Memory
+                | PassphraseError::Random(_)
+                | PassphraseError::Key(_),
             )
             | Self::NoSuchAttempt
             | Self::TooMany { .. }

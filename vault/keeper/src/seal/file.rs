@@ -230,7 +230,7 @@ impl FirstPassphrase {
                 }
                 opened => opened?,
             };
-        RootKey::from_secret(root).map_err(|_| PassphraseError::Damaged(EnvelopeError::Short))
+        Ok(RootKey::from_secret(root).map_err(EnvelopeError::from)?)
     }
 }
 

@@ -13,7 +13,7 @@ use strongroom_sys::Secret;
 use zeroize::Zeroizing;
 
 use crate::envelope::EnvelopeError;
-use crate::keys::{FillRandom, KEY_BYTES, PassphraseKey};
+use crate::keys::{DeriveError, FillRandom, KEY_BYTES, PassphraseKey};
 
 /// What one guess costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +83,9 @@ pub enum PassphraseError {
     /// No randomness.
     #[error("the kernel gave no randomness")]
     Random(#[from] getrandom::Error),
+    /// No place for the key.
+    #[error("{0}")]
+    Key(#[from] DeriveError),
 }
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -134,7 +137,7 @@ fn stretch(
                 .map_err(|_| PassphraseError::Cost)
         })
     })?;
-    PassphraseKey::from_secret(key).map_err(|_| PassphraseError::Cost)
+    Ok(PassphraseKey::from_secret(key)?)
 }
 
 #[cfg(test)]

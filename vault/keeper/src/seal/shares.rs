@@ -17,7 +17,7 @@
 //! Invariant: x is never 0 and never twice.
 
 use serde::{Deserialize, Serialize};
-use strongroom_sys::Secret;
+use strongroom_sys::{LockedKey, Secret};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -199,7 +199,7 @@ pub(super) fn split(
 }
 
 impl Splitting<'_> {
-    fn secret(&self) -> &Secret {
+    fn secret(&self) -> &LockedKey {
         match self {
             Self::Root(root) => root.secret(),
             Self::Lock(key) => key.secret(),
@@ -295,8 +295,8 @@ pub(super) fn combine(
 ) -> Result<Combined, ShareRefusal> {
     let secret = interpolate(shares)?;
     let combined = match gives {
-        Gives::Root => Combined::Root(RootKey::from_secret(secret).map_err(|_| DeriveError)?),
-        Gives::Lock => Combined::Lock(ShareLockKey::from_secret(secret).map_err(|_| DeriveError)?),
+        Gives::Root => Combined::Root(RootKey::from_secret(secret)?),
+        Gives::Lock => Combined::Lock(ShareLockKey::from_secret(secret)?),
     };
     let key = match &combined {
         Combined::Root(root) => Splitting::Root(root),
@@ -318,9 +318,9 @@ fn tag_of(vault: StoreId) -> [u8; VAULT_BYTES] {
 }
 
 /// The polynomials at `x`, by Horner's rule: the highest coefficients are the last 32 bytes.
-fn evaluate(secret: &Secret, coefficients: &Secret, x: u8) -> Result<Secret, DeriveError> {
+fn evaluate(secret: &LockedKey, coefficients: &Secret, x: u8) -> Result<Secret, DeriveError> {
     Secret::fill_with(POINT_BYTES, |point| {
-        let (last, y) = point.split_last_mut().ok_or(DeriveError)?;
+        let (last, y) = point.split_last_mut().ok_or(DeriveError::Defect)?;
         *last = x;
         let mut step = |coefficients: &[u8]| {
             for (y, coefficient) in y.iter_mut().zip(coefficients) {

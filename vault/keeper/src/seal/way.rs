@@ -200,7 +200,7 @@ impl Way {
         let record = record(self.id, &self.locks);
         let root =
             open_record(&RecordKeySource::from_way(&key), &context(vault, &record), wrapped)?;
-        RootKey::from_secret(root).map_err(|_| EnvelopeError::Short)
+        Ok(RootKey::from_secret(root)?)
     }
 
     /// The kinds of its locks, in their order.

@@ -4,7 +4,7 @@
 
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::tpm::{Answer, Ask, Blob, Name, PcrSet, Policy, Refusal};
-use strongroom_sys::Secret;
+use strongroom_sys::LockedKey;
 
 use super::link::{Link, LinkError, PATIENCE};
 use super::named;
@@ -158,7 +158,11 @@ pub fn read(link: &Link, lock: &TpmLock) -> Result<u64, LinkError> {
     link.value(Ask::CounterRead { storage, counter: named(&lock.counter) }, PATIENCE)
 }
 
-fn seal(link: &Link, (storage, policy): (Name, Policy), key: &Secret) -> Result<Blob, LinkError> {
+fn seal(
+    link: &Link,
+    (storage, policy): (Name, Policy),
+    key: &LockedKey,
+) -> Result<Blob, LinkError> {
     let key = key.expose(SecretBytes::copy_from);
     link.sealed(Ask::Seal { storage, key, policy }, PATIENCE)
 }
@@ -170,7 +174,7 @@ fn unseal<P>(
 ) -> Result<Key<P>, LockError> {
     let blob = Blob(blob.to_vec());
     let key = link.unsealed(Ask::Unseal { storage, blob, policy }, PATIENCE)?;
-    Key::from_secret(key.expose(Secret::copy_from)).map_err(|_| LockError::Malformed)
+    Ok(key.expose(Key::from_bytes)?)
 }
 
 fn show(pin: &SecretBytes, store: StoreId, storage: Name) -> Result<SecretBytes, DeriveError> {

@@ -3,12 +3,14 @@
 use strongroom_protocol::operator::{Exit, Fault};
 use strongroom_store::StoreError;
 use strongroom_store::check::CheckError;
+use strongroom_sys::locked::LockError;
 
 use super::OpenError;
 use crate::acts::restore_fault;
 use crate::books::BooksError;
 use crate::journal::JournalError;
 use crate::keyring::KeyringError;
+use crate::keys::DeriveError;
 use crate::manifest::{ManifestError, Refusal};
 use crate::seal::SealError;
 use crate::settings::Differences;
@@ -19,6 +21,9 @@ use crate::tpm::standing::not_newest;
 impl OpenError {
     /// The refusal for people: what happened and what to do.
     pub fn fault(&self) -> Fault {
+        if let Some(fault) = lacks_locked_memory(self) {
+            return fault;
+        }
         let (code, exit, next) = match self {
             error if error.lacks_room() => (
                 "SR-STORE-011",
@@ -55,6 +60,19 @@ impl OpenError {
         let next = Some(next.to_owned());
         Fault { code: code.to_owned(), message: self.to_string(), next, exit }
     }
+}
+
+/// The refusal where no place was left for a key: nothing is damaged then, and nothing is kept elsewhere instead.
+pub fn lacks_locked_memory(error: &(dyn std::error::Error + 'static)) -> Option<Fault> {
+    DeriveError::is_behind(error).then(|| Fault {
+        code: "SR-LIMIT-004".to_owned(),
+        message: LockError::Exhausted.to_string(),
+        next: Some(
+            "nothing was damaged: restart the appliance, then unseal again; if it comes back, report it"
+                .to_owned(),
+        ),
+        exit: Exit::Error,
+    })
 }
 
 fn settings_changed(differences: &Differences) -> Fault {
@@ -183,7 +201,36 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::envelope::EnvelopeError;
+    use crate::seal::{AttemptRefusal, PassphraseError, ShareRefusal};
     use crate::slots::SlotError;
+
+    // Red when `is_behind` does not look at the causes.
+    #[test]
+    fn a_want_of_locked_memory_is_no_damage_wherever_it_is_met() {
+        let none = || DeriveError::Memory(LockError::Exhausted);
+        let envelope = || EnvelopeError::Derive(none());
+        for error in [
+            OpenError::Derive(none()),
+            OpenError::Keyring(KeyringError::Derive(none())),
+            OpenError::Keyring(KeyringError::Envelope(envelope())),
+            OpenError::Books(BooksError::Keyring(KeyringError::Derive(none()))),
+            OpenError::Books(BooksError::Envelope(envelope())),
+            OpenError::Books(BooksError::Manifest(ManifestError::Derive(none()))),
+            OpenError::Seal(SealError::Keyring(KeyringError::Derive(none()))),
+        ] {
+            let fault = error.fault();
+            assert_eq!((fault.code.as_str(), fault.exit), ("SR-LIMIT-004", Exit::Error), "{error}");
+        }
+        let defect = OpenError::Derive(DeriveError::Defect).fault();
+        assert_eq!(defect.code, "SR-INTERNAL-002");
+        let refusals = [
+            AttemptRefusal::Damaged(envelope()),
+            AttemptRefusal::Passphrase(PassphraseError::Key(none())),
+            AttemptRefusal::Share(ShareRefusal::Derive(none())),
+        ];
+        assert!(refusals.iter().all(|refusal| lacks_locked_memory(refusal).is_some()));
+    }
 
     // Red when a full disk is told as a damaged one.
     #[test]
