@@ -311,7 +311,7 @@ pub fn public_prefix(vault: &Vault, provider: &ProviderName, public_url: &str) -
 /// Takes the courier's report: the call has ended.
 pub fn close(keeper: &Keeper, outcome: &Outcome) {
     let closed = keeper.with_vault(|vault| {
-        if vault.tickets.end(outcome.call) {
+        if vault.tickets.report(outcome.call) {
             vault.journal.note(&Entry::close(outcome), clock::now());
         }
     });

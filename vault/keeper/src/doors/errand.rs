@@ -5,8 +5,8 @@
 
 use std::rc::Rc;
 
-use strongroom_protocol::errand::{FromCourier, Outcome, Probed};
-use strongroom_protocol::frame::MAX_ERRAND_BYTES;
+use strongroom_protocol::errand::{FromCourier, MAX_PROBED_BYTES, Outcome, Probed};
+use strongroom_protocol::frame::{FrameError, MAX_ERRAND_BYTES};
 use strongroom_socket::{Reader, split_again};
 use tokio::net::UnixStream;
 use tokio::task::spawn_local;
@@ -52,6 +52,9 @@ async fn listen(keeper: &Rc<Keeper>, outbox: &Outbox, mut inbox: Inbox<Reader>) 
                 }
             }
             FromCourier::Outcome(outcome) => end(keeper, *outcome),
+            FromCourier::Probed(probed) if probed.text.len() > MAX_PROBED_BYTES => {
+                return FrameError::Malformed.into();
+            }
             FromCourier::Probed(probed) => told(keeper, *probed),
         }
     }
