@@ -113,6 +113,7 @@ pub struct Captured<'a> {
     programs: &'a Programs,
     part: Part,
     sockets: PathBuf,
+    lanes: UnixListener,
     loot: Arc<Mutex<Loot>>,
 }
 
@@ -146,13 +147,14 @@ impl Appliance {
             let open = fs::Permissions::from_mode(0o777);
             fs::set_permissions(&sockets, open).expect("its owner may open it");
         }
+        let lanes = listen(&sockets.join(LANES));
         programs.put(part.program(), CAPTURED);
         let before = self.kill(part);
         until("another process has taken its place", || {
             let there = self.pid(part).filter(|pid| *pid != before)?;
             UnixStream::connect(sockets.join(Socket::Call.name())).ok().map(|_| there)
         });
-        Captured { appliance: self, programs, part, sockets, loot: Arc::default() }
+        Captured { appliance: self, programs, part, sockets, lanes, loot: Arc::default() }
     }
 }
 
@@ -178,19 +180,18 @@ impl Captured<'_> {
         self.knock(socket).expect("its own socket is open to it")
     }
 
-    /// Where the gateway's lanes come in, when this is the courier.
-    pub fn lanes(&self) -> UnixListener {
-        let path = self.sockets.join(LANES);
-        let _none = fs::remove_file(&path);
-        let listener = UnixListener::bind(&path).expect("the directory is open");
-        let open = fs::Permissions::from_mode(0o777);
-        fs::set_permissions(&path, open).expect("its owner may open it");
-        listener
-    }
-
-    /// A lane that came in.
-    pub fn lane(&self, stream: UnixStream) -> Door {
-        Door::new(stream, Socket::Call, &self.loot)
+    /// Takes the gateway's lanes in, when this is the courier, for as long as the test runs.
+    ///
+    /// # Panics
+    /// When there are no descriptors left.
+    pub fn attend(&self, take: impl Fn(Door) + Send + 'static) {
+        let (lanes, loot) =
+            (self.lanes.try_clone().expect("a second handle"), Arc::clone(&self.loot));
+        std::thread::spawn(move || {
+            for stream in lanes.incoming().map_while(Result::ok) {
+                take(Door::new(stream, Socket::Call, &loot));
+            }
+        });
     }
 
     /// What was received so far at doors that are closed.
@@ -208,6 +209,15 @@ impl Captured<'_> {
         });
         self.appliance.wait_ready();
     }
+}
+
+/// Listens where every user may come in: the captured process has another one than the test.
+fn listen(path: &Path) -> UnixListener {
+    let _none = fs::remove_file(path);
+    let listener = UnixListener::bind(path).expect("the directory is open");
+    let open = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(path, open).expect("its owner may open it");
+    listener
 }
 
 impl Door {
@@ -268,6 +278,12 @@ impl Door {
         let header = header.first_chunk().copied().expect("so many were taken");
         let header = FrameHeader::parse(header).expect("the appliance keeps to its frames");
         Some((header.kind, self.take(header.length)?))
+    }
+
+    /// The next frame of a lane, however long it takes; `None` when the other side has closed it.
+    pub fn frame_when_it_comes(&mut self) -> Option<(FrameKind, Vec<u8>)> {
+        let _kept = self.stream.set_read_timeout(None);
+        self.frame()
     }
 
     fn take(&mut self, length: usize) -> Option<Vec<u8>> {

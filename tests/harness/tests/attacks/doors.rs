@@ -46,12 +46,12 @@ fn a_captured_gateway_is_shown_out_at_every_other_door() {
     assert!(loot.keys.is_empty(), "{loot:?}");
 }
 
-fn bytes<M: Serialize>(message: &M) -> Vec<u8> {
+pub(crate) fn bytes<M: Serialize>(message: &M) -> Vec<u8> {
     encode(message, MAX_OPERATOR_BYTES).expect("it fits a frame").to_vec()
 }
 
-/// Messages of every other socket, in the frame of this one.
-fn foreign(ticket: Ticket, call: CallId) -> Vec<Vec<u8>> {
+/// Messages of all sockets.
+pub(crate) fn foreign(ticket: Ticket, call: CallId) -> Vec<Vec<u8>> {
     let outcome = Outcome {
         call,
         status: Some(200),

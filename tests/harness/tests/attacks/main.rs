@@ -14,9 +14,11 @@
 )]
 
 mod claims;
+mod courier;
 mod doors;
 mod ledger;
 mod mutation;
+mod outcomes;
 mod scene;
 mod speech;
 mod tickets;

@@ -83,11 +83,12 @@ impl Scene {
             let now = resident_kib(*pid);
             assert!(now < resident + MAX_GROWTH_KIB, "{part:?}: {resident} KiB, then {now} KiB");
         }
+        // What a captured courier had under way ends with it.
+        captured.release();
         self.no_call_without_its_entry(before);
         for seen in self.appliance.providers().seen() {
             went_where_it_belongs(&seen);
         }
-        captured.release();
         for (part, pid, _) in &before.parts {
             assert_eq!(self.appliance.pid(*part), Some(*pid), "the {part:?} did not last");
         }
