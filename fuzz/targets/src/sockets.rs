@@ -5,10 +5,12 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use strongroom_courier::fuzzing as in_place;
 use strongroom_policy::id::{CredentialId, Id, TenantId, UploadId, UserId};
 use strongroom_policy::provider::builtin::definitions;
 use strongroom_policy::rules::Home;
 use strongroom_protocol::call::{self, Abort, AnswerHead, CallHead, FrameHeader, FrameKind};
+use strongroom_protocol::errand::ToCourier;
 use strongroom_protocol::frame::{
     self, MAX_ASK_BYTES, MAX_ERRAND_BYTES, MAX_OPERATOR_BYTES, PREFIX_BYTES,
 };
@@ -28,7 +30,18 @@ pub fn ask(input: &[u8]) -> Verdict {
 
 /// Frames of `errand.sock`, of the courier and of the keeper.
 pub fn errand(input: &[u8]) -> Verdict {
-    frames(input, MAX_ERRAND_BYTES, [message::<errand::FromCourier>, message::<errand::ToCourier>])
+    frames(input, MAX_ERRAND_BYTES, [message::<errand::FromCourier>, to_courier])
+}
+
+/// The courier reads it in place, by code of its own: as the message says, or not at all.
+fn to_courier(body: &[u8], limit: usize) -> Verdict {
+    let read = frame::decode::<ToCourier>(body).ok().map(|message| match message {
+        ToCourier::Errand { ticket: _, errand } | ToCourier::Probe(errand) => format!("{errand:?}"),
+        ToCourier::Refused { ticket: _, refusal } => format!("{refusal:?}"),
+        ToCourier::Recall(recall) => format!("{recall:?}"),
+    });
+    assert_eq!(in_place::errand(body), read, "the courier reads another message");
+    message::<ToCourier>(body, limit)
 }
 
 /// Frames of `operator.sock`, of the operator's tool and of the keeper.
@@ -92,7 +105,12 @@ pub fn call(input: &[u8]) -> Verdict {
         assert_eq!(FrameHeader::bytes(kind, length), Ok(*header));
         let Some((payload, rest)) = rest.split_at_checked(length) else { return Verdict::Refused };
         verdict = match kind {
-            FrameKind::Head => head::<CallHead>(kind, payload),
+            FrameKind::Head => {
+                let head = call::decode::<CallHead>(payload).ok();
+                let headers = in_place::opening(payload).map(owned);
+                assert_eq!(headers, head.map(|head| head.headers), "the courier reads others");
+                self::head::<CallHead>(kind, payload)
+            }
             FrameKind::Answer => head::<AnswerHead>(kind, payload),
             FrameKind::Abort => head::<Abort>(kind, payload),
             FrameKind::Body
@@ -117,6 +135,10 @@ fn head<M: Serialize + DeserializeOwned>(kind: FrameKind, payload: &[u8]) -> Ver
     let again = call::decode::<M>(payload).expect("what was written can be read");
     assert_eq!(call::encode(kind, &again).expect("as before"), once);
     Verdict::Accepted
+}
+
+fn owned(headers: Vec<(&str, &str)>) -> Vec<(String, String)> {
+    headers.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// An API token. What passes is the one text that its number is written as.

@@ -7,7 +7,7 @@
 //!
 //! Trusts: the keeper.
 
-mod errand;
+pub(crate) mod errand;
 mod inbox;
 mod report;
 

@@ -5,10 +5,26 @@
 use bytes::Bytes;
 use strongroom_policy::destination::Destination;
 
+use crate::errands::errand::{Message, Reader};
+use crate::lanes::heads::Opening;
 use crate::relay::origin::Origin;
 use crate::relay::rewrite::Rewriter;
 use crate::request::{Request, Unwritable, write_head};
 use crate::scrub::encodings::Encodings;
+
+/// What the courier understands of a message of the keeper, in words.
+pub fn errand(body: &[u8]) -> Option<String> {
+    Some(match Reader::default().read(body).ok()? {
+        Message::Errand { ticket: _, errand } | Message::Probe(errand) => format!("{errand:?}"),
+        Message::Refused { ticket: _, refusal } => format!("{refusal:?}"),
+        Message::Recall(recall) => format!("{recall:?}"),
+    })
+}
+
+/// What the courier understands of the head of a call.
+pub fn opening(payload: &[u8]) -> Option<Vec<(&str, &str)>> {
+    Opening::parse(payload).ok().map(|opening| opening.headers)
+}
 
 /// The head of a request as it would be sent.
 ///

@@ -7,7 +7,7 @@
 //! Trusts: the kernel's word on who connected.
 //! Distrusts: every byte of the gateway, which talks to the network.
 
-mod heads;
+pub(crate) mod heads;
 mod phase;
 mod reader;
 mod writer;

@@ -18,7 +18,7 @@ fn security() -> String {
 /// The names of all tests in the sources.
 fn tests() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    for package in ["gateway", "policy", "tests", "vault"] {
+    for package in ["fuzz/targets", "gateway", "policy", "tests", "vault"] {
         for file in strongroom_tests::journal::files(&root().join(package)) {
             if file.extension().is_some_and(|kind| kind == "rs") {
                 let text = fs::read_to_string(&file).expect("a source");

@@ -24,7 +24,7 @@ use strongroom_protocol::errand::{Deadlines, Recall};
 use strongroom_protocol::frame::FrameError;
 
 /// A message of the keeper.
-pub(super) enum Message {
+pub(crate) enum Message {
     Errand { ticket: Ticket, errand: Box<Errand> },
     Refused { ticket: Ticket, refusal: Refusal },
     Probe(Box<Errand>),
@@ -53,7 +53,7 @@ pub(crate) struct Errand {
 
 /// Reads messages.
 #[derive(Default)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     /// Where the last errands went, the latest last.
     destinations: Vec<Arc<Destination>>,
 }
@@ -66,7 +66,7 @@ impl Reader {
     ///
     /// # Errors
     /// When it is no message, or does not end with it.
-    pub(super) fn read(&mut self, body: &[u8]) -> Result<Message, FrameError> {
+    pub(crate) fn read(&mut self, body: &[u8]) -> Result<Message, FrameError> {
         let (written, rest) = postcard::take_from_bytes(body).map_err(|_| FrameError::Malformed)?;
         if !rest.is_empty() {
             return Err(FrameError::Malformed);
