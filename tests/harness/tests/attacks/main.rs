@@ -18,6 +18,7 @@ mod courier;
 mod doors;
 mod ledger;
 mod mutation;
+mod neighbour;
 mod outcomes;
 mod scene;
 mod speech;
