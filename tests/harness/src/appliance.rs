@@ -282,6 +282,11 @@ impl Appliance {
         self.programs.join("strongroom")
     }
 
+    /// Where its programs are.
+    pub fn programs(&self) -> &Path {
+        &self.programs
+    }
+
     fn write_settings(&self, options: &Options) {
         let (address, lanes, more) = (self.address, options.lanes, &options.settings);
         let root = self.scratch.path().join("providers").join("ca.pem");

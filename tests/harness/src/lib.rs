@@ -26,6 +26,7 @@ pub mod patience;
 pub mod processes;
 pub mod scratch;
 pub mod speak;
+pub mod terminal;
 
 pub use answer::Answer;
 pub use appliance::{Appliance, Options, PASSPHRASE};

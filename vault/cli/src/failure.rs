@@ -79,6 +79,8 @@ pub(crate) enum Code {
     WitnessUnsigned,
     /// The other end of a relay wants more than a witness may.
     WitnessRelay,
+    /// Somebody pressed Control-C instead of answering.
+    Cancelled,
 }
 
 impl Code {
@@ -111,6 +113,7 @@ impl Code {
             Self::WitnessForked => "SR-WITNESS-014",
             Self::WitnessUnsigned => "SR-WITNESS-015",
             Self::WitnessRelay => "SR-WITNESS-002",
+            Self::Cancelled => "SR-CLI-016",
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Invariant: no secret comes from the command line or the environment.
 //! Invariant: the buffer never grows, so no copy is left behind; it is wiped on drop.
 
+mod keys;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -11,7 +13,6 @@ use std::io::{self, IsTerminal, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt as _;
 
-use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use secrecy::{ExposeSecret, SecretBox};
 use strongroom_protocol::SecretBytes;
 use zeroize::Zeroizing;
@@ -24,8 +25,6 @@ pub(crate) struct Typed(SecretBox<Vec<u8>>);
 
 /// Longest secret that is read: service-account files are below 8 KiB.
 const MAX_TYPED_BYTES: usize = 8 * 1024;
-const CONTROL_C: u8 = 3;
-const CONTROL_D: u8 = 4;
 
 impl Typed {
     fn take(mut bytes: Zeroizing<Vec<u8>>) -> Self {
@@ -50,7 +49,23 @@ impl Typed {
 
 /// Reads one secret: hidden at a terminal, else one line of standard input.
 pub(crate) fn secret(prompt: &str) -> Outcome<Typed> {
-    if is_attended() { hidden(prompt) } else { standard_input() }
+    match secret_while(prompt, || Ok(true))? {
+        Some(typed) => Ok(typed),
+        None => Err(cancelled()),
+    }
+}
+
+/// The same, and looks about once a second whether it is still wanted while somebody types; nothing if it is not.
+pub(crate) fn secret_while(
+    prompt: &str,
+    is_wanted: impl FnMut() -> Outcome<bool>,
+) -> Outcome<Option<Typed>> {
+    if is_attended() { keys::ask(prompt, is_wanted) } else { standard_input().map(Some) }
+}
+
+/// Somebody wants the end instead of answering.
+pub(crate) fn cancelled() -> Failure {
+    Failure::new(Code::Cancelled, "cancelled").next("run the command again when you want to go on")
 }
 
 /// Reads one line of standard input, terminal or not.
@@ -111,19 +126,6 @@ pub(crate) fn is_attended() -> bool {
     io::stdin().is_terminal()
 }
 
-/// Reads a hidden line from the terminal. Control-C is read as a byte, so that it ends the command
-/// with the terminal as it was found.
-fn hidden(prompt: &str) -> Outcome<Typed> {
-    let mut input = unbuffered()?;
-    let terminal = Quiet::new(io::stdin())
-        .map_err(|error| Failure::new(Code::NoSecret, format!("the terminal: {error}")))?;
-    out::ask(prompt);
-    let read = until_line_end(&mut input);
-    drop(terminal);
-    out::say("");
-    finish(read)
-}
-
 /// Standard input without the library's buffer, which nobody would wipe.
 fn unbuffered() -> Outcome<File> {
     let duplicate = io::stdin().as_fd().try_clone_to_owned();
@@ -131,16 +133,15 @@ fn unbuffered() -> Outcome<File> {
 }
 
 fn line(input: &mut impl Read) -> Outcome<Typed> {
-    finish(until_line_end(input))
-}
-
-fn finish(read: io::Result<Zeroizing<Vec<u8>>>) -> Outcome<Typed> {
-    let mut bytes = read.map_err(|error| {
-        Failure::new(Code::NoSecret, format!("the secret cannot be read: {error}"))
-    })?;
+    let mut bytes = until_line_end(input)?;
     if bytes.last() == Some(&b'\r') {
         bytes.pop();
     }
+    given(bytes)
+}
+
+/// Nothing is no secret.
+fn given(bytes: Zeroizing<Vec<u8>>) -> Outcome<Typed> {
     if bytes.is_empty() {
         return Err(Failure::new(Code::NoSecret, "nothing was given")
             .next("type it at the prompt, or pipe it in"));
@@ -148,42 +149,30 @@ fn finish(read: io::Result<Zeroizing<Vec<u8>>>) -> Outcome<Typed> {
     Ok(Typed::take(bytes))
 }
 
-/// Byte by byte, so that what follows the line stays unread, for the next question or process.
-fn until_line_end(input: &mut impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
+fn too_long() -> Failure {
+    Failure::new(
+        Code::NoSecret,
+        format!("the secret is too long: more than {MAX_TYPED_BYTES} bytes"),
+    )
+    .next("check that it is the passphrase, share or key that was asked for")
+}
+
+/// Byte by byte, so that what follows the line stays unread, for the next question or process. Only a line feed ends
+/// what is piped: any other byte may be part of it.
+fn until_line_end(input: &mut impl Read) -> Outcome<Zeroizing<Vec<u8>>> {
+    let failed = |error: io::Error| {
+        Failure::new(Code::NoSecret, format!("the secret cannot be read: {error}"))
+    };
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_TYPED_BYTES));
     let mut byte = Zeroizing::new([0_u8; 1]);
-    while input.read(&mut *byte)? == 1 {
+    while input.read(&mut *byte).map_err(failed)? == 1 {
         match byte[0] {
-            b'\n' | CONTROL_D => break,
-            CONTROL_C => return Err(io::Error::other("cancelled")),
-            _ if bytes.len() == MAX_TYPED_BYTES => return Err(io::Error::other("too long")),
+            b'\n' => break,
+            _ if bytes.len() == MAX_TYPED_BYTES => return Err(too_long()),
             other => bytes.push(other),
         }
     }
     Ok(bytes)
-}
-
-/// A terminal that shows nothing and raises no signal, until dropped.
-struct Quiet<T: AsFd> {
-    terminal: T,
-    before: Termios,
-}
-
-impl<T: AsFd> Quiet<T> {
-    fn new(terminal: T) -> nix::Result<Self> {
-        let before = tcgetattr(&terminal)?;
-        let mut quiet = before.clone();
-        quiet.local_flags.remove(LocalFlags::ECHO | LocalFlags::ISIG);
-        tcsetattr(&terminal, SetArg::TCSAFLUSH, &quiet)?;
-        Ok(Self { terminal, before })
-    }
-}
-
-impl<T: AsFd> Drop for Quiet<T> {
-    fn drop(&mut self) {
-        // A terminal that went away needs no repair.
-        let _gone = tcsetattr(&self.terminal, SetArg::TCSANOW, &self.before);
-    }
 }
 
 #[cfg(test)]
@@ -202,11 +191,17 @@ mod tests {
     }
 
     #[test]
-    fn nothing_too_much_and_control_c_are_refused() {
+    fn nothing_and_too_much_are_refused() {
         let long = vec![b'a'; MAX_TYPED_BYTES + 1];
-        for input in [&b""[..], b"\n", b"\r\n", b"abc\x03", &long] {
+        for input in [&b""[..], b"\n", b"\r\n", &long] {
             assert!(read(input).is_err());
         }
+    }
+
+    #[test]
+    fn no_key_of_a_terminal_means_anything_in_what_is_piped() {
+        let input = b"a\x03b\x04c\x15d\x7fe\rf";
+        assert_eq!(read(input).unwrap(), input);
     }
 
     #[test]

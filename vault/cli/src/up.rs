@@ -81,7 +81,7 @@ fn begin(supervisor: &mut Supervisor, arguments: &Arguments, form: Form) -> Outc
     supervisor.start(Role::Keeper)?;
     let mut link = Link::open(&supervisor.ground().places.operator_socket())?;
     tpm::unseal_unattended(&mut link, &supervisor.ground().settings);
-    let vault = first::open(&mut link, supervisor.ground(), arguments)?;
+    let vault = first::open(&mut link, supervisor, arguments)?;
     if vault == Vault::Open {
         // A restored vault takes no new token before somebody has looked at it.
         let waits = backup::standing(&mut link)?.is_some();

@@ -7,5 +7,6 @@
 mod disks;
 mod endings;
 mod operators;
+mod prompts;
 mod restores;
 mod streams;

@@ -5,12 +5,14 @@
 //! Invariant: what an operator sealed is opened by somebody who types, or by the demonstration's own passphrase.
 
 use std::borrow::Cow;
+use std::path::Path;
+use std::time::Duration;
 
 use strongroom_policy::name::Label;
 use strongroom_policy::rules::{Choice, TokenScope};
 use strongroom_protocol::ask::VaultState;
 use strongroom_protocol::operator::sealing::WayRow;
-use strongroom_protocol::operator::{SealKind, Status, TokenWish};
+use strongroom_protocol::operator::{Answer, Request, SealKind, Status, TokenWish};
 
 use crate::audit::pinned;
 use crate::failure::{Code, Failure, Outcome};
@@ -28,6 +30,7 @@ use crate::up::Arguments;
 use crate::up::demo;
 use crate::up::examples;
 use crate::up::ground::Ground;
+use crate::up::supervisor::Supervisor;
 use crate::up::tell;
 use crate::user;
 
@@ -50,12 +53,21 @@ pub(crate) enum Vault {
 const TRIES: usize = 3;
 
 /// Makes or opens the vault.
-pub(crate) fn open(link: &mut Link, ground: &Ground, arguments: &Arguments) -> Outcome<Vault> {
-    let vault = prepare(link, ground, arguments)?;
+pub(crate) fn open(
+    link: &mut Link,
+    supervisor: &Supervisor,
+    arguments: &Arguments,
+) -> Outcome<Vault> {
+    let vault = prepare(link, supervisor, arguments)?;
     if vault == Vault::Open && waits(&status::ask(link)?) {
         return Ok(Vault::Waiting);
     }
     Ok(vault)
+}
+
+/// Whether the keys are in memory.
+fn is_open(found: &Status) -> bool {
+    found.state == VaultState::Ready || (found.state == VaultState::Unsealing && waits(found))
 }
 
 /// Whether calls wait for a witness.
@@ -63,17 +75,16 @@ pub(crate) fn waits(found: &Status) -> bool {
     found.awaited.as_ref().is_some_and(|awaited| awaited.calls_in_secs > 0)
 }
 
-fn prepare(link: &mut Link, ground: &Ground, arguments: &Arguments) -> Outcome<Vault> {
-    let descriptor = arguments.passphrase_fd;
+fn prepare(link: &mut Link, supervisor: &Supervisor, arguments: &Arguments) -> Outcome<Vault> {
+    let (ground, descriptor) = (supervisor.ground(), arguments.passphrase_fd);
     let found = status::ask(link)?;
     match found.state {
-        VaultState::Ready => Ok(Vault::Open),
-        VaultState::Unsealing if waits(&found) => Ok(Vault::Open),
-        VaultState::Unsealing => Ok(Vault::Sealed),
+        VaultState::Ready | VaultState::Unsealing if is_open(&found) => Ok(Vault::Open),
+        VaultState::Ready | VaultState::Unsealing => Ok(Vault::Sealed),
         VaultState::Uninitialised if found.fault.is_some() => Ok(Vault::Provisional),
         VaultState::Uninitialised if arguments.no_init => Ok(Vault::Empty),
         VaultState::Uninitialised => make(link, ground, descriptor),
-        VaultState::Sealed => unseal(link, ground, descriptor, &found),
+        VaultState::Sealed => unseal(link, supervisor, descriptor, &found),
         VaultState::Faulty => Err(found.fault.map_or_else(
             || Failure::new(Code::Store, "the store is not as it was left").exit(5),
             Failure::from,
@@ -111,10 +122,11 @@ fn make(link: &mut Link, ground: &Ground, descriptor: Option<u32>) -> Outcome<Va
 
 fn unseal(
     link: &mut Link,
-    ground: &Ground,
+    supervisor: &Supervisor,
     descriptor: Option<u32>,
     found: &Status,
 ) -> Outcome<Vault> {
+    let ground = supervisor.ground();
     let ways = parts::ways(link)?;
     if ground.is_demo() {
         return waiting_for_a_word(attempt(link, &ways, &demo::passphrase(ground)?));
@@ -132,16 +144,51 @@ fn unseal(
     if found.seal != Some(SealKind::Passphrase) || !prompt::is_attended() {
         return Ok(Vault::Sealed);
     }
+    ask_for_it(link, supervisor, &ways)
+}
+
+/// Asks a few times. Somebody may open the vault from another terminal meanwhile.
+fn ask_for_it(link: &mut Link, supervisor: &Supervisor, ways: &[WayRow]) -> Outcome<Vault> {
+    let socket = supervisor.ground().places.operator_socket();
+    let is_wanted = || {
+        if supervisor.is_told_to_stop()? {
+            return Err(prompt::cancelled());
+        }
+        Ok(!is_opened_elsewhere(&socket))
+    };
     for _ in 0..TRIES {
-        let tried =
-            prompt::secret("Passphrase (hidden): ").and_then(|typed| attempt(link, &ways, &typed));
+        let tried = match prompt::secret_while("Passphrase (hidden): ", is_wanted) {
+            Ok(None) => return Ok(opened_elsewhere()),
+            Ok(Some(typed)) => attempt(link, ways, &typed),
+            Err(failure) => Err(failure),
+        };
         match waiting_for_a_word(tried) {
             Ok(vault) => return Ok(vault),
+            Err(failure) if failure.code == Code::Cancelled.text() => return Err(failure),
             Err(failure) => out::warn(&failure.to_string()),
+        }
+        if is_opened_elsewhere(&socket) {
+            return Ok(opened_elsewhere());
         }
     }
     Ok(Vault::Sealed)
 }
+
+fn opened_elsewhere() -> Vault {
+    out::say("the vault was opened from elsewhere; going on");
+    Vault::Open
+}
+
+/// Looks on a connection of its own, so that a keeper that does not answer in time breaks no other conversation;
+/// what it does not say now it says at the next look.
+fn is_opened_elsewhere(socket: &Path) -> bool {
+    let looked =
+        Link::open(socket).and_then(|mut link| link.ask_within(&Request::Status, LOOK_PATIENCE));
+    matches!(looked, Ok(Answer::Status(found)) if is_open(&found))
+}
+
+/// So long a key that is pressed may wait.
+const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 
 fn sealed_by_operator(ground: &Ground) -> Failure {
     Failure {

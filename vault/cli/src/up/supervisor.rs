@@ -80,6 +80,11 @@ impl Supervisor {
         &self.ground
     }
 
+    /// Whether somebody wants the end already, before the watch began.
+    pub(crate) fn is_told_to_stop(&self) -> Outcome<bool> {
+        Ok(self.signals.wait(Duration::ZERO)? == Woken::Stop)
+    }
+
     /// Starts a process for the first time.
     pub(crate) fn start(&mut self, role: Role) -> Outcome {
         let started = launch::start(role, &self.ground, &self.signals)
