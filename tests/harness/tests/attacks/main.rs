@@ -14,12 +14,14 @@
 )]
 
 mod claims;
+mod clients;
 mod courier;
 mod doors;
 mod ledger;
 mod mutation;
 mod neighbour;
 mod outcomes;
+mod providers;
 mod scene;
 mod speech;
 mod tickets;
