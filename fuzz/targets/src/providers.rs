@@ -233,6 +233,9 @@ pub fn scrubber(input: &[u8]) -> Verdict {
     if expected == text { Verdict::Refused } else { Verdict::Accepted }
 }
 
+/// Longest text with echoes, about.
+const MAX_TEXT_BYTES: usize = 2048;
+
 /// A key of asterisks is masked with itself.
 fn forms_are_masks(forms: &[Vec<u8>], text: &[u8]) -> bool {
     let hit = |form: &Vec<u8>| text.windows(form.len()).any(|part| part.eq_ignore_ascii_case(form));
@@ -242,7 +245,8 @@ fn forms_are_masks(forms: &[Vec<u8>], text: &[u8]) -> bool {
 fn with_echoes(template: &[u8], forms: &[Vec<u8>]) -> Vec<u8> {
     let mut text = Vec::new();
     let mut rest = template;
-    while let Some((byte, later)) = rest.split_first() {
+    // The reference takes the product of text and forms.
+    while let Some((byte, later)) = rest.split_first().filter(|_| text.len() < MAX_TEXT_BYTES) {
         match later {
             [which, shown, later @ ..] if *byte == 0xff => {
                 let form = &forms[usize::from(*which) % forms.len()];

@@ -1,7 +1,8 @@
 //! Splits server-sent events into lines and shows the JSON of `data:` lines to the scanner (WHATWG HTML, 9.2.6).
 //!
 //! Invariant: no line is stored: the scanner reads as the bytes come, so a line may be of any length.
-//! Invariant: whole lines without a word that matters are skipped without being read; words in a model's text cost time only.
+//! Invariant: whole events without a word that matters are skipped without being read; words in a model's text cost time only.
+//! Invariant: the numbers are the same however the bytes are cut: what is skipped in one piece gives nothing in many.
 
 use memchr::memmem::Finder;
 use strongroom_policy::dialect::Dialect;
@@ -51,13 +52,16 @@ impl Events {
     }
 
     pub(super) fn see(&mut self, mut bytes: &[u8], tally: &mut Tally) {
+        let mut may_be_dull = true;
         while !bytes.is_empty() {
-            if self.place == Place::Field(0) && self.scanner.is_idle() {
-                bytes = &bytes[self.dull_lines(bytes)..];
+            if may_be_dull && self.place == Place::Field(0) && self.scanner.is_idle() {
+                bytes = &bytes[self.dull_events(bytes)..];
             }
             let line_end = memchr::memchr(b'\n', bytes);
             self.see_line(&bytes[..line_end.unwrap_or(bytes.len())], tally);
             let Some(at) = line_end else { return };
+            // Once an event: looking ahead from every line would cost the square of their number.
+            may_be_dull = self.place == Place::Field(0);
             self.end_line(tally);
             bytes = &bytes[at + 1..];
         }
@@ -67,24 +71,42 @@ impl Events {
     pub(super) fn end_line(&mut self, tally: &mut Tally) {
         match self.place {
             // An empty line ends the event; a text may go on over several `data:` lines before it.
-            Place::Field(0) => self.scanner.restart(),
+            Place::Field(0) => self.restart(tally),
             Place::Data(Done::Matched(matched)) if matched == DONE.len() => {
                 tally.end_mark();
-                self.scanner.restart();
+                self.restart(tally);
             }
-            Place::Field(_) | Place::Data(_) | Place::Skipped => {}
+            Place::Data(_) => self.scanner.end_line(),
+            Place::Field(_) | Place::Skipped => {}
         }
         self.place = Place::Field(0);
     }
 
-    /// Length of the whole lines at the start of `bytes` that say nothing about usage or the end.
-    fn dull_lines(&self, bytes: &[u8]) -> usize {
+    /// Forgets an unfinished text, and what it said of itself.
+    fn restart(&mut self, tally: &mut Tally) {
+        if !self.scanner.is_idle() {
+            self.scanner.restart();
+            tally.text_broken();
+        }
+    }
+
+    /// Length of the whole events at the start of `bytes` that say nothing about usage or the end. A line is not enough: a text
+    /// may go on in the next one.
+    fn dull_events(&self, bytes: &[u8]) -> usize {
         let telling = match (self.usage.find(bytes), self.end.find(bytes)) {
             (Some(usage), Some(end)) => usage.min(end),
             (Some(at), None) | (None, Some(at)) => at,
             (None, None) => bytes.len(),
         };
-        memchr::memrchr(b'\n', &bytes[..telling]).map_or(0, |at| at + 1)
+        let mut dull = &bytes[..telling];
+        while let Some(at) = memchr::memrchr(b'\n', dull) {
+            let line = &dull[..at];
+            if line.strip_suffix(b"\r").unwrap_or(line).ends_with(b"\n") {
+                return at + 1;
+            }
+            dull = line;
+        }
+        0
     }
 
     /// Part of a line, without its end.
@@ -92,8 +114,9 @@ impl Events {
         while let Place::Field(matched) = self.place {
             let Some((&byte, rest)) = part.split_first() else { return };
             if byte == b'\r' && matched == 0 {
-                // The rest of a CRLF.
-                return;
+                // Of a CRLF, or a line end by itself.
+                part = rest;
+                continue;
             }
             self.place = if byte != FIELD[matched] {
                 Place::Skipped

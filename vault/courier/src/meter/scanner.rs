@@ -75,8 +75,13 @@ impl Scanner {
 
     /// Forgets an unfinished text.
     pub(super) fn restart(&mut self) {
-        if !self.is_idle() {
-            *self = Self::new(self.dialect);
+        *self = Self::new(self.dialect);
+    }
+
+    /// No string of JSON goes on over a line's end: what is put together so is no name.
+    pub(super) fn end_line(&mut self) {
+        if matches!(self.lexeme, Lexeme::String { .. }) {
+            self.word.spoil();
         }
     }
 

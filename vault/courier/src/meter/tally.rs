@@ -113,6 +113,12 @@ impl Tally {
         self.numbers_here = false;
     }
 
+    /// One JSON text was given up: the next one begins anew.
+    pub(super) fn text_broken(&mut self) {
+        self.ending_type = false;
+        self.numbers_here = false;
+    }
+
     pub(super) fn usage(&self, ending: Ending) -> Usage {
         let input = self.value(Field::Input);
         let output = self.value(Field::Output);

@@ -223,6 +223,35 @@ fn a_text_over_several_data_lines_is_one_text() {
     );
 }
 
+/// Found by fuzzing: lines that were skipped in one piece were read in many.
+#[test]
+fn a_malformed_stream_is_counted_alike_however_it_is_cut() {
+    let counted = "data: {\"usage\":{\"prompt_tokens\":3,\"input_tokens\":3}}\n\n";
+    for odd in [
+        "data: {\"an\":\"unfinished text\n",
+        "data: [[[\n",
+        "data: {\"type\":\"response.completed\",\"x\":\n\n",
+        "data: {\"us\ndata:age\":{\"prompt_tokens\":4}}\n\n",
+        "data: {\"type\":\"message\ndata:_stop\"}\n\n",
+        "data: x\n\rdata: {\"usage\":{\"prompt_tokens\":5}}\n\n",
+        "\r\r\n\rx\r\n",
+        ": a comment\ndata: {\"n\":1}\nevent: x\n",
+    ] {
+        let text = format!("{odd}{counted}{odd}");
+        let single: Vec<&str> = text.split_inclusive(|_| true).collect();
+        for dialect in Dialect::ALL {
+            let whole = metered(dialect, Layout::Events, &[&text], Ending::Whole);
+            let bytes = metered(dialect, Layout::Events, &single, Ending::Whole);
+            assert_eq!(whole, bytes, "{odd:?} byte by byte");
+            for cut in 0..text.len() {
+                let pieces = [&text[..cut], &text[cut..]];
+                let usage = metered(dialect, Layout::Events, &pieces, Ending::Whole);
+                assert_eq!(usage, whole, "{odd:?} cut at {cut}");
+            }
+        }
+    }
+}
+
 #[test]
 fn an_unfinished_event_does_not_swallow_the_next() {
     let text = format!("data: {{\"broken\":[\"\n\n{OPENAI_CHAT}");
