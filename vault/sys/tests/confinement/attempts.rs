@@ -3,7 +3,7 @@
 use std::backtrace::Backtrace;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
@@ -34,6 +34,7 @@ struct Prepared {
     directory: PathBuf,
     port: u16,
     tcp: TcpListener,
+    tcp_address: SocketAddr,
     pair: (UnixStream, UnixStream),
     datagrams: (UnixDatagram, UnixDatagram),
     unbound: OwnedFd,
@@ -46,10 +47,12 @@ pub(crate) fn attempt_alone(
     directory: &Path,
     port: u16,
 ) -> ExitCode {
+    let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let prepared = Prepared {
         directory: directory.to_owned(),
         port,
-        tcp: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
+        tcp_address: tcp.local_addr().unwrap(),
+        tcp,
         pair: UnixStream::pair().unwrap(),
         datagrams: UnixDatagram::pair().unwrap(),
         unbound: socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap(),
@@ -138,7 +141,7 @@ fn perform(attempt: &str, at: &Prepared) -> io::Result<()> {
 fn perform_on_sockets(attempt: &str, at: &Prepared) -> Option<io::Result<()>> {
     Some(match attempt {
         "connect_tcp" => TcpStream::connect((Ipv4Addr::LOCALHOST, at.port)).map(drop),
-        "connect_other_tcp" => at.tcp.local_addr().and_then(TcpStream::connect).map(drop),
+        "connect_other_tcp" => TcpStream::connect(at.tcp_address).map(drop),
         "bind_tcp" => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map(drop),
         "udp" => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
             .and_then(|socket| socket.send_to(b"x", (Ipv4Addr::LOCALHOST, 9)))
