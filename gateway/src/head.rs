@@ -16,7 +16,7 @@ use crate::authenticate::Offers;
 use crate::request::Lines;
 
 /// The lines of a head that mean something here, gathered in one pass and not judged yet.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Gathered<'r> {
     /// What is offered as a token.
     pub(crate) offers: Offers<'r>,

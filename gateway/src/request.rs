@@ -1,12 +1,12 @@
 //! A request's head, as HTTP/1.1 and HTTP/2 both bring it.
 //!
 //! Invariant: names are in lower case, values and target as they came; nothing is decoded.
+//! Invariant: nothing that holds a token's text can be printed: no `Debug`.
 //! Distrusts: all of it.
 
 use http::Version;
 
 /// A head that was read.
-#[derive(Debug)]
 pub struct RequestHead<'r> {
     /// As in the request line.
     pub method: &'r str,
@@ -21,7 +21,7 @@ pub struct RequestHead<'r> {
 }
 
 /// Header lines in their order.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Lines<'r>(Vec<(&'r str, &'r [u8])>);
 
 impl<'r> Lines<'r> {

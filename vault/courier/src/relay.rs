@@ -3,6 +3,7 @@
 //! Invariant: destination, method, target, betas and key come from the errand alone; the gateway gives headers and body.
 //! Invariant: whatever ends a call early drops the provider's connection at once, while waiting for the answer too.
 //! Invariant: a connection goes back to the pool only after a whole request and a whole answer with nothing behind it.
+//! One over which the key came back does not.
 //!
 //! A request is sent twice in one case only: on a connection that was idle in the pool, when not a single byte of an answer
 //! came and the whole body is still at hand. The provider then closed the connection before it read the request, or so every

@@ -2,11 +2,13 @@
 //!
 //! Invariant: a process that passed [`harden`] leaves no core file, lends its memory to no other
 //! process of its user, and gains no privilege by exec.
+//! Invariant: what it says of a panic is a place in the code, never a value.
 #![expect(unsafe_code, reason = "closing descriptors and capabilities have no safe wrapper")]
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::RawFd;
+use std::panic::{self, PanicHookInfo};
 
 use nix::errno::Errno;
 use nix::sys::prctl;
@@ -34,7 +36,7 @@ pub enum ProcessError {
     Proc(#[source] io::Error),
 }
 
-/// Makes the process undumpable, without core files, new privileges or readable new files.
+/// Makes the process undumpable, without core files, new privileges or readable new files, and its panics mute.
 ///
 /// # Errors
 /// Any failure is meant to end the process.
@@ -46,7 +48,16 @@ pub fn harden() -> Result<(), ProcessError> {
     }
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(at("set the core limit"))?;
     umask(Mode::from_bits_truncate(0o077));
+    panic::set_hook(Box::new(tell_where));
     Ok(())
+}
+
+/// A panic's own words may quote what the code had in its hands: a library that cuts a text in the middle of a letter prints the
+/// text. Only the place is told.
+fn tell_where(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    // Nobody is left to hear that this failed.
+    let _told = io::stderr().write_all(format!("a defect: panic at {place}\n").as_bytes());
 }
 
 /// Tells the scheduler that this process rather finishes what it has at hand than interrupts another (`SCHED_BATCH`).

@@ -81,6 +81,8 @@ impl<'h> Answer<'h> {
             stop = reader.discard() => return Err(stop),
         }
         Ok(match self.keep_alive {
+            // The TLS library opens records in a buffer of the connection, and what it read last stays there.
+            KeepAlive::Reusable if report.scrubbed > 0 => Reuse::Never,
             KeepAlive::Reusable => Reuse::Possible,
             KeepAlive::Closing => Reuse::Never,
         })

@@ -44,6 +44,7 @@ const CLAIMS: &[(&str, fn())] = &[
     ("confinement_needs_no_root", without_root),
     ("a_missing_layer_stops_the_start_unless_accepted", missing_layers),
     ("hardening_takes_cores_variables_and_descriptors", hardening),
+    ("a_panic_tells_a_place_and_no_value", panics_are_mute),
     ("a_child_has_its_user_descriptors_and_environment_and_nothing_else", spawned_child),
     ("a_child_dies_with_its_supervisor", child_dies_with_parent),
 ];
@@ -271,6 +272,16 @@ fn hardening() {
     let scene = Scene::new();
     let output = scene.run("none", "errno", "hardened");
     assert_eq!(text(&output), "ok\n", "{output:?}");
+}
+
+fn panics_are_mute() {
+    let scene = Scene::new();
+    for profile in ["gateway", "courier", "keeper", "tpm"] {
+        let output = scene.run(profile, "errno", "panic");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("panic at ") && said.contains(".rs:"), "{profile}: {said}");
+        assert!(!said.contains("CANARY") && !text(&output).contains("CANARY"), "{profile}: {said}");
+    }
 }
 
 fn spawned_child() {
