@@ -39,6 +39,17 @@ pub struct Wish<'a> {
 }
 
 /// Leave to make one call, as it was judged. Spent by the journal.
+///
+/// Nobody but [`decide`] makes one; it can be passed on, and not put together:
+///
+/// ```
+/// use strongroom_policy::decide::Permit;
+/// fn pass_on(permit: Permit) -> Permit { permit }
+/// ```
+/// ```compile_fail,E0451
+/// use strongroom_policy::decide::Permit;
+/// fn pass_on(permit: Permit) -> Permit { Permit { rule: "another", ..permit } }
+/// ```
 #[must_use]
 #[derive(Debug)]
 pub struct Permit {

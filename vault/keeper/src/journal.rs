@@ -197,6 +197,20 @@ pub struct Answered {
 }
 
 /// Proof that a permit is in the journal. Spent by opening the key.
+///
+/// ```
+/// use strongroom_keeper::journal::Admitted;
+/// fn pass_on(admitted: Admitted) { drop(admitted.spend()) }
+/// ```
+/// ```compile_fail,E0382
+/// use strongroom_keeper::journal::Admitted;
+/// fn spend_twice(admitted: Admitted) { drop(admitted.spend()); drop(admitted.spend()) }
+/// ```
+/// ```compile_fail,E0451
+/// use strongroom_keeper::journal::Admitted;
+/// use strongroom_policy::{decide::Permit, id::CallId};
+/// fn without_an_entry(permit: Permit, call: CallId) -> Admitted { Admitted { permit, call } }
+/// ```
 #[must_use]
 #[derive(Debug)]
 pub struct Admitted {
@@ -571,6 +585,12 @@ impl Admitted {
         self.call
     }
 
+    /// One of no journal, for tests of what becomes of it.
+    #[cfg(test)]
+    pub(crate) const fn of_a_test(permit: Permit, call: CallId) -> Self {
+        Self { permit, call }
+    }
+
     /// What was permitted, for the one opening that it pays for.
     pub fn spend(self) -> (Permit, CallId) {
         (self.permit, self.call)
@@ -582,4 +602,4 @@ mod cost;
 #[cfg(test)]
 mod crashes;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

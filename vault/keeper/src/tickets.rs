@@ -162,3 +162,6 @@ fn leave(of_one: &mut HashMap<UserId, usize>, user: UserId) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,7 +29,7 @@ const USER: UserId = UserId::from_random([1; 16]);
 /// What was told: the question's number, and the outcome without its proof.
 type Told = Rc<RefCell<Vec<(u64, Result<(), JournalError>)>>>;
 
-pub(super) fn permit() -> Permit {
+pub(crate) fn permit() -> Permit {
     let openai = definitions().unwrap().into_iter().find(|one| one.name.as_ref() == "openai");
     let provider = openai.unwrap();
     let tenant = TenantId::from_random([2; 16]);
