@@ -8,6 +8,9 @@ const HEADS: &[&str] = &[
     "POST /openai/v1/chat/completions HTTP/1.1\r\nHost: localhost:8443\r\nAuthorization: Bearer sr_00000000000000000000000000000000000000000002CZclj\r\nContent-Type: application/json\r\nContent-Length: 2\r\nUser-Agent: OpenAI/Python 1.0\r\nX-Stainless-Lang: python\r\n\r\n{}",
     "POST /anthropic/v1/messages?beta=true HTTP/1.1\r\nhost: a\r\nx-api-key: sr_00000000000000000000000000000000000000000002CZclj\r\nanthropic-beta: a-1, b-2\r\nanthropic-version: 2023-06-01\r\ntransfer-encoding: Chunked\r\nExpect: 100-continue\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
     "GET https://a/google/v1beta/models?key=sr_00000000000000000000000000000000000000000002CZclj&alt=sse HTTP/1.1\r\nhost: a\r\nconnection: x, close\r\n\r\n",
+    "POST /openai/v1/x HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\nContent-Length: 2\r\n\r\n{}",
+    "POST /openai/v1/x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ncontent-length: 2\r\n\r\n{}",
+    "POST /openai/v1/x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
     "GET /p/demo-openai/v1/models HTTP/1.0\r\nHost: a\r\nX-Strongroom-Credential: team key\r\ncontent-length: 0\r\n\r\n",
 ];
 
@@ -72,6 +75,13 @@ fn urls(cuts: &[u8]) -> Vec<Seed> {
 /// Each form of two keys, whole and cut short.
 fn echoes(cuts: &[u8]) -> Vec<Seed> {
     let mut seeds = Vec::new();
+    // Behind more letters than are held back: the key's start is released before its end is there.
+    for before in [200, 250, 300, 700] {
+        let key = b"sk-proj-Zq8vT1xR4w7YbnL2";
+        let text = [&vec![b'A'; before][..], key, &vec![b'B'; 400]].concat();
+        let length = u8::try_from(key.len()).unwrap();
+        seeds.push(("scrubber", [&[length], &key[..], cuts, &text].concat()));
+    }
     for key in [
         &b"sk-proj-Zq8+vT/1x_R4w.7Yb=nL2"[..],
         b"pass \"phrase\" <x>/= & 'more'",
