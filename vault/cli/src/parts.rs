@@ -9,6 +9,7 @@ use strongroom_protocol::operator::sealing::{LockRow, WayRow, WayStanding};
 use strongroom_protocol::operator::{Answer, Request, UnsealWith};
 
 use crate::arguments::{Dash, OnlyDash};
+use crate::environment::quote;
 use crate::failure::{Failure, Outcome};
 use crate::holders;
 use crate::link::Link;
@@ -43,6 +44,18 @@ impl Source {
             (None, Some(number), None) => prompt::descriptor(number),
             (None, None, None) => prompt::secret(prompt),
         }
+    }
+
+    /// The words that say so.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let file = |name: &str, path: &Option<PathBuf>| {
+            path.as_ref().map(|path| format!("{name} {}", quote(&path.to_string_lossy())))
+        };
+        let mut words: Vec<_> = self.dash.iter().map(|Dash| "-".to_owned()).collect();
+        words.extend(self.share_fd.map(|number| format!("--share-fd {number}")));
+        words.extend(file("--age-identity", &self.age_identity));
+        words.extend(file("--share-file", &self.share_file));
+        words
     }
 
     /// Whether somebody at a terminal is asked.

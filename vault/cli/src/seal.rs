@@ -15,6 +15,7 @@ use strongroom_protocol::operator::sealing::{LockRow, WayRow, WayStanding};
 use strongroom_protocol::operator::{Answer, Exit, Progress, Request, SEAL_MARK, Status};
 
 use crate::desk::Desk;
+use crate::environment::quote;
 use crate::failure::{Failure, Outcome};
 use crate::link::Link;
 use crate::out::{self, Form};
@@ -89,11 +90,11 @@ pub(crate) fn unseal(arguments: &UnsealArguments, desk: &Desk) -> Outcome<ExitCo
         link.tell(&Request::AcceptSettings { difference: difference.clone() })?;
     }
     let came = if arguments.tpm {
-        tpm::unseal(&mut link, arguments.pin_fd)?
+        tpm::unseal(&mut link, arguments.pin_fd)
     } else {
-        by_hand(arguments, (&mut link, found.state))?
+        by_hand(arguments, (&mut link, found.state))
     };
-    match came {
+    match came.map_err(|failure| arguments.keep_words(failure))? {
         Unsealed::Open => Ok(tell_open(&status::ask(&mut link)?, desk.form)),
         Unsealed::Partly(progress) => {
             match desk.form {
@@ -104,6 +105,46 @@ pub(crate) fn unseal(arguments: &UnsealArguments, desk: &Desk) -> Outcome<ExitCo
         }
     }
 }
+
+impl UnsealArguments {
+    /// Where the next step is this command with one word more, it holds the words that were given already as well: each
+    /// refusal knows its own word only.
+    fn keep_words(&self, mut failure: Failure) -> Failure {
+        for new in [CONFIRM, ACCEPT] {
+            let asked = format!("strongroom unseal {new} ");
+            if let Some(next) = failure.next.as_mut().filter(|next| next.contains(&asked)) {
+                let words = self.words_beside(new).join(" ");
+                *next = next.replace(&asked, &format!("strongroom unseal {words} {new} "));
+                *next = next.replace("unseal  ", "unseal ");
+            }
+        }
+        failure
+    }
+
+    /// The words that were given, but for what `new` takes the place of. The attempt is over, so it is not among them.
+    fn words_beside(&self, new: &str) -> Vec<String> {
+        let mut words = self.source.words();
+        if self.tpm && new != CONFIRM {
+            words.push("--tpm".to_owned());
+            words.extend(self.pin_fd.map(|number| format!("--pin-fd {number}")));
+        }
+        for (name, value) in [(CONFIRM, &self.confirm_checkpoint), (ACCEPT, &self.accept_settings)]
+        {
+            let given = value.as_ref().filter(|_| name != new);
+            words.extend(given.map(|value| format!("{name} {}", shell_word(value))));
+        }
+        words
+    }
+}
+
+/// What names a checkpoint or a difference needs no quotes; whatever else was typed does.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { quote(text) }
+}
+
+const CONFIRM: &str = "--confirm-checkpoint";
+const ACCEPT: &str = "--accept-settings";
 
 /// What somebody types or pipes in.
 fn by_hand(
@@ -224,10 +265,72 @@ fn tell_open(found: &Status, form: Form) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
+    use clap::{CommandFactory as _, FromArgMatches as _};
     use strongroom_protocol::operator::Progress;
     use strongroom_protocol::operator::sealing::LockName;
 
-    use super::partly;
+    use super::{UnsealArguments, partly};
+    use crate::arguments::Cli;
+    use crate::failure::{Code, Failure};
+
+    /// The next step of a refusal that knows one word, after `unseal` with others.
+    fn next_after(given: &[&str], refused: &str) -> String {
+        let words = [&["strongroom", "unseal"], given].concat();
+        let matches = Cli::command().try_get_matches_from(words).unwrap();
+        let (_, matches) = matches.subcommand().unwrap();
+        let arguments = UnsealArguments::from_arg_matches(matches).unwrap();
+        let failure = Failure::new(Code::Link, "x").next(format!("say so: '{refused}'; or not"));
+        arguments.keep_words(failure).next.unwrap()
+    }
+
+    // Red when a refusal's command forgets what the one before it asked for: the two then refer to each other for ever.
+    #[test]
+    fn the_next_command_holds_the_words_that_were_given() {
+        let accept = "strongroom unseal --accept-settings 0b";
+        let confirm = "strongroom unseal --confirm-checkpoint 412-9f";
+        for (given, refused, next) in [
+            (
+                &["--confirm-checkpoint", "412-9f"][..],
+                accept,
+                "strongroom unseal --confirm-checkpoint 412-9f --accept-settings 0b",
+            ),
+            (
+                &["--accept-settings", "0b"],
+                confirm,
+                "strongroom unseal --accept-settings 0b --confirm-checkpoint 412-9f",
+            ),
+            (&["--accept-settings", "0a", "-"], accept, "strongroom unseal - --accept-settings 0b"),
+            (
+                &["--share-fd", "3"],
+                confirm,
+                "strongroom unseal --share-fd 3 --confirm-checkpoint 412-9f",
+            ),
+            (
+                &["--tpm", "--pin-fd", "3"],
+                accept,
+                "strongroom unseal --tpm --pin-fd 3 --accept-settings 0b",
+            ),
+            (&["--tpm"], confirm, confirm),
+            (
+                &["--age-identity", "a b"],
+                accept,
+                "strongroom unseal --age-identity 'a b' --accept-settings 0b",
+            ),
+            (&["--attempt", "7f"], accept, accept),
+            (
+                &["--accept-settings", "0 b"],
+                confirm,
+                "strongroom unseal --accept-settings '0 b' --confirm-checkpoint 412-9f",
+            ),
+        ] {
+            assert_eq!(
+                next_after(given, refused),
+                format!("say so: '{next}'; or not"),
+                "{given:?}"
+            );
+        }
+        assert_eq!(next_after(&["-"], "strongroom status"), "say so: 'strongroom status'; or not");
+    }
 
     #[test]
     fn where_no_share_is_needed_none_is_spoken_of() {

@@ -59,8 +59,8 @@ pub(crate) fn run(desk: &Desk) -> Outcome<ExitCode> {
 pub(crate) fn exit_code(status: &Status) -> u8 {
     match (&status.fault, status.state) {
         (Some(fault), _) => fault.exit.code(),
-        (None, VaultState::Ready) => 0,
-        (None, VaultState::Uninitialised) => 1,
+        (None, VaultState::Ready) if status.courier && status.gateway => 0,
+        (None, VaultState::Ready | VaultState::Uninitialised) => 1,
         (None, VaultState::Sealed) => 2,
         (None, VaultState::Unsealing) => 3,
         (None, VaultState::Faulty) => 5,
@@ -208,7 +208,7 @@ mod tests {
     use strongroom_protocol::operator::sealing::LockName;
     use strongroom_protocol::operator::{Exit, Fault, Progress, Status};
 
-    use super::{awaited_line, exit_code, headline, progress_line};
+    use super::{awaited_line, exit_code, headline, progress_line, sentences};
     use strongroom_protocol::operator::witness::Awaited;
 
     fn status(state: VaultState, fault: Option<Exit>) -> Status {
@@ -241,6 +241,18 @@ mod tests {
             [Exit::Provisional, Exit::Corrupt, Exit::RolledBack, Exit::Spliced, Exit::Foreign]
                 .map(|exit| exit_code(&status(Faulty, Some(exit))));
         assert_eq!(faults, [4, 5, 6, 7, 8]);
+    }
+
+    // Red when an open vault alone makes it 0.
+    #[test]
+    fn without_courier_or_gateway_no_call_can_be_made() {
+        for (courier, gateway) in [(false, true), (true, false), (false, false)] {
+            let open = Status { courier, gateway, ..status(VaultState::Ready, None) };
+            assert_eq!(exit_code(&open), 1);
+            assert!(sentences(&open).iter().any(|line| line.contains("no call can be made")));
+            let sealed = Status { courier, gateway, ..status(VaultState::Sealed, None) };
+            assert_eq!(exit_code(&sealed), 2);
+        }
     }
 
     #[test]

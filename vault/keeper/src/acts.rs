@@ -346,7 +346,13 @@ fn full_fault(what: &str) -> Fault {
 
 fn picked<T>(found: Result<T, PickError>) -> Result<T, Fault> {
     found.map_err(|error| {
-        fault("SR-PICK-001", error.to_string(), "see the matching 'list' command for names and ids")
+        let next = match error {
+            PickError::Nobody => "strongroom user create NAME",
+            PickError::Missing { .. } | PickError::Several { .. } => {
+                "see the matching 'list' command for names and ids"
+            }
+        };
+        fault("SR-PICK-001", error.to_string(), next)
     })
 }
 

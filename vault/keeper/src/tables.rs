@@ -91,6 +91,9 @@ pub enum PickError {
         /// By which text.
         pick: String,
     },
+    /// The first person is meant, and there is none.
+    #[error("there is no user yet, and it has to be somebody's")]
+    Nobody,
 }
 
 /// A record that no version of this program wrote.
@@ -294,9 +297,7 @@ impl Tables {
     /// The first person who was made.
     pub fn first_user(&self) -> Result<UserId, PickError> {
         let first = self.users.iter().min_by_key(|(id, one)| (one.created, **id));
-        first
-            .map(|(id, _)| *id)
-            .ok_or(PickError::Missing { what: "user", pick: "(first)".to_owned() })
+        first.map(|(id, _)| *id).ok_or(PickError::Nobody)
     }
 
     /// The name of whose a credential is.

@@ -151,7 +151,8 @@ fn a_configuration_that_was_weakened_while_stopped_waits_for_an_operators_word()
     {
         assert!(refused.stderr.contains(part), "{}", refused.stderr);
     }
-    let (_, command) = refused.stderr.split_once("unseal --accept-settings ").expect("the command");
+    let (_, command) =
+        refused.stderr.split_once("unseal - --accept-settings ").expect("the command");
     let shown = command.split('\'').next().expect("what differs");
     let other = appliance.cli(&["unseal", "--accept-settings", "0123", "-"], secret);
     assert!(other.stderr.contains("SR-SETTINGS-001"), "{}", other.stderr);

@@ -594,6 +594,41 @@ fn the_loss_of_the_tpm_is_confirmed_by_the_command_that_its_refusal_shows() {
     appliance.wait_ready();
 }
 
+/// The words of the `unseal` that a refusal prints.
+fn printed(stderr: &str) -> Vec<String> {
+    let (_, command) = stderr.split_once(" unseal ").expect("what to do next");
+    let (command, _) = command.split_once('\'').expect("it is quoted");
+    ["unseal"].into_iter().chain(command.split_whitespace()).map(str::to_owned).collect()
+}
+
+// Red when each refusal's command has its own word only: the one then asks for the other's, and the other for its.
+#[test]
+fn a_lost_tpm_and_changed_settings_are_confirmed_by_the_commands_that_are_printed() {
+    let emulator = emulator::Emulator::start();
+    let settings = format!("tpm = {{ tcti = \"{}\" }}\n", emulator.tcti());
+    let mut appliance = Appliance::start(&Options { settings, ..Options::default() });
+    appliance.json(&["tpm", "seal", "--pcrs", "7,16"], PASSPHRASE.as_bytes());
+    appliance.start_as(Vault::None);
+    appliance.stop();
+    drop(emulator);
+    let file = appliance.data().join("strongroom.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let other = "[dns.hosts]\n\"new.example\" = \"10.0.0.1\"";
+    fs::write(&file, text.replace("[dns.hosts]", other)).unwrap();
+    appliance.up();
+    appliance.wait_state("sealed");
+    let run = |words: &[String]| {
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        appliance.cli(&words, PASSPHRASE.as_bytes())
+    };
+    let refused = run(&["unseal".to_owned(), "-".to_owned()]);
+    assert!(refused.stderr.contains("SR-TPM-011"), "{}", refused.stderr);
+    let refused = run(&printed(&refused.stderr));
+    assert!(refused.stderr.contains("SR-SETTINGS-001"), "{}", refused.stderr);
+    run(&printed(&refused.stderr)).ok();
+    appliance.wait_ready();
+}
+
 // Red when the mark is written after the keys are dropped, or when supervisor and keeper do not ask for it.
 #[test]
 fn what_an_operator_sealed_stays_sealed_however_the_keeper_ends_until_somebody_opens_it() {

@@ -129,7 +129,7 @@ fn unseal(
     let ground = supervisor.ground();
     let ways = parts::ways(link)?;
     if ground.is_demo() {
-        return waiting_for_a_word(attempt(link, &ways, &demo::passphrase(ground)?));
+        return waiting_for_a_word(ground, attempt(link, &ways, &demo::passphrase(ground)?));
     }
     if found.sealed_by_operator {
         let is_typed = descriptor.map_or_else(prompt::is_attended, prompt::is_typed);
@@ -139,7 +139,7 @@ fn unseal(
         }
     }
     if let Some(number) = descriptor {
-        return waiting_for_a_word(attempt(link, &ways, &prompt::descriptor(number)?));
+        return waiting_for_a_word(ground, attempt(link, &ways, &prompt::descriptor(number)?));
     }
     if found.seal != Some(SealKind::Passphrase) || !prompt::is_attended() {
         return Ok(Vault::Sealed);
@@ -149,7 +149,8 @@ fn unseal(
 
 /// Asks a few times. Somebody may open the vault from another terminal meanwhile.
 fn ask_for_it(link: &mut Link, supervisor: &Supervisor, ways: &[WayRow]) -> Outcome<Vault> {
-    let socket = supervisor.ground().places.operator_socket();
+    let ground = supervisor.ground();
+    let socket = ground.places.operator_socket();
     let is_wanted = || {
         if supervisor.is_told_to_stop()? {
             return Err(prompt::cancelled());
@@ -162,10 +163,10 @@ fn ask_for_it(link: &mut Link, supervisor: &Supervisor, ways: &[WayRow]) -> Outc
             Ok(Some(typed)) => attempt(link, ways, &typed),
             Err(failure) => Err(failure),
         };
-        match waiting_for_a_word(tried) {
+        match waiting_for_a_word(ground, tried) {
             Ok(vault) => return Ok(vault),
             Err(failure) if failure.code == Code::Cancelled.text() => return Err(failure),
-            Err(failure) => out::warn(&failure.to_string()),
+            Err(failure) => out::warn(&of_here(ground, failure).to_string()),
         }
         if is_opened_elsewhere(&socket) {
             return Ok(opened_elsewhere());
@@ -200,14 +201,19 @@ fn sealed_by_operator(ground: &Ground) -> Failure {
 }
 
 /// A vault that remembers other settings is in order: it stays sealed until an operator says that the new ones are meant.
-fn waiting_for_a_word(tried: Outcome<Vault>) -> Outcome<Vault> {
+fn waiting_for_a_word(ground: &Ground, tried: Outcome<Vault>) -> Outcome<Vault> {
     match tried {
         Err(failure) if failure.code == SETTINGS_CHANGED => {
-            out::warn(&failure.to_string());
+            out::warn(&of_here(ground, failure).to_string());
             Ok(Vault::Sealed)
         }
         other => other,
     }
+}
+
+/// Its next step names this install.
+fn of_here(ground: &Ground, failure: Failure) -> Failure {
+    failure.at(&tell::place(ground).unwrap_or_default())
 }
 
 /// The keeper's word for it.

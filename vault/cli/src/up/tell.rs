@@ -84,21 +84,24 @@ pub(crate) fn sealed(ground: &Ground) {
 /// How this program is called from here.
 pub(crate) fn program(ground: &Ground) -> String {
     let mut words = vec![name()];
+    words.extend(place(ground));
     let places = &ground.places;
-    let around = Surroundings::here();
-    let usual = Places::choose(&around, None, ground.is_demo());
-    if usual.as_ref() == Ok(places) {
-        if ground.is_demo() {
-            words.push("--demo".to_owned());
-        }
-    } else {
-        words.push(format!("--dir {}", quote(&places.data.to_string_lossy())));
-    }
     match (places.install, std::env::var_os("SUDO_UID")) {
         (Install::System, Some(_)) => words.insert(0, "sudo".to_owned()),
         (Install::System, None) | (Install::Personal, _) => {}
     }
     words.join(" ")
+}
+
+/// The words that name this install in another command, if it is not the usual one.
+pub(crate) fn place(ground: &Ground) -> Option<String> {
+    let places = &ground.places;
+    let usual = Places::choose(&Surroundings::here(), None, ground.is_demo());
+    if usual.as_ref() == Ok(places) {
+        ground.is_demo().then(|| "--demo".to_owned())
+    } else {
+        Some(format!("--dir {}", quote(&places.data.to_string_lossy())))
+    }
 }
 
 /// The bare name if the shell finds this program by it.

@@ -557,3 +557,16 @@ fn a_ticket_does_not_carry_a_rotated_key_to_the_old_destination() {
     let Told::Credentials(rows) = operator.request(&Request::CredentialList) else { panic!() };
     assert_eq!((rows[0].version, &rows[0].rules), (2, &rules), "the new rules stay");
 }
+
+// Red when nobody is looked for by a name that nobody typed.
+#[test]
+fn a_vault_without_a_person_says_how_to_make_one() {
+    let keeper = Keeper::start();
+    let mut door = keeper.operator();
+    let made = door.request(&Request::Init(SealWish::Passphrase(passphrase())));
+    assert!(matches!(made, Told::Initialised(_)), "{made:?}");
+    let Told::Failed(told) = door.request(&token_wish("first")) else { panic!("it is nobody's") };
+    assert_eq!(told.code, "SR-PICK-001");
+    assert!(told.message.contains("no user yet"), "{}", told.message);
+    assert_eq!(told.next.as_deref(), Some("strongroom user create NAME"));
+}
