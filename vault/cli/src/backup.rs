@@ -335,7 +335,9 @@ pub(crate) fn lines(restored: &Restored) -> Vec<String> {
     }
     for open in &restored.left_open {
         let (act, target) = (out::plain(&open.act), out::plain(&open.target));
-        lines.push(format!("not in the backup, look at it: {act} {target}"));
+        let what = [act, target].into_iter().filter(|word| !word.is_empty());
+        let what = what.collect::<Vec<_>>().join(" ");
+        lines.push(format!("not in the backup, look at it: {what}"));
     }
     let shown = u32::try_from(restored.left_open.len()).unwrap_or(u32::MAX);
     if restored.left_open_count > shown {

@@ -74,10 +74,14 @@ pub(crate) fn run(arguments: Arguments, common: &Common, form: Form) -> Outcome 
         Verb::Compact(programs) => (Task::Compact, programs),
     };
     let kind = rebuild::run(&task, programs.binaries, common)?;
+    let done = match &task {
+        Task::Move(_) => format!("the records are kept by {} now", kind.name()),
+        Task::Compact => format!("the store ({}) was built anew", kind.name()),
+    };
     match form {
         Form::Json => out::object(json!({"store": kind.name()})),
         Form::Text => {
-            out::say(&format!("the records are kept by {} now", kind.name()));
+            out::say(&done);
             out::say(
                 "next: strongroom up, and unseal: then the vault vouches for them and the old store is removed",
             );

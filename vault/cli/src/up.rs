@@ -103,5 +103,8 @@ fn begin(supervisor: &mut Supervisor, arguments: &Arguments, form: Form) -> Outc
     supervisor.start(Role::Courier)?;
     supervisor.start(Role::Gateway)?;
     tell::next_steps(supervisor.ground(), vault, form);
+    if vault == Vault::Waiting {
+        supervisor.wait_for_the_witness();
+    }
     Ok(())
 }

@@ -101,6 +101,44 @@ pub enum JournalError {
         /// In words.
         reason: &'static str,
     },
+    /// A hash tile is not that of the entries below it, and these are what the checkpoint covers.
+    #[error(
+        "the journal is damaged: the hash tile {file} was changed; all entries are those that the checkpoint covers"
+    )]
+    Tile {
+        /// Its name below the journal's directory.
+        file: String,
+    },
+    /// A hash tile differs, and not all else holds: entries below it were changed, or others.
+    #[error(
+        "the journal is damaged from entry {entry} on: the hash tile {file} was changed, or an entry below it"
+    )]
+    Below {
+        /// The first entry below it.
+        entry: u64,
+        /// Its name below the journal's directory.
+        file: String,
+    },
+    /// A bundle is not here; it may have been archived, and the hash tile that stands for it is missing or torn.
+    #[error(
+        "the journal is damaged: the 256 entries from {first} on are missing; if they were archived, their hash tile {tile} must be whole"
+    )]
+    Gone {
+        /// The first of its entries.
+        first: u64,
+        /// The tile's name below the journal's directory.
+        tile: String,
+    },
+    /// Something does not hold, and may be the fault of a hash tile that stands for archived entries: nothing here tells.
+    #[error(
+        "{why}; or one of the hash tiles tile/0/000 to {last} was changed, which stand for archived entries"
+    )]
+    OverArchived {
+        /// What does not hold.
+        why: Box<JournalError>,
+        /// The last of these tiles.
+        last: String,
+    },
     /// A file is longer than any that this program writes: it was put there.
     #[error("the journal is damaged: {0} is longer than can be")]
     Oversized(String),
@@ -558,6 +596,10 @@ impl JournalError {
             Self::Write(_)
             | Self::Read(_)
             | Self::Damaged { .. }
+            | Self::Tile { .. }
+            | Self::Below { .. }
+            | Self::Gone { .. }
+            | Self::OverArchived { .. }
             | Self::Oversized(_)
             | Self::Checkpoint
             | Self::RolledBack { .. }

@@ -18,7 +18,7 @@ use strongroom_tlog::{Bundle, Hash, Tile, Tiles, Width};
 use crate::failure::{Failure, Outcome};
 
 /// Longest file of a hash tile.
-const MAX_TILE_BYTES: usize = 256 * 32;
+pub(crate) const MAX_TILE_BYTES: usize = 256 * 32;
 
 /// A journal on a disk, and where its archived bundles lie.
 #[derive(Debug)]
@@ -99,15 +99,22 @@ impl Directory {
         Ok(bytes.map(|bytes| decode_hashes(&bytes).unwrap_or_default()))
     }
 
-    /// The file of a tile, the full one's before the one of its width.
+    /// The file of a tile, the full one's before the one of its width; of one that is too long so much that this shows.
     pub(crate) fn tile_bytes(&self, tile: Tile) -> Outcome<Option<Vec<u8>>> {
         let full = Tile::new(tile.level(), tile.index(), Width::FULL).map_err(Failure::argument)?;
         for name in [full.path(), tile.path()] {
-            if let Some(bytes) = self.anywhere(&name, MAX_TILE_BYTES)? {
-                return Ok(Some(bytes));
+            for place in std::iter::once(&self.home).chain(&self.archives) {
+                if let Some(bytes) = beginning(&place.join(&name), MAX_TILE_BYTES)? {
+                    return Ok(Some(bytes));
+                }
             }
         }
         Ok(None)
+    }
+
+    /// Whether a full bundle is kept here and not in an archive alone.
+    pub(crate) fn keeps(&self, index: u64) -> bool {
+        self.home.join(Bundle { index, width: Width::FULL }.path()).exists()
     }
 
     fn anywhere(&self, name: &str, most: usize) -> Outcome<Option<Vec<u8>>> {
@@ -130,6 +137,16 @@ impl Tiles for Directory {
 
 /// A whole file of at most so many bytes; `None` when there is none.
 pub(crate) fn read(path: &Path, most: usize) -> Outcome<Option<Vec<u8>>> {
+    match beginning(path, most)? {
+        Some(bytes) if bytes.len() > most => {
+            Err(Failure::file(path, "is longer than a file of its kind can be"))
+        }
+        found => Ok(found),
+    }
+}
+
+/// A file's bytes up to one more than so many; `None` when there is none.
+fn beginning(path: &Path, most: usize) -> Outcome<Option<Vec<u8>>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -140,8 +157,5 @@ pub(crate) fn read(path: &Path, most: usize) -> Outcome<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
     file.take(limit).read_to_end(&mut bytes).map_err(|error| Failure::file(path, error))?;
-    if bytes.len() > most {
-        return Err(Failure::file(path, "is longer than a file of its kind can be"));
-    }
     Ok(Some(bytes))
 }

@@ -11,8 +11,8 @@ use strongroom_tlog::{
     Bundle, Checkpoint, Edge, Entries, Hash, Note, Size, Tile, Verifier, Width, leaf_hash,
 };
 
-use super::directory::{Directory, Kind, Piece};
-use super::finding::Finding;
+use super::directory::{Directory, Kind, MAX_TILE_BYTES, Piece};
+use super::finding::{Finding, Mend};
 use crate::failure::{Code, Failure, Outcome};
 use crate::progress::Progress;
 
@@ -263,7 +263,13 @@ impl Walk<'_> {
     /// A static copy keeps the hashes of the bundle that is not full.
     fn partial_tile(&mut self, index: u64, count: usize, file: &str) -> Outcome {
         let Some(tile) = Tile::within(Size(self.covered), 0, index) else { return Ok(()) };
-        let Some(kept) = self.directory.hashes(tile)? else { return Ok(()) };
+        let Some(kept) = self.directory.tile_bytes(tile)? else { return Ok(()) };
+        if kept.len() > MAX_TILE_BYTES {
+            let entry = index * PER_BUNDLE + 1;
+            self.wrong(Finding::Changed { entry, file: file.to_owned() });
+            return Ok(());
+        }
+        let kept = decode_hashes(&kept).unwrap_or_default();
         let ours = self.edge.partial(0).to_vec();
         let differs = ours.iter().zip(&kept).take(count).position(|(ours, kept)| ours != kept);
         if let Some(at) = differs {
@@ -309,7 +315,8 @@ impl Walk<'_> {
                     let file = Bundle { index, width: Width::FULL }.path();
                     Finding::Changed { entry: index * PER_BUNDLE + at + 1, file }
                 } else {
-                    Finding::Tile { file }
+                    // Made again of the tiles below it, whether their entries are here or archived.
+                    Finding::Tile { file, mend: Mend::Opening }
                 });
             }
             Some(_) | None if covered => {
@@ -356,8 +363,16 @@ impl Walk<'_> {
             // The root says that the entries are right; then it was the tile that was changed.
             Some(Finding::Changed { entry, file: _ }) if holds && entry <= covered => {
                 let index = (entry - 1) / PER_BUNDLE;
-                let tile = Tile::within(Size(covered), 0, index).map(Tile::path);
-                self.report.findings.push(Finding::Tile { file: tile.unwrap_or_default() });
+                let file =
+                    Tile::within(Size(covered), 0, index).map(Tile::path).unwrap_or_default();
+                let whole = index < covered / PER_BUNDLE;
+                let archived = whole && !self.directory.keeps(index);
+                let mend = if archived { Mend::Archive } else { Mend::Opening };
+                self.report.findings.push(Finding::Tile { file, mend });
+            }
+            // Without the root nothing says that the entries below it are right.
+            Some(Finding::Tile { .. }) if !holds => {
+                self.report.findings.push(Finding::Rewritten { size: covered });
             }
             Some(finding) => self.report.findings.push(finding),
             None if !holds && found == covered && self.report.head.is_some() => {

@@ -13,6 +13,15 @@ use serde_json::{Value, json};
 
 use crate::failure::Failure;
 
+/// What puts a hash tile in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mend {
+    /// The next opening of the vault, once the file is away.
+    Opening,
+    /// The archive's copy: the entries are there alone.
+    Archive,
+}
+
 /// One thing that is wrong, the gravest kind first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Finding {
@@ -62,6 +71,8 @@ pub(crate) enum Finding {
     Tile {
         /// Its path.
         file: String,
+        /// What mends it.
+        mend: Mend,
     },
     /// Entries and tiles agree with each other, and not with the signed root.
     Rewritten {
@@ -137,7 +148,7 @@ impl Finding {
             Self::Changed { entry, file } => {
                 format!("entry {entry} was changed ({file}): its hash is not the one that was kept")
             }
-            Self::Tile { file } => {
+            Self::Tile { file, mend: _ } => {
                 format!("{file} was changed: the entries are those that the checkpoint covers")
             }
             Self::Rewritten { size } => format!(
@@ -171,15 +182,34 @@ impl Finding {
         })
     }
 
+    /// What to do.
+    fn next(&self) -> &'static str {
+        match self {
+            Self::Tile { mend: Mend::Opening, .. } => {
+                "keep that file as evidence and move it out of the journal's directory: the next unsealing makes it again of the entries, which hold"
+            }
+            Self::Tile { mend: Mend::Archive, .. } => {
+                "keep that file as evidence and put the archive's own copy of it in its place"
+            }
+            Self::Unsigned { .. }
+            | Self::CutOff { .. }
+            | Self::Missing { .. }
+            | Self::Removed { .. }
+            | Self::Moved { .. }
+            | Self::Changed { .. }
+            | Self::Rewritten { .. }
+            | Self::Forked { .. } => {
+                "keep this copy as evidence, compare it with a mirror of a witness, and see the runbook, \"Audit\""
+            }
+        }
+    }
+
     /// What the command ends with.
     pub(crate) fn failure(&self) -> Failure {
         Failure {
             code: self.code().into(),
             message: self.sentence(),
-            next: Some(
-                "keep this copy as evidence, compare it with a mirror of a witness, and see the runbook, \"Audit\""
-                    .to_owned(),
-            ),
+            next: Some(self.next().to_owned()),
             exit: self.exit(),
         }
     }

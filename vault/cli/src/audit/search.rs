@@ -50,7 +50,7 @@ pub(crate) struct Arguments {
     /// By this Unix user
     #[arg(long, value_name = "UID")]
     operator: Option<u32>,
-    /// At most so many entries
+    /// At most so many entries, the oldest of those that fit; the newest of all are those of `audit tail`
     #[arg(short = 'n', long, default_value_t = 1000)]
     limit: u64,
 }
@@ -68,7 +68,7 @@ pub(super) fn run(arguments: &Arguments, desk: &Desk) -> Outcome {
         let left = arguments.limit.saturating_sub(found);
         let limit = u32::try_from(left).unwrap_or(PAGE).min(PAGE);
         if limit == 0 {
-            out::say("there may be more: raise --limit");
+            out::say("there may be newer ones: raise --limit, or begin later with --since");
             return Ok(());
         }
         let filter = Box::new(filter(arguments));

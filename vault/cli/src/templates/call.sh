@@ -1,6 +1,10 @@
 #!/bin/sh
 # One call through Strongroom with curl. Written by every `strongroom up`: copy it before you change it.
 set -eu
+if ! [ -r {{token_file}} ]; then
+    echo {{no_token}} >&2
+    exit 1
+fi
 . {{environment}}
 # The header comes by standard input: everyone on a machine can read the arguments of a process.
 printf 'authorization: Bearer %s\n' "$OPENAI_API_KEY" |

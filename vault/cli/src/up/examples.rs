@@ -10,6 +10,7 @@ use crate::environment::{self, Routes, quote};
 use crate::failure::Outcome;
 use crate::files::{self, Owner};
 use crate::up::ground::Ground;
+use crate::up::tell;
 
 /// Whoever called sudo reads the token and the examples.
 pub(crate) fn reader() -> Option<Owner> {
@@ -33,6 +34,7 @@ pub(crate) fn write(ground: &Ground) -> Outcome {
         authority: ground.certificates.authority.as_deref(),
         bundle: ground.certificates.bundle.as_deref(),
         base_url: &format!("{url}{route}/v1"),
+        program: &tell::program(ground),
     };
     for (name, template) in TEMPLATES {
         let path = places.examples().join(name);
@@ -55,13 +57,22 @@ struct Filled<'a> {
     authority: Option<&'a Path>,
     bundle: Option<&'a Path>,
     base_url: &'a str,
+    program: &'a str,
 }
 
 impl Filled<'_> {
     fn fill(&self, template: &str) -> String {
         let literal = |path: &Path| serde_json::json!(path.to_string_lossy()).to_string();
         let or_empty = |path: Option<&Path>| path.map_or_else(|| "\"\"".to_owned(), literal);
+        let file = quote(&self.token.to_string_lossy());
+        let no_token = format!(
+            "no token can be read in {}; next: {} token create first --out {file}",
+            self.token.display(),
+            self.program
+        );
         template
+            .replace("{{token_file}}", &file)
+            .replace("{{no_token}}", &quote(&no_token))
             .replace("{{environment}}", &quote(&self.environment.to_string_lossy()))
             .replace("{{token}}", &literal(self.token))
             .replace("{{authority}}", &or_empty(self.authority))
@@ -72,22 +83,55 @@ impl Filled<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::path::Path;
+    use std::process::Command;
 
     use super::{Filled, TEMPLATES};
 
-    #[test]
-    fn every_place_in_every_template_is_filled() {
-        let filled = Filled {
-            environment: Path::new("/d/env.sh"),
-            token: Path::new("/d/to\"ken"),
+    fn filled<'a>(environment: &'a Path, token: &'a Path) -> Filled<'a> {
+        Filled {
+            environment,
+            token,
             authority: None,
             bundle: None,
             base_url: "https://localhost:8443/openai/v1",
-        };
+            program: "strongroom --dir '/d'",
+        }
+    }
+
+    #[test]
+    fn every_place_in_every_template_is_filled() {
+        let filled = filled(Path::new("/d/env.sh"), Path::new("/d/to\"ken"));
         for (name, template) in TEMPLATES {
             let text = filled.fill(template);
             assert!(!text.contains("{{") && text.starts_with("#!"), "{name}");
         }
+    }
+
+    // Red when the token is taken for granted, or the program that is started.
+    #[test]
+    fn what_an_example_lacks_is_said_in_one_line_with_the_next_step() {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| scratch.path().join(name);
+        let (environment, token) = (at("env.sh"), at("it's a token"));
+        fs::write(&environment, format!("cat {:?} >/dev/null\n", token.display())).unwrap();
+        let run = |name: &str| {
+            let (_, template) = TEMPLATES.into_iter().find(|(known, _)| *known == name).unwrap();
+            fs::write(at(name), filled(&environment, &token).fill(template)).unwrap();
+            let ran = Command::new("/bin/sh").arg(at(name)).env("PATH", "/usr/bin:/bin").output();
+            let ran = ran.unwrap();
+            (ran.status.code(), String::from_utf8(ran.stderr).unwrap())
+        };
+        for name in ["call.sh", "claude-code.sh"] {
+            let (code, said) = run(name);
+            assert_eq!((code, said.lines().count()), (Some(1), 1), "{name}: {said}");
+            let next = "next: strongroom --dir '/d' token create first --out ";
+            assert!(said.contains("it's a token") && said.contains(next), "{name}: {said}");
+        }
+        fs::write(&token, "sr_x").unwrap();
+        let (code, said) = run("claude-code.sh");
+        assert_eq!((code, said.lines().count()), (Some(127), 1), "{said}");
+        assert!(said.contains("Claude Code is not installed"), "{said}");
     }
 }

@@ -183,9 +183,15 @@ fn opened_elsewhere() -> Vault {
 /// Looks on a connection of its own, so that a keeper that does not answer in time breaks no other conversation;
 /// what it does not say now it says at the next look.
 fn is_opened_elsewhere(socket: &Path) -> bool {
-    let looked =
-        Link::open(socket).and_then(|mut link| link.ask_within(&Request::Status, LOOK_PATIENCE));
-    matches!(looked, Ok(Answer::Status(found)) if is_open(&found))
+    look(socket).is_ok_and(|found| is_open(&found))
+}
+
+/// The state, on a connection of its own and without much patience.
+pub(crate) fn look(socket: &Path) -> Outcome<Status> {
+    match Link::open(socket)?.ask_within(&Request::Status, LOOK_PATIENCE)? {
+        Answer::Status(found) => Ok(found),
+        _ => Err(Failure::unexpected()),
+    }
 }
 
 /// So long a key that is pressed may wait.

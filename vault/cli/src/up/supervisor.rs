@@ -22,7 +22,7 @@ use crate::out;
 use crate::render;
 use crate::status;
 use crate::tpm;
-use crate::up::first::{Vault, waits};
+use crate::up::first::{self, Vault, waits};
 use crate::up::ground::Ground;
 use crate::up::held::Held;
 use crate::up::launch::{self, Heard, NotStarted, Started};
@@ -38,6 +38,8 @@ pub(crate) struct Supervisor {
     posts: Vec<Post>,
     backups: Clock,
     held: Held,
+    /// Since when it was last looked whether the witness that is waited for has answered, while one is.
+    waits: Option<Instant>,
 }
 
 /// One process, running or due.
@@ -64,6 +66,8 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(10);
 /// How long the gateway lets calls go on that are under way: `DRAIN_WAIT` in `gateway/src/listener.rs`. Deadlines of
 /// calls are longer, but whoever stops the appliance does not wait for them.
 const CALLS_END_WITHIN: Duration = Duration::from_secs(5);
+/// Between two looks at a vault that waits.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(200);
 /// A signal so soon after the first is the same wish told twice: a terminal that closes, a wrapper that repeats.
 const HURRY_AFTER: Duration = Duration::from_millis(500);
@@ -72,7 +76,7 @@ impl Supervisor {
     /// Nothing runs yet.
     pub(crate) const fn new(ground: Ground, signals: Signals) -> Self {
         let held = Held::Written;
-        Self { ground, signals, posts: Vec::new(), backups: Clock::new(), held }
+        Self { ground, signals, posts: Vec::new(), backups: Clock::new(), held, waits: None }
     }
 
     /// What the processes stand on.
@@ -116,9 +120,33 @@ impl Supervisor {
                 self.judge(end);
             }
             self.start_what_is_due()?;
+            self.look_for_the_witness();
             self.backups.tick(&self.ground.places, self.ground.settings.backup.as_ref());
         }
         Ok(())
+    }
+
+    /// The vault is open and makes no call yet: the end of that is said.
+    pub(crate) fn wait_for_the_witness(&mut self) {
+        self.waits = Some(Instant::now());
+    }
+
+    /// Says it once when the wait is over; a vault that was closed meanwhile waits no more.
+    fn look_for_the_witness(&mut self) {
+        if self.waits.is_none_or(|looked| looked.elapsed() < LOOK_EVERY) {
+            return;
+        }
+        self.waits = Some(Instant::now());
+        let socket = self.ground.places.operator_socket();
+        // A keeper that does not answer now does at the next look.
+        let Ok(found) = first::look(&socket) else { return };
+        if waits(&found) {
+            return;
+        }
+        self.waits = None;
+        if found.state == VaultState::Ready {
+            tell::ready(&self.ground);
+        }
     }
 
     /// Notes an operator's seal.
@@ -165,7 +193,10 @@ impl Supervisor {
     fn tell_of_the_vault(&mut self) {
         match self.opened_by_tpm() {
             Vault::Open => {}
-            Vault::Waiting => tell::waiting(&self.ground),
+            Vault::Waiting => {
+                tell::waiting(&self.ground);
+                self.wait_for_the_witness();
+            }
             Vault::Sealed | Vault::Empty | Vault::Provisional => tell::sealed(&self.ground),
         }
     }

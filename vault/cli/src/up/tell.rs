@@ -42,7 +42,7 @@ pub(crate) fn next_steps(ground: &Ground, vault: Vault, form: Form) {
     }
     let example = |name: &str| quote(&places.examples().join(name).to_string_lossy());
     let program = program(ground);
-    out::say(&format!("\nStrongroom is ready at {url} (data in {})\n", places.data.display()));
+    ready(ground);
     let mut steps = vec![
         ("one call with curl", format!("sh {}", example("call.sh"))),
         ("Python SDK (pip install openai)", format!("python3 {}", example("call.py"))),
@@ -58,6 +58,12 @@ pub(crate) fn next_steps(ground: &Ground, vault: Vault, form: Form) {
         out::say(&format!("  {what:<31}  {command}"));
     }
     out::say("\nControl-C stops it.");
+}
+
+/// Says that calls can be made.
+pub(crate) fn ready(ground: &Ground) {
+    let (url, data) = (ground.settings.public_url(), ground.places.data.display());
+    out::say(&format!("\nStrongroom is ready at {url} (data in {data})\n"));
 }
 
 /// Says that a restored vault takes no changes yet.

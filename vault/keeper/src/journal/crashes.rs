@@ -205,11 +205,100 @@ fn a_changed_entry_is_refused_though_its_tiles_are_gone_and_nothing_is_written()
         let before: Vec<_> =
             tiles(scratch.path()).iter().map(|tile| fs::read(tile).unwrap()).collect();
         let error = refused(scratch.path(), Head::default());
-        assert!(matches!(error, JournalError::Damaged { .. }), "{error}");
+        let told = matches!(error, JournalError::Damaged { .. } | JournalError::Below { .. });
+        assert!(told, "{error}");
         let after: Vec<_> =
             tiles(scratch.path()).iter().map(|tile| fs::read(tile).unwrap()).collect();
         assert_eq!(before, after);
     }
+}
+
+/// What no power cut leaves of a hash tile.
+const CHANGES: [Tearing; 2] = [
+    |tile| flip(tile, 33),
+    |tile| {
+        let longer = [fs::read(tile).unwrap(), vec![7; 40]].concat();
+        fs::write(tile, longer).unwrap();
+    },
+];
+
+// Red when a tile that differs is not refused, when it is not named, or when one whose entries were changed is called the only damage.
+#[test]
+fn a_changed_tile_is_named_and_is_the_only_damage_where_all_entries_hold() {
+    for change in CHANGES {
+        let scratch = tempfile::tempdir().unwrap();
+        written(scratch.path());
+        let tile = scratch.path().join("tile/0/001");
+        let whole = fs::read(&tile).unwrap();
+        change(&tile);
+        let error = refused(scratch.path(), Head::default());
+        assert_eq!(error, JournalError::Tile { file: "tile/0/001".to_owned() });
+        // What the refusal says to do is enough.
+        fs::rename(&tile, scratch.path().join("evidence")).unwrap();
+        assert_eq!(prepare(scratch.path(), Durability::Group).made_tiles, 1);
+        assert_eq!(fs::read(&tile).unwrap(), whole);
+
+        change(&tile);
+        flip(&Place::new(scratch.path()).tail(), 40);
+        let error = refused(scratch.path(), Head::default());
+        let below = JournalError::Below { entry: 257, file: "tile/0/001".to_owned() };
+        assert_eq!(error, below);
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    written(scratch.path());
+    flip(&Place::new(scratch.path()).bundle(1), 100);
+    let error = refused(scratch.path(), Head::default());
+    assert!(!matches!(error, JournalError::Tile { .. }), "{error}");
+}
+
+// Red when a tile that stands for archived entries is taken for what it says, and when it is not said that it may be the fault.
+#[test]
+fn a_tile_of_archived_entries_that_was_changed_or_taken_is_refused_and_said() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut prepared = prepare(scratch.path(), Durability::Group);
+    prepared.pen.write(&group(1, 700)).unwrap();
+    let mut lines = Lines::default();
+    lines.push(&Entry::Archive { first: 513, operator: 0 }, NOW).unwrap();
+    prepared.pen.write(&lines).unwrap();
+    keep(&mut prepared);
+    let signed = prepared.ends.1.last().unwrap();
+    drop(prepared);
+    let place = Place::new(scratch.path());
+    for bundle in 0..2 {
+        fs::remove_file(place.bundle(bundle)).unwrap();
+    }
+    let noted = Head { size: signed.size, root: signed.root };
+    assert_eq!(look(scratch.path(), noted).unwrap().entries(), 701);
+    for (bundle, name) in ["tile/0/000", "tile/0/001"].into_iter().enumerate() {
+        let tile = scratch.path().join(name);
+        let whole = fs::read(&tile).unwrap();
+        flip(&tile, 33);
+        let error = refused(scratch.path(), noted);
+        let JournalError::OverArchived { why, last } = &error else { panic!("{error}") };
+        assert!(matches!(**why, JournalError::Damaged { .. }), "{error}");
+        assert_eq!(last, "tile/0/001");
+        for tearing in TEARINGS.iter().take(3) {
+            fs::write(&tile, &whole).unwrap();
+            tearing(&tile);
+            let error = refused(scratch.path(), noted);
+            let first = u64::try_from(bundle).unwrap() * 256 + 1;
+            assert_eq!(error, JournalError::Gone { first, tile: name.to_owned() });
+        }
+        fs::write(&tile, &whole).unwrap();
+    }
+    // The manifest's note is older: another journal over the same archive is refused as another.
+    let other = Head { size: 600, root: [7; 32] };
+    let error = refused(scratch.path(), other);
+    let JournalError::OverArchived { why, .. } = &error else { panic!("{error}") };
+    assert_eq!(**why, JournalError::Another { entry: 600 });
+    // Below a root that held nothing is the archive's fault.
+    let at = usize::try_from(fs::metadata(place.tail()).unwrap().len()).unwrap() - 20;
+    let mut prepared = prepare(scratch.path(), Durability::Group);
+    prepared.pen.write(&group(702, 5)).unwrap();
+    drop(prepared);
+    flip(&place.tail(), at + 60);
+    let error = refused(scratch.path(), noted);
+    assert!(matches!(error, JournalError::Damaged { .. }), "{error}");
 }
 
 // Red when what is made again is not held to the root that was found.
@@ -398,7 +487,14 @@ fn what_was_changed_is_refused_and_named() {
         copy(&original, &changed);
         damage(&Place::new(&changed));
         let error = refused(&changed, Head::default());
-        let told = matches!(error, JournalError::Damaged { .. } | JournalError::Checkpoint);
+        let told = matches!(
+            error,
+            JournalError::Damaged { .. }
+                | JournalError::Below { .. }
+                | JournalError::Tile { .. }
+                | JournalError::Gone { .. }
+                | JournalError::Checkpoint
+        );
         assert!(told, "{what}: {error}");
         fs::remove_dir_all(&changed).unwrap();
     }

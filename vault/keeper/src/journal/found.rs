@@ -107,6 +107,25 @@ struct Reading<'k> {
     archived: u64,
     state: Option<StoreState>,
     open: BTreeSet<CallId>,
+    /// The first hash tile that is not that of the hashes below it.
+    changed: Option<Changed>,
+    /// Bundles for which their hash tile alone stands.
+    hashes_only: u64,
+    /// Whether a root that was signed or noted has held: what lies below it is right.
+    has_held: bool,
+}
+
+/// What lies in a hash tile's place.
+enum Kept {
+    Nothing,
+    Bytes(Vec<u8>),
+    TooMuch,
+}
+
+/// A hash tile that differs, and the first entry below it.
+struct Changed {
+    tile: Tile,
+    entry: u64,
 }
 
 impl Found {
@@ -141,10 +160,12 @@ impl Found {
             archived: 0,
             state: None,
             open: BTreeSet::new(),
+            changed: None,
+            hashes_only: 0,
+            has_held: false,
         };
-        let first_bundle = reading.archived_bundles()?;
-        let pieces = reading.pieces(first_bundle)?;
-        reading.finish()?;
+        let read = reading.read();
+        let (first_bundle, pieces) = reading.judge(read)?;
         let Reading { edge, chain, lacking, state, open, .. } = reading;
         let open_calls = open.into_iter().collect();
         Ok(Self {
@@ -177,6 +198,44 @@ impl Reading<'_> {
         self.signed.map_or(0, |signed| signed.size)
     }
 
+    /// Takes in everything; answers the first bundle that is kept, and the files from the one on that the checkpoint ends in.
+    fn read(&mut self) -> Result<(u64, Vec<Piece>), JournalError> {
+        let first_bundle = self.archived_bundles()?;
+        let pieces = self.pieces(first_bundle)?;
+        self.finish()?;
+        Ok((first_bundle, pieces))
+    }
+
+    /// A tile that differs is damage in any case. Only when all else was read and held, the signed root too, is it the tile
+    /// that was changed; otherwise it tells where the entries are not what they were.
+    fn judge<T>(&self, read: Result<T, JournalError>) -> Result<T, JournalError> {
+        let why = match (read, &self.changed) {
+            (Ok(read), None) => return Ok(read),
+            (Err(why), None) => why,
+            (Ok(_), Some(changed)) => JournalError::Tile { file: changed.tile.path() },
+            (Err(_), Some(Changed { tile, entry })) => {
+                JournalError::Below { entry: *entry, file: tile.path() }
+            }
+        };
+        Err(self.with_archived(why))
+    }
+
+    /// Where hash tiles stand for archived entries and no root has held, the damage may be theirs.
+    fn with_archived(&self, why: JournalError) -> JournalError {
+        let last = Tile::new(0, self.hashes_only.saturating_sub(1), Width::FULL);
+        match (why, last) {
+            (
+                why @ (JournalError::Damaged { .. }
+                | JournalError::Below { .. }
+                | JournalError::Another { .. }),
+                Ok(last),
+            ) if self.hashes_only > 0 && !self.has_held => {
+                JournalError::OverArchived { why: Box::new(why), last: last.path() }
+            }
+            (why, _) => why,
+        }
+    }
+
     fn damaged(&self, reason: &'static str) -> JournalError {
         JournalError::Damaged { entry: self.edge.size().0.saturating_add(1), reason }
     }
@@ -186,6 +245,7 @@ impl Reading<'_> {
         let mut index = 0_u64;
         while !self.place.bundle(index).exists() {
             let Some(hashes) = read_tile(self.place, index)? else { break };
+            self.hashes_only = self.hashes_only.saturating_add(1);
             for hash in hashes {
                 self.push(hash)?;
             }
@@ -253,6 +313,9 @@ impl Reading<'_> {
                 chain_of(entry).ok_or_else(|| self.damaged("an entry has no chain value"))?;
         }
         let known = Known::read(entry).ok_or_else(|| self.damaged("a line is not an entry"))?;
+        if known.n > index.saturating_add(1) && self.is_gone(index) {
+            return Err(gone(index));
+        }
         if known.n != index.saturating_add(1) {
             return Err(self.damaged("an entry has another one's number"));
         }
@@ -260,33 +323,65 @@ impl Reading<'_> {
         self.push(leaf_hash(entry))
     }
 
+    /// Whether the bundle that begins with this entry is not here.
+    fn is_gone(&self, index: u64) -> bool {
+        let bundle = index.checked_div(BUNDLE_ENTRIES).unwrap_or(0);
+        let begins = index.checked_rem(BUNDLE_ENTRIES) == Some(0);
+        begins && index < self.covered() && !self.place.bundle(bundle).exists()
+    }
+
+    /// A tile's file. One that is longer than can be is none that a power cut left: it differs.
+    fn tile(&self, tile: Tile) -> Result<Kept, JournalError> {
+        match read_file(&self.place.tile(tile), TILE_BYTES) {
+            Ok(bytes) => Ok(bytes.map_or(Kept::Nothing, Kept::Bytes)),
+            Err(JournalError::Oversized(_)) => Ok(Kept::TooMuch),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Grows the tree by one hash; compares tiles and roots when there is one to compare.
     fn push(&mut self, leaf: Hash) -> Result<(), JournalError> {
         for full in self.edge.push(leaf).map_err(|_| JournalError::TooLong)? {
             let covered = self.edge.size().0 <= self.covered();
-            match read_file(&self.place.tile(full.tile), TILE_BYTES)? {
-                Some(kept) if kept == full.bytes() => {}
-                Some(kept) if covered && !full.is_torn(&kept) => {
-                    return Err(self.damaged("a hash tile was changed, or an entry below it"));
-                }
+            match self.tile(full.tile)? {
+                Kept::Bytes(kept) if kept == full.bytes() => {}
+                Kept::Bytes(kept) if covered && !full.is_torn(&kept) => self.changed(full.tile),
+                Kept::TooMuch if covered => self.changed(full.tile),
                 // Written again only when all of this reading holds, and so does the root that the checkpoint signs.
-                Some(_) | None if self.lacking.len() < MAX_LACKING => {
+                Kept::Bytes(_) | Kept::TooMuch | Kept::Nothing
+                    if self.lacking.len() < MAX_LACKING =>
+                {
                     self.lacking.push(Lacking::of(full));
                 }
-                Some(_) | None => return Err(self.damaged("too many hash tiles are missing")),
+                Kept::Bytes(_) | Kept::TooMuch | Kept::Nothing => {
+                    return Err(self.damaged("too many hash tiles are missing"));
+                }
             }
         }
         let size = self.edge.size().0;
         if let Some(signed) = self.signed
             && signed.size == size
-            && signed.root != self.edge.root().0
         {
-            return Err(self.damaged("entries up to here are not those that the checkpoint covers"));
+            if signed.root != self.edge.root().0 {
+                let reason = "entries up to here are not those that the checkpoint covers";
+                return Err(self.damaged(reason));
+            }
+            self.has_held = true;
         }
-        if self.noted.size == size && self.noted.root != self.edge.root().0 {
-            return Err(JournalError::Another { entry: size });
+        if self.noted.size == size && size > 0 {
+            if self.noted.root != self.edge.root().0 {
+                return Err(JournalError::Another { entry: size });
+            }
+            self.has_held = true;
         }
         Ok(())
+    }
+
+    /// Notes the first tile that differs.
+    fn changed(&mut self, tile: Tile) {
+        let below = BUNDLE_ENTRIES.saturating_pow(u32::from(tile.level().saturating_add(1)));
+        let entry = tile.index().saturating_mul(below).saturating_add(1);
+        self.changed.get_or_insert(Changed { tile, entry });
     }
 
     /// Keeps the calls that are admitted and not closed, and what entries say of store and archive.
@@ -332,6 +427,13 @@ impl Reading<'_> {
         }
         Ok(())
     }
+}
+
+/// A bundle is not here, and no hash tile that stands for it.
+fn gone(index: u64) -> JournalError {
+    let bundle = index.checked_div(BUNDLE_ENTRIES).unwrap_or(0);
+    let tile = Tile::new(0, bundle, Width::FULL).map(Tile::path).unwrap_or_default();
+    JournalError::Gone { first: index.saturating_add(1), tile }
 }
 
 impl Lacking {

@@ -123,9 +123,22 @@ const DAMAGED: (&str, Exit, &str) = (
     "keep the data directory as it is and restore a backup into another one",
 );
 
+/// What to do about a hash tile where all entries hold.
+const TILE_NEXT: &str = "hash tiles follow from the entries: move that file out of the journal's directory, keep it as evidence, and unseal again, which makes it anew";
+/// About a bundle that is not here.
+const GONE_NEXT: &str = "if they were archived, put the archive's own copy of that hash tile in its place; else keep the journal directory as evidence and bring back the newest copy of it";
+/// About what does not hold over hash tiles of archived entries.
+const ARCHIVE_NEXT: &str = "ask 'strongroom audit verify --archive DIR': a hash tile of archived entries that it names is mended by the archive's own copy of it; if it names none, keep journal and store as evidence and bring back the newest";
+
 fn journal_refused(error: &JournalError) -> (&'static str, Exit, &'static str) {
     match error {
-        JournalError::Damaged { .. } | JournalError::Oversized(_) => (
+        JournalError::Tile { .. } => ("SR-JOURNAL-002", Exit::Corrupt, TILE_NEXT),
+        JournalError::Gone { .. } => ("SR-JOURNAL-002", Exit::Corrupt, GONE_NEXT),
+        JournalError::OverArchived { why, .. } => {
+            let (code, exit, _) = journal_refused(why);
+            (code, exit, ARCHIVE_NEXT)
+        }
+        JournalError::Damaged { .. } | JournalError::Below { .. } | JournalError::Oversized(_) => (
             "SR-JOURNAL-002",
             Exit::Corrupt,
             "keep the journal directory as evidence and bring back the newest copy of it",
@@ -230,6 +243,24 @@ mod tests {
             AttemptRefusal::Share(ShareRefusal::Derive(none())),
         ];
         assert!(refusals.iter().all(|refusal| lacks_locked_memory(refusal).is_some()));
+    }
+
+    // Red when a journal over an archive is refused by another code than one without.
+    #[test]
+    fn an_archive_makes_no_refusal_milder() {
+        for why in [
+            JournalError::Another { entry: 7 },
+            JournalError::Damaged { entry: 7, reason: "a line is not an entry" },
+        ] {
+            let over = JournalError::OverArchived {
+                why: Box::new(why.clone()),
+                last: "tile/0/001".to_owned(),
+            };
+            let (alone, over) = (OpenError::Journal(why).fault(), OpenError::Journal(over).fault());
+            assert_eq!((&over.code, over.exit), (&alone.code, alone.exit));
+            assert!(over.message.starts_with(&alone.message), "{}", over.message);
+            assert!(over.next.unwrap().contains("audit verify --archive"));
+        }
     }
 
     // Red when a full disk is told as a damaged one.

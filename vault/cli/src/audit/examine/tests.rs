@@ -11,7 +11,7 @@ use strongroom_tlog::{Checkpoint, Edge, Note, Signer, Verifier, leaf_hash};
 use tempfile::TempDir;
 
 use super::super::directory::Directory;
-use super::super::finding::Finding;
+use super::super::finding::{Finding, Mend};
 use super::{Report, Witnessed, examine, witnessed};
 use crate::progress::Progress;
 
@@ -186,6 +186,39 @@ fn a_changed_tile_is_told_from_a_changed_entry() {
         assert_eq!(found.exit(), 10, "{found:?}");
         assert_eq!(matches!(found, Finding::Changed { .. }), entry, "{found:?}");
     }
+}
+
+// Red when a tile that is too long stops the reading, and when it is not said what mends a tile.
+#[test]
+fn a_tile_that_is_too_long_is_a_finding_and_what_mends_a_tile_is_said() {
+    for name in ["tile/0/000", "tile/0/001"] {
+        let journal = journal();
+        let path = journal.path().join(name);
+        fs::write(&path, [fs::read(&path).unwrap(), vec![7; 40]].concat()).unwrap();
+        let report = look(journal.path());
+        let wrong = Finding::Tile { file: name.to_owned(), mend: Mend::Opening };
+        assert_eq!(report.findings, [wrong]);
+        assert_eq!(report.recomputed, report.head.map(|head| head.root));
+        let failure = report.findings[0].failure();
+        assert_eq!(failure.exit, 10);
+        assert!(failure.next.unwrap().contains("the next unsealing makes it again"));
+        fs::remove_file(&path).unwrap();
+        assert_eq!(look(journal.path()).findings, []);
+    }
+    // Where the entries are archived nothing here makes it again.
+    let (journal, archive) = (journal(), tempfile::tempdir().unwrap());
+    let bundle = journal.path().join("tile/entries/000");
+    put(&archive.path().join("tile/entries/000"), &fs::read(&bundle).unwrap());
+    fs::remove_file(&bundle).unwrap();
+    let tile = journal.path().join("tile/0/000");
+    let mut bytes = fs::read(&tile).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&tile, bytes).unwrap();
+    let directory = Directory::open(journal.path(), &[archive.path().to_owned()]).unwrap();
+    let report = examine(&directory, &log(), &[], &mut Progress::new("entries", 0)).unwrap();
+    let wrong = Finding::Tile { file: "tile/0/000".to_owned(), mend: Mend::Archive };
+    assert_eq!(report.findings, [wrong]);
+    assert!(report.findings[0].failure().next.unwrap().contains("archive's own copy"));
 }
 
 // Red when a missing tile is called tampering though the signed root holds; or when it is not, though the root does not.

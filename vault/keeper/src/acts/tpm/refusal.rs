@@ -65,15 +65,18 @@ pub(super) fn seal_fault(error: &dyn std::error::Error) -> Fault {
 pub(in crate::acts) fn lock_fault(error: &LockError) -> Fault {
     let (code, next) = match error {
         LockError::Link(LinkError::Refused(refusal)) => refused(*refusal),
-        LockError::Link(LinkError::Silent | LinkError::Unexpected | LinkError::Socket(_)) => {
-            ("SR-TPM-001", "see 'strongroom doctor'; shares open the vault without it")
-        }
+        LockError::Link(LinkError::Silent | LinkError::Unexpected | LinkError::Socket(_)) => (
+            "SR-TPM-001",
+            "see 'strongroom doctor'; its passphrase or shares open the vault without it",
+        ),
         LockError::PinNeeded => ("SR-TPM-009", "run 'strongroom unseal --tpm' and type the PIN"),
         LockError::Moved { .. } => (
             "SR-TPM-005",
-            "bring back the newest copy of the vault; shares open this one on their holders' word",
+            "bring back the newest copy of the vault; its passphrase or shares open this one on the word of who has them",
         ),
-        LockError::Malformed => ("SR-TPM-008", "open it with shares, then 'strongroom tpm seal'"),
+        LockError::Malformed => {
+            ("SR-TPM-008", "open it with its passphrase or shares, then 'strongroom tpm seal'")
+        }
         LockError::Random(_) | LockError::Derive(_) => {
             ("SR-INTERNAL-005", "look at the kernel's log")
         }
@@ -100,20 +103,23 @@ fn wrong_pin(left: u32) -> String {
 }
 
 fn refused(refusal: Refusal) -> (&'static str, &'static str) {
-    let with_shares =
-        "open it with shares, then 'strongroom tpm seal' seals it to what is there now";
+    let with_shares = "open it with its passphrase or shares, then 'strongroom tpm seal' seals it to what is there now";
     match refusal {
-        Refusal::NoTpm => {
-            ("SR-TPM-001", "see 'strongroom doctor'; shares open the vault without it")
+        Refusal::NoTpm => (
+            "SR-TPM-001",
+            "see 'strongroom doctor'; its passphrase or shares open the vault without it",
+        ),
+        Refusal::WrongPin { .. } => {
+            ("SR-TPM-002", "try again; its passphrase or shares open the vault without it")
         }
-        Refusal::WrongPin { .. } => ("SR-TPM-002", "try again; shares open the vault without it"),
-        Refusal::LockedOut => {
-            ("SR-TPM-003", "wait ('strongroom tpm status' says how long), or open it with shares")
-        }
+        Refusal::LockedOut => (
+            "SR-TPM-003",
+            "wait ('strongroom tpm status' says how long), or open it with its passphrase or shares",
+        ),
         Refusal::PcrChanged => ("SR-TPM-004", with_shares),
         Refusal::CounterMoved => (
             "SR-TPM-005",
-            "bring back the newest copy of the vault; shares open this one on their holders' word",
+            "bring back the newest copy of the vault; its passphrase or shares open this one on the word of who has them",
         ),
         Refusal::AnotherTpm | Refusal::CounterGone => ("SR-TPM-006", with_shares),
         Refusal::OutOfSlots => (
@@ -125,7 +131,7 @@ fn refused(refusal: Refusal) -> (&'static str, &'static str) {
             "clear the owner's password (tpm2_changeauth -c owner -p OLD), then again",
         ),
         Refusal::Forged | Refusal::Malformed | Refusal::Other { .. } => {
-            ("SR-TPM-008", "try again; shares open the vault without it")
+            ("SR-TPM-008", "try again; its passphrase or shares open the vault without it")
         }
     }
 }
