@@ -564,12 +564,7 @@ fn assert_stays_sealed(appliance: &Appliance, said: usize) {
 #[test]
 fn the_loss_of_the_tpm_is_confirmed_by_the_command_that_its_refusal_shows() {
     let mut emulator = emulator::Emulator::start();
-    // Its first answer, GetRandom, says that it has a state.
-    let mut first = emulator::header(0x8001, 0x17B, 12);
-    first.extend([0, 8]);
-    assert_eq!(emulator::code(&emulator.send(&first)), 0);
-    let another = emulator.copy_of_state();
-    assert!(fs::read_dir(another.path()).unwrap().next().is_some());
+    let another = another_tpm(&emulator);
     let settings = format!("tpm = {{ tcti = \"{}\" }}\n", emulator.tcti());
     let mut appliance = Appliance::start(&Options { settings, ..Options::default() });
     appliance.json(&["tpm", "seal", "--pcrs", "7,16"], PASSPHRASE.as_bytes());
@@ -594,6 +589,17 @@ fn the_loss_of_the_tpm_is_confirmed_by_the_command_that_its_refusal_shows() {
     appliance.wait_ready();
 }
 
+/// The state of a TPM that no vault was sealed to.
+fn another_tpm(emulator: &emulator::Emulator) -> tempfile::TempDir {
+    // Its first answer, GetRandom, says that it has a state.
+    let mut first = emulator::header(0x8001, 0x17B, 12);
+    first.extend([0, 8]);
+    assert_eq!(emulator::code(&emulator.send(&first)), 0);
+    let another = emulator.copy_of_state();
+    assert!(fs::read_dir(another.path()).unwrap().next().is_some());
+    another
+}
+
 /// The words of the `unseal` that a refusal prints.
 fn printed(stderr: &str) -> Vec<String> {
     let (_, command) = stderr.split_once(" unseal ").expect("what to do next");
@@ -604,13 +610,16 @@ fn printed(stderr: &str) -> Vec<String> {
 // Red when each refusal's command has its own word only: the one then asks for the other's, and the other for its.
 #[test]
 fn a_lost_tpm_and_changed_settings_are_confirmed_by_the_commands_that_are_printed() {
-    let emulator = emulator::Emulator::start();
+    let mut emulator = emulator::Emulator::start();
+    let another = another_tpm(&emulator);
     let settings = format!("tpm = {{ tcti = \"{}\" }}\n", emulator.tcti());
     let mut appliance = Appliance::start(&Options { settings, ..Options::default() });
     appliance.json(&["tpm", "seal", "--pcrs", "7,16"], PASSPHRASE.as_bytes());
     appliance.start_as(Vault::None);
     appliance.stop();
-    drop(emulator);
+    emulator.unplug();
+    emulator.put_state_back(&another);
+    emulator.plug_in();
     let file = appliance.data().join("strongroom.toml");
     let text = fs::read_to_string(&file).unwrap();
     let other = "[dns.hosts]\n\"new.example\" = \"10.0.0.1\"";
