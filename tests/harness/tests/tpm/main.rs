@@ -563,16 +563,7 @@ fn assert_stays_sealed(appliance: &Appliance, said: usize) {
 // Red when `unseal` asks a vault that a fault closed for its ways, which it does not tell.
 #[test]
 fn the_loss_of_the_tpm_is_confirmed_by_the_command_that_its_refusal_shows() {
-    let mut emulator = emulator::Emulator::start();
-    let another = another_tpm(&emulator);
-    let settings = format!("tpm = {{ tcti = \"{}\" }}\n", emulator.tcti());
-    let mut appliance = Appliance::start(&Options { settings, ..Options::default() });
-    appliance.json(&["tpm", "seal", "--pcrs", "7,16"], PASSPHRASE.as_bytes());
-    appliance.start_as(Vault::None);
-    appliance.stop();
-    emulator.unplug();
-    emulator.put_state_back(&another);
-    emulator.plug_in();
+    let (_emulator, mut appliance) = stopped_without_its_tpm();
     appliance.up();
     appliance.wait_state("sealed");
     let refused = appliance.cli(&["unseal", "-"], PASSPHRASE.as_bytes());
@@ -587,6 +578,21 @@ fn the_loss_of_the_tpm_is_confirmed_by_the_command_that_its_refusal_shows() {
     assert_eq!((wrong.code, wrong.stderr.contains("SR-TPM-011")), (6, true), "{wrong:?}");
     appliance.cli(&[&confirm[..], &[&shown]].concat(), PASSPHRASE.as_bytes()).ok();
     appliance.wait_ready();
+}
+
+/// An appliance that is stopped, and another TPM in the place of the one that it was sealed to.
+fn stopped_without_its_tpm() -> (emulator::Emulator, Appliance) {
+    let mut emulator = emulator::Emulator::start();
+    let another = another_tpm(&emulator);
+    let settings = format!("tpm = {{ tcti = \"{}\" }}\n", emulator.tcti());
+    let mut appliance = Appliance::start(&Options { settings, ..Options::default() });
+    appliance.json(&["tpm", "seal", "--pcrs", "7,16"], PASSPHRASE.as_bytes());
+    appliance.start_as(Vault::None);
+    appliance.stop();
+    emulator.unplug();
+    emulator.put_state_back(&another);
+    emulator.plug_in();
+    (emulator, appliance)
 }
 
 /// The state of a TPM that no vault was sealed to.
@@ -610,16 +616,7 @@ fn printed(stderr: &str) -> Vec<String> {
 // Red when each refusal's command has its own word only: the one then asks for the other's, and the other for its.
 #[test]
 fn a_lost_tpm_and_changed_settings_are_confirmed_by_the_commands_that_are_printed() {
-    let mut emulator = emulator::Emulator::start();
-    let another = another_tpm(&emulator);
-    let settings = format!("tpm = {{ tcti = \"{}\" }}\n", emulator.tcti());
-    let mut appliance = Appliance::start(&Options { settings, ..Options::default() });
-    appliance.json(&["tpm", "seal", "--pcrs", "7,16"], PASSPHRASE.as_bytes());
-    appliance.start_as(Vault::None);
-    appliance.stop();
-    emulator.unplug();
-    emulator.put_state_back(&another);
-    emulator.plug_in();
+    let (_emulator, mut appliance) = stopped_without_its_tpm();
     let file = appliance.data().join("strongroom.toml");
     let text = fs::read_to_string(&file).unwrap();
     let other = "[dns.hosts]\n\"new.example\" = \"10.0.0.1\"";

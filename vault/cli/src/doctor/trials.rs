@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
     listener: SocketAddr,
 }
 
-/// What a trial needs, and what is left when it was no layer's own.
+/// A trial that is no layer's own: what a release does about a forbidden system call.
 const KILL: &str = "kill";
 /// A trial ends at once; this is for a machine that does not answer.
 const PATIENCE: Duration = Duration::from_secs(20);
