@@ -1,6 +1,7 @@
-//! The one crate with `unsafe`: secrets in memory, confinement, peer identity, wiping allocation.
+//! The crate with `unsafe`: secrets in memory, confinement, peer identity, wiping allocation.
 //!
-//! Invariant: every `unsafe` block of the workspace lies here, each under a `SAFETY` line.
+//! Invariant: every `unsafe` block of the workspace lies here, each under a `SAFETY` line, but the one call of libtss2 in
+//! `vault/tpm/src/policy_nv.rs`.
 //!
 //! Start order of a process: inherited sockets, [`process::harden`], files and sockets it needs,
 //! [`confine::confine`], and only then the runtime and the first untrusted byte.
