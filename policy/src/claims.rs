@@ -178,3 +178,49 @@ impl Claims {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::{any, prop_assert_eq, proptest};
+    use proptest::sample::subsequence;
+
+    use super::{Feature, Features, UnknownFeature};
+
+    proptest! {
+        /// Against the plainest set there is.
+        #[test]
+        fn features_are_a_set(
+            one in subsequence(Feature::ALL.to_vec(), 0..=7),
+            other in subsequence(Feature::ALL.to_vec(), 0..=7),
+        ) {
+            let made = |list: &[Feature]| list.iter().copied().fold(Features::NONE, Features::with);
+            let model = |list: &[Feature]| list.iter().copied().collect::<BTreeSet<_>>();
+            let (a, b) = (made(&one), made(&other));
+            let (in_a, in_b) = (model(&one), model(&other));
+            let listed = |set: Features| set.iter().collect::<BTreeSet<_>>();
+            prop_assert_eq!(listed(a), in_a.clone());
+            prop_assert_eq!(listed(a.and(b)), &in_a & &in_b);
+            prop_assert_eq!(listed(other.iter().copied().fold(a, Features::with)), &in_a | &in_b);
+            prop_assert_eq!(listed(other.iter().copied().fold(a, Features::without)), &in_a - &in_b);
+            prop_assert_eq!(a.first_beyond(b), in_a.difference(&in_b).next().copied());
+        }
+
+        #[test]
+        fn a_number_is_a_set_of_features_or_refused(bits in any::<u8>()) {
+            let read = Features::try_from(bits);
+            let known = bits & !u8::from(Features::ALL) == 0;
+            prop_assert_eq!(read.map(u8::from), if known { Ok(bits) } else { Err(UnknownFeature) });
+        }
+    }
+
+    #[test]
+    fn a_feature_is_found_by_its_name_alone() {
+        for feature in Feature::ALL {
+            assert_eq!(Feature::by_name(feature.name()), Some(feature));
+        }
+        assert_eq!(Feature::by_name("hosted"), None);
+        assert_eq!(Feature::by_name(""), None);
+    }
+}

@@ -147,3 +147,95 @@ const FRAMING_HEADERS: [&str; 10] = [
     "expect",
     "accept-encoding",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::{BadDestination, Destination, Injection, MAX_AUTHORITY_BYTES, Reach};
+    use crate::name::HostName;
+
+    fn plain() -> Destination {
+        let host = HostName::parse("api.example.com").unwrap();
+        Destination {
+            tls_name: host.clone(),
+            host,
+            port: 443,
+            extra_authorities: Vec::new(),
+            reach: Reach::Public,
+            base_path: String::new(),
+            injection: Injection::Bearer,
+            fixed_headers: Vec::new(),
+        }
+    }
+
+    fn with_headers(headers: &[(&str, &str)]) -> Destination {
+        let headers = headers.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        Destination { fixed_headers: headers.collect(), ..plain() }
+    }
+
+    fn injected(name: &str) -> Destination {
+        Destination { injection: Injection::Header(name.to_owned()), ..plain() }
+    }
+
+    #[test]
+    fn a_port_of_zero_is_none() {
+        assert_eq!(plain().check(), Ok(()));
+        assert_eq!(Destination { port: 0, ..plain() }.check(), Err(BadDestination::Port));
+    }
+
+    #[test]
+    fn extra_authorities_are_few_and_small() {
+        let with = |authorities| Destination { extra_authorities: authorities, ..plain() }.check();
+        assert_eq!(with(vec![vec![0; MAX_AUTHORITY_BYTES]; 4]), Ok(()));
+        assert_eq!(with(vec![vec![0]; 5]), Err(BadDestination::Authorities));
+        let long = vec![vec![0], vec![0; MAX_AUTHORITY_BYTES + 1]];
+        assert_eq!(with(long), Err(BadDestination::Authorities));
+    }
+
+    /// What is put before every path must not change what was judged.
+    #[test]
+    fn a_base_path_is_canonical_and_goes_before_a_path() {
+        let with = |base: &str| Destination { base_path: base.to_owned(), ..plain() }.check();
+        for good in ["", "/proxy", "/a/b-c"] {
+            assert_eq!(with(good), Ok(()), "{good}");
+        }
+        for bad in ["/", "/a/", "a", "/a/../b", "/a//b", "/a%2Db", "/a?", "//evil.example"] {
+            assert_eq!(with(bad), Err(BadDestination::BasePath), "{bad}");
+        }
+    }
+
+    /// A header that frames the request, or ends its line, would let a definition speak a second one.
+    #[test]
+    fn a_key_goes_into_a_plain_header_and_into_none_that_frames() {
+        for good in ["x-api-key", "authorization", "x2", &"h".repeat(64)] {
+            assert_eq!(injected(good).check(), Ok(()), "{good}");
+        }
+        let long = "h".repeat(65);
+        for bad in ["", "X-Api-Key", "x_key", "x key", "x:", "x\r\n", "host", "te", &long] {
+            assert_eq!(injected(bad).check(), Err(BadDestination::Header), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn fixed_headers_are_few_lines_of_visible_text_and_none_of_them_carries_a_key() {
+        let most = [("x-version", "1"); 8];
+        let (longest, space) = ("v".repeat(256), with_headers(&[("x-version", "a b~")]));
+        assert_eq!(with_headers(&most).check(), Ok(()));
+        assert_eq!(with_headers(&[("x-version", &longest)]).check(), Ok(()));
+        assert_eq!(space.check(), Ok(()));
+        let (many, long) = ([("x-version", "1"); 9], "v".repeat(257));
+        assert_eq!(with_headers(&many).check(), Err(BadDestination::Header));
+        for (name, value) in [
+            ("authorization", "Bearer x"),
+            ("content-length", "1"),
+            ("X-Version", "1"),
+            ("x-version", ""),
+            ("x-version", long.as_str()),
+            ("x-version", "a\r\nhost: evil.example"),
+            ("x-version", "a\u{7f}"),
+            ("x-version", "ä"),
+        ] {
+            let headers = with_headers(&[("x-version", "1"), (name, value)]);
+            assert_eq!(headers.check(), Err(BadDestination::Header), "{name}: {value:?}");
+        }
+    }
+}

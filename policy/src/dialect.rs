@@ -39,3 +39,16 @@ impl Dialect {
         Self::ALL.into_iter().find(|dialect| dialect.name() == name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Dialect;
+
+    #[test]
+    fn a_dialect_is_found_by_its_name_alone() {
+        for dialect in Dialect::ALL {
+            assert_eq!(Dialect::by_name(dialect.name()), Some(dialect));
+        }
+        assert_eq!(Dialect::by_name("gemini"), None);
+    }
+}

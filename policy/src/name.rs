@@ -204,7 +204,7 @@ impl From<ModelName> for String {
 
 #[cfg(test)]
 mod tests {
-    use super::{HostName, Label, ModelName, ProviderName};
+    use super::{BetaName, HostName, Label, ModelName, ProviderName};
 
     #[test]
     fn names_outside_their_alphabet_are_refused() {
@@ -235,5 +235,61 @@ mod tests {
         assert!(model("gpt-4o-mini").matches(&model("gpt-4o*")));
         assert!(!model("gpt-4o-mini").matches(&model("gpt-4o")));
         assert!(!model("gpt-4o").matches(&model("*4o")));
+    }
+
+    /// Each alphabet whole, and each length to its last byte: what is missing here breaks a caller.
+    #[test]
+    fn names_within_their_alphabet_and_length_are_taken_as_they_are() {
+        let long = |letter: &str, length| letter.repeat(length);
+        for good in ["openai", "a-1", &long("a", 40)] {
+            assert_eq!(ProviderName::parse(good).unwrap().as_ref(), good);
+        }
+        assert!(ProviderName::parse(&long("a", 41)).is_err());
+        for good in ["o3", "ft:gpt-4o:org::id", "meta/llama@1~[x]", &long("m", 200)] {
+            assert_eq!(ModelName::parse(good).unwrap().as_ref(), good);
+        }
+        assert!(ModelName::parse(&long("m", 201)).is_err());
+        for good in ["Ärzte 1", "a.b_c@d+e-f", &long("l", 80)] {
+            assert_eq!(Label::parse(good).unwrap().as_ref(), good);
+        }
+        assert!(Label::parse(&long("l", 81)).is_err());
+        for good in ["files-api-2025-04-14", "A.b_c=1", &long("b", 80)] {
+            assert_eq!(BetaName::parse(good).unwrap().as_ref(), good);
+        }
+        for bad in ["", "a b", "a,b", "a\r\nb", &long("b", 81)] {
+            assert!(BetaName::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_dns_name_or_an_address() {
+        let label = "l".repeat(63);
+        let longest = format!("{label}.{label}.{label}.{}", "l".repeat(61));
+        for good in ["a", "api.x.ai", "xn--mnchen-3ya.de", "a-b.c1", "127.0.0.1", "::1", &longest] {
+            assert_eq!(HostName::parse(good).unwrap().as_ref(), good);
+        }
+        let (label, long) = ("l".repeat(64), format!("{longest}l"));
+        for bad in ["-a.example", "a-.example", "a.0x7f", "1.2.3.4.5", "a b.example", "ä.example"]
+        {
+            assert!(HostName::parse(bad).is_err(), "{bad}");
+        }
+        assert!(HostName::parse(&label).is_err());
+        assert!(HostName::parse(&long).is_err());
+    }
+
+    #[test]
+    fn a_label_is_taken_without_the_space_around_it() {
+        assert_eq!(Label::parse(" a b ").unwrap().as_ref(), "a b");
+    }
+
+    /// Errors and listings are made of these.
+    #[test]
+    fn a_name_is_shown_as_it_is() {
+        assert_eq!(ProviderName::parse("openai").unwrap().to_string(), "openai");
+        assert_eq!(ModelName::parse("gpt-4o").unwrap().to_string(), "gpt-4o");
+        assert_eq!(Label::parse("a b").unwrap().to_string(), "a b");
+        assert_eq!(BetaName::parse("b-1").unwrap().to_string(), "b-1");
+        assert_eq!(HostName::parse("a.b").unwrap().to_string(), "a.b");
+        assert_eq!(String::from(ModelName::parse("gpt-4o").unwrap()), "gpt-4o");
     }
 }

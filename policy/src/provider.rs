@@ -85,3 +85,37 @@ impl ProviderDefinition {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::builtin::definitions;
+    use super::{BadProvider, MAX_PATHS, MAX_QUERY_NAMES, ProviderDefinition};
+    use crate::destination::BadDestination;
+    use crate::route::Method;
+
+    fn provider() -> ProviderDefinition {
+        definitions().unwrap().swap_remove(0)
+    }
+
+    #[test]
+    fn a_definition_has_a_sound_destination_and_is_probed_by_a_get() {
+        let mut nowhere = provider();
+        nowhere.destination.port = 0;
+        assert_eq!(nowhere.check(), Err(BadProvider::Destination(BadDestination::Port)));
+        let mut changing = provider();
+        changing.probe.as_mut().unwrap().method = Method::Post;
+        assert_eq!(changing.check(), Err(BadProvider::Probe));
+        assert_eq!(ProviderDefinition { probe: None, ..provider() }.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_definition_is_bounded() {
+        let mut rule = provider().paths.swap_remove(0);
+        rule.query = vec!["page".to_owned(); MAX_QUERY_NAMES];
+        let with = |paths| ProviderDefinition { paths, ..provider() }.check();
+        assert_eq!(with(vec![rule.clone(); MAX_PATHS]), Ok(()));
+        assert_eq!(with(vec![rule.clone(); MAX_PATHS + 1]), Err(BadProvider::TooManyPaths));
+        rule.query.push("one".to_owned());
+        assert_eq!(with(vec![rule]), Err(BadProvider::TooManyPaths));
+    }
+}
