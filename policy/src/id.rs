@@ -195,6 +195,10 @@ fn nibble(digit: u8) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::hash_map::DefaultHasher;
+    use std::collections::{BTreeSet, HashSet};
+    use std::hash::{BuildHasher, BuildHasherDefault};
+
     use super::{TokenId, UserId};
 
     #[test]
@@ -204,5 +208,29 @@ mod tests {
         assert!(id.to_string().to_uppercase().parse::<UserId>().is_err());
         assert!(id.to_string().parse::<TokenId>().is_err());
         assert!(format!("{id}0").parse::<UserId>().is_err());
+    }
+
+    #[test]
+    fn every_digit_of_an_id_counts() {
+        let id = UserId::from_random(
+            *b"\x01\x23\x45\x67\x89\xab\xcd\xef\x10\x32\x54\x76\x98\xba\xdc\xfe",
+        );
+        let text = "usr_0123456789abcdef1032547698badcfe";
+        assert_eq!(id.to_string(), text);
+        assert_eq!(format!("{id:?}"), text);
+        assert_eq!(text.parse::<UserId>(), Ok(id));
+    }
+
+    /// Maps of either kind find one again, and no other: the order is that of the bytes.
+    #[test]
+    fn ids_are_ordered_and_hashed_by_their_bytes() {
+        let ids = [[0; 16], [1; 16], [0xff; 16]].map(UserId::from_random);
+        assert!(ids[0] < ids[1] && ids[1] < ids[2]);
+        assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 3);
+        let set = HashSet::from(ids);
+        assert!(ids.iter().all(|id| set.contains(id)));
+        assert!(!set.contains(&UserId::from_random([2; 16])));
+        let hash = |id| BuildHasherDefault::<DefaultHasher>::default().hash_one(id);
+        assert_ne!(hash(ids[0]), hash(ids[1]));
     }
 }

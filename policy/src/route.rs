@@ -211,7 +211,7 @@ impl From<PathPattern> for String {
 
 #[cfg(test)]
 mod tests {
-    use super::PathPattern;
+    use super::{BodyKind, Method, PathClass, PathPattern, PathRule};
     use crate::target::Target;
 
     /// The model that the path names, an empty text when it fits and names none.
@@ -244,6 +244,45 @@ mod tests {
         for bad in ["", "v1", "/", "/v1//x", "/v1/..", "/v1/*/x%2f", "/{a}b", "/{}", "/{A}", "/x?y"]
         {
             assert!(PathPattern::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_method_has_one_spelling() {
+        for method in [Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete] {
+            assert_eq!(Method::parse(method.name()), Some(method));
+        }
+        for bad in ["get", "HEAD", "CONNECT", ""] {
+            assert_eq!(Method::parse(bad), None, "{bad}");
+        }
+    }
+
+    /// What an operator is shown, and what is stored, is what is judged by.
+    #[test]
+    fn a_pattern_is_shown_and_stored_as_it_was_written() {
+        let pattern = PathPattern::parse("/v1/models/{model}:predict").unwrap();
+        assert_eq!(pattern.as_str(), "/v1/models/{model}:predict");
+        let stored = String::from(pattern.clone());
+        assert_eq!(PathPattern::try_from(stored), Ok(pattern));
+    }
+
+    #[test]
+    fn each_parameter_of_a_query_is_on_the_list() {
+        let rule = PathRule {
+            method: Method::Get,
+            pattern: PathPattern::parse("/v1/files").unwrap(),
+            class: PathClass::Stateful,
+            body: BodyKind::Empty,
+            query: vec!["limit".to_owned(), "after".to_owned()],
+        };
+        for (path, foreign) in [
+            ("/v1/files", None),
+            ("/v1/files?after=a&limit=1", None),
+            ("/v1/files?limit=1&key=k", Some("key")),
+            ("/v1/files?Limit=1", Some("Limit")),
+        ] {
+            let target = Target::parse(path).unwrap();
+            assert_eq!(rule.first_foreign_parameter(&target), foreign, "{path}");
         }
     }
 }

@@ -219,6 +219,7 @@ mod tests {
             "/v1/../admin",
             "/v1/%2e%2e/admin",
             "/v1/%2E/admin",
+            "/v1/a%2eb",
             "/v1/a%2fb",
             "/v1/a%5cb",
             "/v1/a\\b",
@@ -238,6 +239,8 @@ mod tests {
             "/v1/models?=1",
             "/v1/models?a%3d=1",
             "/v1/models?a=%0d%0a",
+            "/v1/models?a=%1F",
+            "/v1/models?a=%7f",
             "/v1/models?a=#",
             "/v1/models?a=1?b",
             "/v1/models?&",
@@ -252,11 +255,20 @@ mod tests {
         assert_eq!(target.as_str(), "/v1beta/models/gemini-2:generateContent?alt=sse");
         assert_eq!(target.path(), "/v1beta/models/gemini-2:generateContent");
         assert_eq!(target.parameters().collect::<Vec<_>>(), [("alt", "sse")]);
+        assert_eq!(target.to_string(), target.as_str());
+        assert_eq!(Target::parse("/v1/a.b%2Dc").unwrap().as_str(), "/v1/a.b-c");
+    }
+
+    #[test]
+    fn an_escape_in_a_value_stays_as_it_was_sent() {
+        let target = Target::parse("/v1/files?after=%41%20b").unwrap();
+        assert_eq!(target.as_str(), "/v1/files?after=%41%20b");
     }
 
     #[test]
     fn a_long_target_is_refused() {
         assert_eq!(Target::parse(&format!("/{}", "a".repeat(4096))), Err(BadTarget::TooLong));
+        assert!(Target::parse(&format!("/{}", "a".repeat(4095))).is_ok());
     }
 
     proptest! {

@@ -38,6 +38,7 @@ proptest! {
     fn a_permit_is_exactly_what_was_judged(
         subject in any_subject(), credential in any_credential(), wanted in select_wanted()
     ) {
+        let subject = Subject { scope: wide_scope(), ..subject };
         let wish = wanted.wish(&subject, &credential);
         let Ok(permit) = decide(wish, NOW) else { return Ok(()) };
         prop_assert_eq!(permit.tenant(), subject.tenant);
