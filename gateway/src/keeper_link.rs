@@ -47,6 +47,8 @@ pub struct KeeperLink {
 struct Shared {
     desk: Mutex<Desk>,
     written: Notify,
+    /// Told when a question is the only one: the clock stands while there is none.
+    asked: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -64,7 +66,11 @@ struct Question {
 impl KeeperLink {
     /// Starts the tasks that serve the connection; they tell `broken` when it ends.
     pub fn start((reader, writer): (Reader, Writer), broken: mpsc::Sender<Broken>) -> Self {
-        let shared = Arc::new(Shared { desk: Mutex::default(), written: Notify::new() });
+        let shared = Arc::new(Shared {
+            desk: Mutex::default(),
+            written: Notify::new(),
+            asked: Arc::default(),
+        });
         let (publish, snapshot) = watch::channel(Arc::new(nothing_known()));
         let (here, other) = (Arc::clone(&shared), broken.clone());
         tokio::spawn(async move {
@@ -78,7 +84,7 @@ impl KeeperLink {
             tracing::error!(reason = %end, "the keeper's connection broke while reading");
             let _ = broken.send(Broken::Keeper).await;
         });
-        tokio::spawn(give_up_old(Arc::downgrade(&shared)));
+        tokio::spawn(give_up_old(Arc::downgrade(&shared), Arc::clone(&shared.asked)));
         Self { shared, snapshot }
     }
 
@@ -148,8 +154,12 @@ impl Shared {
         encode_into(&mut desk.outbox, &FromGateway { number, ask }, MAX_ASK_BYTES)
             .map_err(|_| Refusal::HeadInvalid)?;
         let (asker, receiver) = oneshot::channel();
+        let is_only = desk.under_way.is_empty();
         desk.under_way.insert(number, Question { asker, asked: Instant::now() });
         drop(desk);
+        if is_only {
+            self.asked.notify_one();
+        }
         self.written.notify_one();
         Ok((number, receiver))
     }
@@ -167,12 +177,18 @@ impl Drop for Forget<'_> {
     }
 }
 
-/// One clock for all questions: a timer for each would cost two system calls a call.
-async fn give_up_old(shared: Weak<Shared>) {
+/// One clock for all questions: a timer for each would cost two system calls a call. It runs while there are questions.
+async fn give_up_old(shared: Weak<Shared>, asked: Arc<Notify>) {
     loop {
-        sleep(CLOCK_TICK).await;
-        let Some(shared) = shared.upgrade() else { return };
-        shared.desk().under_way.retain(|_, question| question.asked.elapsed() < ANSWER_WAIT);
+        asked.notified().await;
+        let mut waiting = true;
+        while waiting {
+            sleep(CLOCK_TICK).await;
+            let Some(shared) = shared.upgrade() else { return };
+            let mut desk = shared.desk();
+            desk.under_way.retain(|_, question| question.asked.elapsed() < ANSWER_WAIT);
+            waiting = !desk.under_way.is_empty();
+        }
     }
 }
 
@@ -256,8 +272,9 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
     use tokio::sync::mpsc;
+    use tokio::time::{Duration, Instant, sleep};
 
-    use super::{Broken, KeeperLink};
+    use super::{ANSWER_WAIT, Broken, CLOCK_TICK, KeeperLink};
 
     async fn question(keeper: &mut UnixStream) -> FromGateway {
         let length = usize::try_from(keeper.read_u32_le().await.unwrap()).unwrap();
@@ -321,9 +338,17 @@ mod tests {
         let (here, _keeper) = UnixStream::pair().unwrap();
         let (broken, _broken) = mpsc::channel(4);
         let link = KeeperLink::start(split_again(here).unwrap(), broken);
-        let refused = link.identify(SecretBytes::copy_from(b"x"), provider()).await.unwrap_err();
-        assert_eq!(refused.refusal, Refusal::Busy);
-        assert_eq!(link.under_way(), 0);
+        // The clock stands in between, and goes again.
+        for _ in 0..3 {
+            let begun = Instant::now();
+            let refused =
+                link.identify(SecretBytes::copy_from(b"x"), provider()).await.unwrap_err();
+            assert_eq!(refused.refusal, Refusal::Busy);
+            assert!(begun.elapsed() >= ANSWER_WAIT);
+            assert!(begun.elapsed() <= ANSWER_WAIT + 2 * CLOCK_TICK);
+            assert_eq!(link.under_way(), 0);
+            sleep(Duration::from_mins(10)).await;
+        }
     }
 
     #[tokio::test]

@@ -30,8 +30,10 @@ use crate::{out, render, status};
 
 /// How soon a backup that failed is tried again, at most.
 const AGAIN_AFTER: Duration = Duration::from_mins(10);
-/// How often the schedule is looked at.
+/// How often the schedule is looked at, at most.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// And at least: the clock of the day may be set.
+const LOOK_AT_LEAST: Duration = Duration::from_mins(1);
 
 /// What the schedule knows of itself: `backups.json` in the install's directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,35 +69,43 @@ struct Failed {
 /// The schedule within the supervisor.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    looked: Option<Instant>,
-    running: Option<JoinHandle<Outcome>>,
-    /// After a failure, whether it could be noted or not.
+    /// When the schedule is looked at again.
+    next: Option<Instant>,
+    running: Option<JoinHandle<Outcome<Duration>>>,
+    /// No look before: none is due, or the last one failed, whether that could be noted or not.
     not_before: Option<Instant>,
 }
 
 impl Clock {
     /// Nothing runs yet.
     pub(crate) const fn new() -> Self {
-        Self { looked: None, running: None, not_before: None }
+        Self { next: None, running: None, not_before: None }
+    }
+
+    /// When to tick.
+    pub(crate) fn next(&self) -> Instant {
+        self.next.unwrap_or_else(Instant::now)
     }
 
     /// Makes a backup on a thread of its own if one is due.
     pub(crate) fn tick(&mut self, places: &Places, settings: Option<&Backup>) {
         let Some(settings) = settings else { return };
-        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK_EVERY) {
+        if self.next() > Instant::now() {
             return;
         }
-        self.looked = Some(Instant::now());
+        self.next = Instant::now().checked_add(LOOK_EVERY);
         if self.running.as_ref().is_some_and(|running| !running.is_finished()) {
             return;
         }
         if let Some(ended) = self.running.take() {
-            self.not_before = match ended.join() {
-                Ok(Ok(())) => None,
-                Ok(Err(_)) | Err(_) => Instant::now().checked_add(settings.every.min(AGAIN_AFTER)),
+            let wait = match ended.join() {
+                Ok(Ok(wait)) => wait.min(LOOK_AT_LEAST),
+                Ok(Err(_)) | Err(_) => settings.every.min(AGAIN_AFTER),
             };
+            self.not_before = Instant::now().checked_add(wait);
         }
-        if self.not_before.is_some_and(|when| Instant::now() < when) {
+        if let Some(when) = self.not_before.filter(|when| Instant::now() < *when) {
+            self.next = self.next.max(Some(when));
             return;
         }
         let (places, settings) = (places.clone(), settings.clone());
@@ -111,16 +121,17 @@ impl Clock {
     }
 }
 
-/// Makes a backup if one is due and the vault is open.
-fn look(places: &Places, settings: &Backup, now: Moment) -> Outcome {
+/// Makes a backup if one is due and the vault is open; how long none will be due.
+fn look(places: &Places, settings: &Backup, now: Moment) -> Outcome<Duration> {
     let memory = read(places)?;
-    if due(&memory, settings.every, now.unix_millis()) > now.unix_millis() {
-        return Ok(());
+    let due = due(&memory, settings.every, now.unix_millis());
+    if let Some(wait) = due.checked_sub(now.unix_millis()).filter(|wait| *wait > 0) {
+        return Ok(Duration::from_millis(wait));
     }
     // A sealed vault makes none, and that is no failure of the schedule: `doctor` tells the age of the last one.
-    let Ok(mut link) = Link::open(&places.operator_socket()) else { return Ok(()) };
+    let Ok(mut link) = Link::open(&places.operator_socket()) else { return Ok(Duration::ZERO) };
     if status::ask(&mut link)?.state != VaultState::Ready {
-        return Ok(());
+        return Ok(Duration::ZERO);
     }
     // A backup that could not be remembered would be made again and again, and never removed.
     write(places, &memory)?;
@@ -129,7 +140,8 @@ fn look(places: &Places, settings: &Backup, now: Moment) -> Outcome {
             out::say(&format!("scheduled backup: {} (commit {})", kept.name, kept.commit));
             let memory = Memory { files: [memory.files, vec![kept]].concat(), failed: None };
             write(places, &memory)?;
-            write(places, &prune(memory, settings))
+            write(places, &prune(memory, settings))?;
+            Ok(Duration::ZERO)
         }
         Err(failure) => {
             let failed = Failed {

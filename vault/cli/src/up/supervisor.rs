@@ -7,6 +7,7 @@
 //! Invariant: nothing here waits for the TPM helper.
 
 use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -68,7 +69,8 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(10);
 const CALLS_END_WITHIN: Duration = Duration::from_secs(5);
 /// Between two looks at a vault that waits.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-const TICK: Duration = Duration::from_millis(200);
+/// Nothing is waited for longer: what would not be noticed otherwise is noticed then.
+const LONGEST: Duration = Duration::from_mins(1);
 /// A signal so soon after the first is the same wish told twice: a terminal that closes, a wrapper that repeats.
 const HURRY_AFTER: Duration = Duration::from_millis(500);
 
@@ -114,16 +116,33 @@ impl Supervisor {
 
     /// Watches until somebody wants the end.
     pub(crate) fn watch(&mut self) -> Outcome {
-        while self.signals.wait(TICK)? == Woken::Look {
+        let mut next = Instant::now();
+        while self.signals.wait_until(next, &self.not_ready())? == Woken::Look {
             let ends: Vec<_> = self.posts.iter_mut().filter_map(Post::look).collect();
             for end in ends {
                 self.judge(end);
             }
-            self.start_what_is_due()?;
+            let tried = self.start_what_is_due()?;
             self.look_for_the_witness();
             self.backups.tick(&self.ground.places, self.ground.settings.backup.as_ref());
+            // A start takes a while, and takes the signals of that time.
+            next = if tried { Instant::now() } else { self.next_look() };
         }
         Ok(())
+    }
+
+    /// Where processes that nobody waits for will say that they are ready.
+    fn not_ready(&self) -> Vec<BorrowedFd<'_>> {
+        self.posts.iter().filter_map(|post| post.ready.as_ref()).map(File::as_fd).collect()
+    }
+
+    /// When there is something to do although nothing happens until then.
+    fn next_look(&self) -> Instant {
+        let starts = self.posts.iter().filter(|post| self.may_run(post)).map(|post| post.due);
+        let witness = self.waits.map(|looked| looked + LOOK_EVERY);
+        let backup = self.ground.settings.backup.as_ref().map(|_| self.backups.next());
+        let longest = Instant::now() + LONGEST;
+        starts.chain(witness).chain(backup).fold(longest, Instant::min)
     }
 
     /// The vault is open and makes no call yet: the end of that is said.
@@ -162,10 +181,12 @@ impl Supervisor {
         refused.failure
     }
 
-    /// Only a refusal of the store ends the watch: all else is tried again.
-    fn start_what_is_due(&mut self) -> Outcome {
+    /// Whether any start was tried. Only a refusal of the store ends the watch: all else is tried again.
+    fn start_what_is_due(&mut self) -> Outcome<bool> {
+        let mut tried = false;
         for index in 0..self.posts.len() {
             let Some(role) = self.due(index) else { continue };
+            tried = true;
             let started = launch::start(role, &self.ground, &self.signals)
                 .map_err(|refused| self.refused(role, refused));
             let Some(post) = self.posts.get_mut(index) else { continue };
@@ -186,7 +207,7 @@ impl Supervisor {
                 }
             }
         }
-        Ok(())
+        Ok(tried)
     }
 
     /// Says what came of a keeper that was started again.
@@ -219,10 +240,14 @@ impl Supervisor {
     /// The role at `index` if it does not run, its time has come, and what it needs runs.
     fn due(&self, index: usize) -> Option<Role> {
         let post = self.posts.get(index)?;
+        (self.may_run(post) && post.due <= Instant::now()).then_some(post.role)
+    }
+
+    /// Whether a process does not run, and what it needs does.
+    fn may_run(&self, post: &Post) -> bool {
         let runs =
             |role: &Role| self.posts.iter().any(|post| post.role == *role && post.child.is_some());
-        let due = post.child.is_none() && post.due <= Instant::now();
-        (due && post.role.needs().iter().all(runs)).then_some(post.role)
+        post.child.is_none() && post.role.needs().iter().all(runs)
     }
 
     /// Stops all: whoever is talked to from outside first, the keeper last. A further signal hurries all but the keeper.

@@ -22,6 +22,9 @@ use super::signing::CheckpointKey;
 pub const SYNC_EVERY: Duration = Duration::from_millis(200);
 /// How old the newest entry that no checkpoint covers may become, less the time until the thread looks again.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(800);
+const TAKEN_AWAY: &str = "the journal's file was taken away";
+/// How often it is looked whether the journal is where it was, while nothing is written.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between two rounds under load: what gathers meanwhile shares the next checkpoint. A round costs the processor about as much
 /// as a hundred calls: at most a tenth of a second apart they are nothing beside the calls that need them.
 const BREATH: Duration = Duration::from_millis(100);
@@ -81,20 +84,33 @@ impl Keeping {
     pub(super) fn run(mut self) {
         let tail = self.place.tail();
         loop {
-            let taken = self.shared.take(&tail, SYNC_EVERY);
+            let idle = self.has_kept_all() && !self.shared.comes(LOOK_EVERY);
+            // Looked at when something came, too, for nobody may have looked for a while.
+            if !idle && !self.shared.is_in_place(&tail) {
+                self.shared.stop(TAKEN_AWAY);
+            }
+            let patience = if idle { Duration::ZERO } else { SYNC_EVERY };
+            let taken = self.shared.take(&tail, patience);
             let last = taken.last;
             self.keep(&taken);
             if last {
                 return;
             }
-            self.shared.rest(BREATH);
+            if !idle {
+                self.shared.rest(BREATH);
+            }
         }
+    }
+
+    /// Whether nothing is to be done before something is written.
+    fn has_kept_all(&self) -> bool {
+        self.published.last().is_some_and(|signed| signed.size == self.synced.0)
     }
 
     /// One round; after a failure the journal takes nothing more, for what a failed sync dropped is not told again.
     pub(super) fn keep(&mut self, taken: &Taken) {
         if !taken.in_place {
-            self.shared.stop("the journal's file was taken away");
+            self.shared.stop(TAKEN_AWAY);
             return;
         }
         if self.shared.health().is_err() {

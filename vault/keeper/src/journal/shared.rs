@@ -106,6 +106,11 @@ impl Standing {
         self.wished || self.ended
     }
 
+    /// Whether there is anything for the keeping thread.
+    fn has_any(&self) -> bool {
+        self.edge.size() != self.taken
+    }
+
     /// Whether the keeping thread should not wait for more.
     fn has_much(&self) -> bool {
         self.edge.size().0.saturating_sub(self.taken.0) >= WAKE_AFTER
@@ -215,7 +220,7 @@ impl Shared {
         switched: Option<Switched>,
     ) -> Result<u64, JournalError> {
         let mut standing = self.standing();
-        let much = standing.has_much();
+        let (any, much) = (standing.has_any(), standing.has_much());
         for leaf in leaves {
             let full = standing.edge.push(*leaf).map_err(|_| JournalError::TooLong)?;
             standing.unkept.tiles.extend(full);
@@ -226,7 +231,7 @@ impl Shared {
         }
         let size = standing.edge.size().0;
         self.entries.store(size, Ordering::Relaxed);
-        if standing.has_much() && !much {
+        if (standing.has_any() && !any) || (standing.has_much() && !much) {
             self.news.notify_all();
         }
         while standing.unkept.bundles.len() >= MAX_UNKEPT && self.health().is_ok() {
@@ -240,6 +245,20 @@ impl Shared {
     pub(super) fn while_nobody_looks<T>(&self, act: impl FnOnce() -> T) -> T {
         let _standing = self.standing();
         act()
+    }
+
+    /// Waits until there is anything that was not taken, or somebody waits for the keeping thread; whether that came in time.
+    pub(super) fn comes(&self, within: Duration) -> bool {
+        let nothing = |standing: &mut Standing| !standing.is_urgent() && !standing.has_any();
+        let waited = self.news.wait_timeout_while(self.standing(), within, nothing);
+        let (standing, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        drop(standing);
+        !waited.timed_out()
+    }
+
+    /// Whether the tail has its name.
+    pub(super) fn is_in_place(&self, path: &Path) -> bool {
+        is_in_place(&self.standing().tail, path).unwrap_or(false)
     }
 
     /// Waits until there is much to keep, or a while is over; takes it.
