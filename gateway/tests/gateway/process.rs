@@ -18,7 +18,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::stage::{BODY, certify, chat, large_body, play_courier, play_keeper, read_to_close};
+use crate::stage::{
+    BODY, PATIENCE, certify, chat, large_body, play_courier, play_keeper, read_to_close,
+};
 
 /// The program under way, with its keeper and courier.
 struct Program {
@@ -136,7 +138,7 @@ async fn play(courier: &UnixListener, keeper: &UnixListener) -> Played {
 }
 
 async fn within<T>(wait: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(15), wait).await.unwrap()
+    tokio::time::timeout(PATIENCE, wait).await.unwrap()
 }
 
 #[tokio::test]

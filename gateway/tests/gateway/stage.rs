@@ -58,6 +58,9 @@ pub(crate) enum Seen {
     Cancel,
 }
 
+/// For what comes when the machine has the time for it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
 pub(crate) fn token() -> String {
     write_token(&[7; 32]).expose(|text| String::from_utf8(text.to_vec()).unwrap())
 }
@@ -144,7 +147,7 @@ impl Stage {
     }
 
     pub(crate) async fn next(&mut self) -> Seen {
-        timeout(Duration::from_secs(10), self.seen.recv()).await.unwrap().unwrap()
+        timeout(PATIENCE, self.seen.recv()).await.unwrap().unwrap()
     }
 
     /// Waits until all lanes are idle again.
@@ -154,7 +157,7 @@ impl Stage {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(Duration::from_secs(10), back).await.unwrap();
+        timeout(PATIENCE, back).await.unwrap();
     }
 }
 
@@ -172,7 +175,7 @@ pub(crate) fn certify(directory: &Path) -> (RootCertStore, PathBuf, PathBuf) {
 /// Everything until the end, and whether it was a clean one.
 pub(crate) async fn read_to_close(stream: &mut TlsStream<TcpStream>) -> (String, bool) {
     let mut bytes = Vec::new();
-    let read = timeout(Duration::from_secs(10), stream.read_to_end(&mut bytes));
+    let read = timeout(PATIENCE, stream.read_to_end(&mut bytes));
     let clean = read.await.unwrap().is_ok();
     (String::from_utf8_lossy(&bytes).into_owned(), clean)
 }

@@ -15,7 +15,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 const KEY: &str = "sk-proj-Canary_0123-456789.abcdefXYZ";
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn emulator() -> (Emulator, TempDir) {
     let dir = tempfile::tempdir().expect("a scratch directory");

@@ -43,7 +43,8 @@ pub fn read(tail: &Path) -> Vec<Value> {
         };
         let found = parse(&bytes);
         let follows = found.first().is_none_or(|entry| entry["n"] == entries.len() as u64 + 1);
-        if last && !follows {
+        // It moved between the two looks, and what was read is the tail behind it.
+        if last && (!follows || bundle.exists()) {
             continue;
         }
         for entry in found {

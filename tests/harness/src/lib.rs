@@ -32,6 +32,6 @@ pub use answer::Answer;
 pub use appliance::{Appliance, Options, PASSPHRASE};
 pub use client::{Connection, Ending, Gate, Piece};
 pub use command::Ran;
-pub use patience::{PATIENCE, until};
+pub use patience::{PATIENCE, PROMPT, until};
 pub use processes::Part;
 pub use speak::Request;

@@ -5,7 +5,9 @@
 use std::time::{Duration, Instant};
 
 /// How long anything may take on a slow, busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_mins(1);
+/// How long what is done at once may take on such a machine.
+pub const PROMPT: Duration = Duration::from_secs(10);
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 

@@ -138,9 +138,9 @@ mod tests {
     use strongroom_protocol::frame::{MAX_OPERATOR_BYTES, encode};
     use strongroom_protocol::operator::{Answer, Exit, Fault, Request};
 
-    use super::Link;
+    use super::{Link, PATIENCE};
 
-    fn against(reply: Vec<u8>) -> Result<Answer, crate::failure::Failure> {
+    fn against(reply: Vec<u8>, wait: Duration) -> Result<Answer, crate::failure::Failure> {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("operator.sock");
         let listener = UnixListener::bind(&path).unwrap();
@@ -151,8 +151,7 @@ mod tests {
             stream.write_all(&reply).unwrap();
             stream
         });
-        let answer =
-            Link::open(&path).unwrap().ask_within(&Request::Status, Duration::from_millis(300));
+        let answer = Link::open(&path).unwrap().ask_within(&Request::Status, wait);
         drop(keeper.join().unwrap());
         answer
     }
@@ -160,7 +159,7 @@ mod tests {
     #[test]
     fn an_answer_comes_back_and_a_fault_becomes_a_failure() {
         let done = encode(&Answer::Done, MAX_OPERATOR_BYTES).unwrap();
-        assert!(matches!(against(done.to_vec()), Ok(Answer::Done)));
+        assert!(matches!(against(done.to_vec(), PATIENCE), Ok(Answer::Done)));
         let fault = Fault {
             code: "SR-SEALED-002".into(),
             message: "sealed".into(),
@@ -168,13 +167,13 @@ mod tests {
             exit: Exit::Sealed,
         };
         let failed = encode(&Answer::Failed(fault), MAX_OPERATOR_BYTES).unwrap();
-        assert_eq!(against(failed.to_vec()).unwrap_err().exit, 2);
+        assert_eq!(against(failed.to_vec(), PATIENCE).unwrap_err().exit, 2);
     }
 
     #[test]
     fn silence_and_nonsense_end() {
         for reply in [vec![], vec![0xff; 4], vec![2, 0, 0, 0, 0xee, 0xee]] {
-            assert_eq!(against(reply).unwrap_err().code, "SR-CLI-002");
+            assert_eq!(against(reply, Duration::from_millis(300)).unwrap_err().code, "SR-CLI-002");
         }
     }
 

@@ -9,6 +9,8 @@ use tokio::time::timeout;
 
 use super::*;
 
+const PATIENCE: Duration = Duration::from_secs(30);
+
 fn pair() -> ((Reader, Writer), (Reader, Writer)) {
     let (here, there) = UnixStream::pair().unwrap();
     for end in [&here, &there] {
@@ -48,7 +50,7 @@ async fn a_write_without_room_waits_until_the_peer_reads() {
     assert!(full.is_err(), "64 KiB went into a buffer of 4");
     assert!(writer.held_up.is_some());
     let mut some = vec![0; 4096];
-    let written = timeout(Duration::from_secs(5), async {
+    let written = timeout(PATIENCE, async {
         let mut write = std::pin::pin!(writer.write(b"x"));
         loop {
             // The kernel tells of room only when most of the buffer is free.
@@ -70,7 +72,7 @@ async fn an_end_is_seen_after_the_last_byte_even_when_both_were_there_before() {
     drop(other);
     drop(writer);
     let mut seen = Vec::new();
-    let read = timeout(Duration::from_secs(5), reader.read_to_end(&mut seen)).await;
+    let read = timeout(PATIENCE, reader.read_to_end(&mut seen)).await;
     assert_eq!((read.unwrap().unwrap(), seen.as_slice()), (10, &b"last words"[..]));
 }
 
@@ -88,7 +90,7 @@ async fn each_piece_of_many_wakes_its_reader() {
         writer.write_all(&[1; 10]).await.unwrap();
         tokio::task::yield_now().await;
     }
-    timeout(Duration::from_secs(5), reading).await.unwrap().unwrap();
+    timeout(PATIENCE, reading).await.unwrap().unwrap();
 }
 
 #[tokio::test]

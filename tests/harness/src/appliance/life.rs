@@ -188,4 +188,4 @@ impl Drop for Appliance {
 }
 
 /// How long a process may take to end in peace.
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
+const STOP_PATIENCE: Duration = Duration::from_mins(1);

@@ -73,8 +73,8 @@ fn try_to(attempt: &str, words: &[&str]) -> io::Result<()> {
         ("proc", [_, name, ..]) => look(&Path::new("/proc").join(own.pid().to_string()).join(name)),
         ("connect", [path]) => {
             let mut stream = UnixStream::connect(path)?;
-            // A door that takes strangers in says something, or waits for them to.
-            stream.set_read_timeout(Some(std::time::Duration::from_millis(500)))?;
+            // A door that takes strangers in says something, or waits for them to; only where one does, this takes its time.
+            stream.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
             match stream.read(&mut [0]) {
                 Ok(0) => Err(io::Error::other("shown out")),
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),

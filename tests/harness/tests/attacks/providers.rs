@@ -270,6 +270,6 @@ fn a_provider_that_never_answers_a_handshake_is_given_up_in_time() {
     let answer = appliance.gate().call(&request);
     let code = answer.refusal().unwrap_or_default().to_owned();
     assert!(answer.status >= 500 && code.starts_with("SR-UPSTREAM"), "{}", answer.story());
-    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(50), "{:?}", begun.elapsed());
     drop(liar);
 }

@@ -106,32 +106,43 @@ fn a_revoked_token_and_a_disabled_person_stop_at_the_very_next_call() {
     gate.call(&models(Api::OpenAi, &token)).is(200);
 }
 
+/// Ends an appliance while a stream is under way; how long that took.
+fn control_c(hurried: bool) -> Duration {
+    let (mut appliance, token) = Appliance::stocked();
+    let mut connection = appliance.gate().connect().expect("it listens");
+    let request = say(Api::OpenAi, &token, "emu-paced-50-2000", "go on", Shape::Streamed);
+    connection.send(&request.bytes("localhost")).expect("it reads");
+    let (_, _, framing) = connection.head().expect("a head");
+    let (mut body, mut seen) = (Body::new(framing), Vec::new());
+    assert!(connection.await_text(&mut body, &mut seen, "content"));
+    let begun = Instant::now();
+    appliance.control_c();
+    until("it says so", || appliance.log().contains("Control-C again stops").then_some(()));
+    // The stream goes on: a later piece comes.
+    assert!(connection.await_text(&mut body, &mut seen, "\"20 \""));
+    if hurried {
+        appliance.control_c();
+    }
+    assert_eq!(connection.rest(&mut body, &mut seen), Ending::Cut);
+    assert_eq!(until("it has ended", || appliance.ended()), 0);
+    let took = begun.elapsed();
+    let entries = appliance.entries();
+    let ends: Vec<_> = entries.iter().filter(|one| one["what"] == "close").collect();
+    assert!(ends.iter().any(|one| one["end"] == "SR-CANCEL-001") || hurried, "{ends:?}");
+    took
+}
+
 #[test]
 fn control_c_lets_calls_end_and_journals_their_ends_and_a_second_one_stops_at_once() {
-    for hurried in [false, true] {
-        let (mut appliance, token) = Appliance::stocked();
-        let mut connection = appliance.gate().connect().expect("it listens");
-        let request = say(Api::OpenAi, &token, "emu-paced-50-2000", "go on", Shape::Streamed);
-        connection.send(&request.bytes("localhost")).expect("it reads");
-        let (_, _, framing) = connection.head().expect("a head");
-        let (mut body, mut seen) = (Body::new(framing), Vec::new());
-        assert!(connection.await_text(&mut body, &mut seen, "content"));
-        let begun = Instant::now();
-        appliance.control_c();
-        until("it says so", || appliance.log().contains("Control-C again stops").then_some(()));
-        // The stream goes on: a later piece comes.
-        assert!(connection.await_text(&mut body, &mut seen, "\"20 \""));
-        if hurried {
-            appliance.control_c();
-        }
-        assert_eq!(connection.rest(&mut body, &mut seen), Ending::Cut);
-        assert_eq!(until("it has ended", || appliance.ended()), 0);
-        assert_eq!(begun.elapsed() < Duration::from_secs(4), hurried, "{:?}", begun.elapsed());
-        let entries = appliance.entries();
-        let ends: Vec<_> = entries.iter().filter(|one| one["what"] == "close").collect();
-        assert!(ends.iter().any(|one| one["end"] == "SR-CANCEL-001") || hurried, "{ends:?}");
-    }
+    let patient = control_c(false);
+    assert!(patient >= CALLS_END, "{patient:?}");
+    // Who does not wait for them ends sooner; the machine may hold that up, but not each time.
+    let hurried = (0..3).map(|_| control_c(true)).find(|took| *took < CALLS_END);
+    assert!(hurried.is_some(), "a second one is as slow as one that waits {patient:?}");
 }
+
+/// What calls have for their ends.
+const CALLS_END: Duration = Duration::from_secs(5);
 
 #[test]
 fn a_lost_courier_ends_what_ran_and_the_next_one_serves() {

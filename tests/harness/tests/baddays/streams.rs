@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use strongroom_emulator::{Api, Outcome};
 use strongroom_tests::client::Body;
 use strongroom_tests::speak::{Shape, events, said, say};
-use strongroom_tests::{Appliance, Connection, Ending, Options, Piece, Request};
+use strongroom_tests::{Appliance, Connection, Ending, Options, PROMPT, Piece, Request};
 
 #[test]
 fn a_cut_stream_is_an_error_at_the_client_and_never_looks_finished() {
@@ -67,14 +67,15 @@ fn a_slow_provider_is_waited_for_and_pieces_are_passed_on_as_they_come() {
     let answer = gate.call(&slow).is(200);
     assert!(begun.elapsed() >= Duration::from_millis(1500));
     assert_eq!(said(Api::Anthropic, Shape::Plain, &answer.text()), "hello there");
-    // 40 pieces, 50 ms apart: the first is here long before the last one is made.
+    // More pieces than anybody waits for: the second is here while the provider still has most of them.
+    let (mut connection, mut body) = begin(&appliance, &token, "emu-paced-50-20000");
+    assert!(connection.await_text(&mut body, &mut Vec::new(), "\"1 \""), "it was held back");
+    assert_eq!(appliance.providers().counts().open, 1);
+    connection.drop_now();
+    // And all of them come.
     let (mut connection, mut body) = begin(&appliance, &token, "emu-paced-50-40");
-    let begun = Instant::now();
     let mut seen = Vec::new();
-    assert!(connection.await_text(&mut body, &mut seen, "\"1 \""), "the second piece comes");
-    let first = begun.elapsed();
     assert_eq!(connection.rest(&mut body, &mut seen), Ending::Complete);
-    assert!(begun.elapsed() > first + Duration::from_secs(1), "it was held back");
     let text = String::from_utf8_lossy(&seen);
     assert_eq!(said(Api::OpenAi, Shape::Streamed, &text).split_whitespace().count(), 40);
 }
@@ -88,7 +89,7 @@ fn whoever_goes_away_ends_the_providers_call_at_once() {
     let left = Instant::now();
     connection.drop_now();
     let seen = appliance.seen(|seen, _| seen.iter().any(|one| one.outcome == Outcome::Cancelled));
-    assert!(left.elapsed() < Duration::from_secs(2), "{:?}", left.elapsed());
+    assert!(left.elapsed() < PROMPT, "{:?}", left.elapsed());
     assert_eq!(seen.len(), 1);
     // Before the first byte of a plain answer.
     let gate = appliance.gate();
@@ -99,7 +100,7 @@ fn whoever_goes_away_ends_the_providers_call_at_once() {
     let left = Instant::now();
     connection.drop_now();
     appliance.seen(|_, counts| counts.cancelled == 2);
-    assert!(left.elapsed() < Duration::from_secs(2), "{:?}", left.elapsed());
+    assert!(left.elapsed() < PROMPT, "{:?}", left.elapsed());
     appliance.journaled("both are closed as cancelled", |entries| {
         let cancelled = entries.iter().filter(|entry| entry["end"] == "SR-CANCEL-001").count();
         (cancelled == 2).then_some(())
@@ -136,7 +137,7 @@ fn with_all_lanes_taken_a_call_is_told_so_and_health_is_still_answered() {
     let request = say(Api::OpenAi, &token, "m", "hi", Shape::Plain);
     let begun = Instant::now();
     gate.call(&request).refused(503, "SR-BUSY-001");
-    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     gate.call(&Request::get("/healthz")).is(200);
     let (connection, _) = open.pop().expect("two are open");
     connection.drop_now();

@@ -172,11 +172,12 @@ fn a_huge_head_and_a_slow_one_are_cut_off() {
     // A stranger who never finishes the first head.
     let mut slow = gate.connect().expect("it listens");
     slow.send(b"GET /openai/v1/models HTTP/1.1\r\nhost: localhost\r\nx-slow: ").expect("it reads");
-    slow.patience(Duration::from_secs(25));
+    slow.patience(Duration::from_mins(1));
     let begun = Instant::now();
     let answer = slow.answer();
     assert_ne!(answer.ending, Ending::Silent, "still open after {:?}", begun.elapsed());
-    assert!(begun.elapsed() < Duration::from_secs(20));
+    // Ten seconds; a caller who is known would have 75.
+    assert!(begun.elapsed() < Duration::from_secs(45), "{:?}", begun.elapsed());
     assert_eq!(appliance.providers().counts().requests, 0);
 }
 

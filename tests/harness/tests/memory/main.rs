@@ -62,12 +62,14 @@ pub(crate) fn nowhere(appliance: &Appliance, needles: &Needles, when: &str) {
     gone(processes(appliance), needles, when);
 }
 
-/// Waits until no process of these holds any of the needles; a search that began within the time is still looked at.
+/// Waits until no process of these holds any of the needles. The last search of each is one that began when the time was over.
 #[track_caller]
 pub(crate) fn gone(mut those: Vec<(String, Pid)>, needles: &Needles, when: &str) {
     let since = Instant::now();
     let mut hits = Vec::new();
-    while !those.is_empty() && since.elapsed() <= GONE_WITHIN {
+    let mut is_over = false;
+    while !those.is_empty() && !is_over {
+        is_over = since.elapsed() > GONE_WITHIN;
         hits.clear();
         those.retain(|(name, pid)| {
             let found = search(*pid, needles).hits;

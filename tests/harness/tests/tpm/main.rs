@@ -11,7 +11,6 @@ mod rollback;
 mod scene;
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
@@ -758,8 +757,7 @@ fn a_panic_seal_is_remembered_when_the_start_of_another_process_fails_over_it() 
 // Red when somebody waits for the helper, at the start or when it is started again.
 #[test]
 fn a_tpm_that_never_answers_holds_up_neither_the_start_nor_the_watch() {
-    let port = emulator::two_free_ports();
-    let hung = [port, port + 1].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap());
+    let (port, hung) = emulator::two_ports();
     let settings = format!("tpm = {{ tcti = \"swtpm:127.0.0.1:{port}\", unattended = true }}\n");
     let appliance = Appliance::start(&Options { settings, ..Options::default() });
     until("the helper has ended once, and nobody waited for it", || {

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
 
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::frame::{decode, split_first};
@@ -398,7 +397,7 @@ fn listen(keeper: UnixDatagram, helper: UnixDatagram, wire: &Arc<Mutex<Wire>>) {
 }
 
 fn pass(from: &UnixDatagram, to: &UnixDatagram, mut see: impl FnMut(&[u8]) -> bool) {
-    to.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
+    to.set_write_timeout(Some(PATIENCE)).unwrap();
     let mut datagram = vec![0; MAX_TPM_BYTES + 64];
     while let Ok(length) = from.recv(&mut datagram) {
         if see(&datagram[..length]) && to.send(&datagram[..length]).is_err() {

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use strongroom_policy::id::CallId;
 use strongroom_policy::refusal::Refusal;
@@ -15,6 +14,8 @@ use tokio::net::UnixListener;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
+
+use super::scene::PATIENCE;
 
 pub(crate) struct Keeper {
     shared: Arc<Shared>,
@@ -76,7 +77,7 @@ impl Keeper {
     }
 
     pub(crate) async fn until<T>(&self, find: impl Fn(&[Heard]) -> Option<T>) -> T {
-        let waited = tokio::time::timeout(Duration::from_secs(10), async {
+        let waited = tokio::time::timeout(PATIENCE, async {
             loop {
                 let told = self.shared.told.notified();
                 if let Some(found) = find(&self.shared.heard.lock().unwrap()) {

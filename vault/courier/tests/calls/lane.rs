@@ -1,7 +1,6 @@
 //! A gateway's end of a lane.
 
 use std::path::Path;
-use std::time::Duration;
 
 use strongroom_policy::claims::Length;
 use strongroom_policy::refusal::Refusal;
@@ -11,6 +10,8 @@ use strongroom_protocol::call::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+
+use super::scene::PATIENCE;
 
 pub(crate) struct TestLane {
     stream: UnixStream,
@@ -96,7 +97,7 @@ impl TestLane {
             self.stream.read_exact(&mut payload).await.unwrap();
             Some((header.kind, payload))
         };
-        tokio::time::timeout(Duration::from_secs(15), read).await.unwrap()
+        tokio::time::timeout(PATIENCE, read).await.unwrap()
     }
 
     /// Reads to the courier's terminal frame.

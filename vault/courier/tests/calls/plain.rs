@@ -54,9 +54,17 @@ async fn calls_of_one_credential_share_a_connection_and_those_of_two_do_not() {
 async fn a_stream_arrives_event_by_event_and_a_burst_in_few_frames() {
     let scene = Scene::start().await;
     let mut lane = scene.lane().await;
-    let (paced, call) = scene.call(&mut lane, &streamed("emu-paced-20-8")).await;
-    assert_eq!(paced.ending, Ok(()));
-    assert!(paced.chunks.len() >= 8, "{:?}", paced.chunks);
+    let mut pieces = Vec::new();
+    // What is held back arrives in few pieces each time; what only waits for the machine, once in a while.
+    let (paced, call) = loop {
+        let (paced, call) = scene.call(&mut lane, &streamed("emu-paced-20-8")).await;
+        assert_eq!(paced.ending, Ok(()));
+        if paced.chunks.len() >= 8 {
+            break (paced, call);
+        }
+        pieces.push(paced.chunks.len());
+        assert!(pieces.len() < 10, "held back: {pieces:?}");
+    };
     assert!(paced.head.as_ref().unwrap().length.is_none());
     assert_eq!(scene.keeper.outcome(call).await.usage.told, Told::Exact);
     let (burst, _) = scene.call(&mut lane, &streamed("emu-burst-64")).await;

@@ -28,7 +28,7 @@ use super::lane::{Got, TestLane};
 
 pub(crate) const KEY: &str = "sk-proj-Canary_0123-456789.abcdefXYZ";
 pub(crate) const OTHER_KEY: &str = "sk-proj-Other_9876-543210.zyxwvutABC";
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const CHAT: &str = "/v1/chat/completions";
 
 pub(crate) struct Scene {

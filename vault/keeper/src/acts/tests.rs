@@ -194,7 +194,7 @@ async fn a_seal_file_that_cannot_be_read_holds_up_nobody_and_no_key() {
             nix::unistd::mkfifo(&seal, nix::sys::stat::Mode::S_IRWXU).unwrap();
             let (seen, see) = std::sync::mpsc::channel();
             let disk = std::thread::spawn(move || {
-                let seen = see.recv_timeout(Duration::from_secs(4)).is_ok();
+                let seen = see.recv_timeout(Duration::from_secs(20)).is_ok();
                 std::fs::write(&seal, vec![0; 64 * 1024]).unwrap();
                 seen
             });
@@ -206,7 +206,7 @@ async fn a_seal_file_that_cannot_be_read_holds_up_nobody_and_no_key() {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             };
-            timeout(Duration::from_secs(3), wiped).await.expect("the keys are dropped");
+            timeout(Duration::from_secs(15), wiped).await.expect("the keys are dropped");
             assert!(matches!(&*keeper.state.borrow(), State::Opening));
             seen.send(()).unwrap();
             closing.await.unwrap();

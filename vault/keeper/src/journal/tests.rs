@@ -110,6 +110,18 @@ fn answer(group: writer::Group, outcome: Result<(), JournalError>) {
     group.written.send((group.lines, outcome)).unwrap();
 }
 
+async fn until(what: &str, done: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it did not happen: {what}");
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn until_told(told: &Told, count: usize) {
+    until("all are told", || told.borrow().len() >= count).await;
+}
+
 fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, test);
@@ -119,29 +131,30 @@ fn full() -> JournalError {
     JournalError::Write("no space".to_owned())
 }
 
-// Red when `pump` waits for the disk alone, or for the first call of a group only.
+// Red when `pump` waits for the disk alone, or for the first call of a group only, or refuses all when one is late. How much later
+// than its second a call is refused is the machine's affair: only "never earlier" and "while the disk stands still" are claimed.
 #[test]
 fn a_stalled_disk_refuses_each_call_when_its_own_second_is_over_and_admits_none_of_them_later() {
     run(async {
         let (journal, disk, told) = played();
+        let asked_first = Instant::now();
         admit(&journal, 1).unwrap();
         let first = group(&disk).await;
-        sleep(Duration::from_millis(400)).await;
+        sleep(ENTRY_PATIENCE / 2).await;
+        let asked_second = Instant::now();
         admit(&journal, 2).unwrap();
-        sleep(Duration::from_millis(500)).await;
-        assert!(told.borrow().is_empty(), "nobody is refused early");
-        sleep(Duration::from_millis(300)).await;
-        assert_eq!(*told.borrow(), [(1, Err(JournalError::Slow))]);
-        sleep(Duration::from_millis(400)).await;
-        assert_eq!(told.borrow().len(), 2);
-        assert_eq!(told.borrow()[1], (2, Err(JournalError::Slow)));
+        until_told(&told, 1).await;
+        assert!(asked_first.elapsed() >= ENTRY_PATIENCE, "the first is refused early");
+        until_told(&told, 2).await;
+        assert!(asked_second.elapsed() >= ENTRY_PATIENCE, "the second is refused early");
+        assert_eq!(*told.borrow(), [1, 2].map(|number| (number, Err(JournalError::Slow))));
         answer(first, Ok(()));
         answer(group(&disk).await, Ok(()));
         admit(&journal, 3).unwrap();
         let last = group(&disk).await;
         assert_eq!(last.lines.len(), 1);
         answer(last, Ok(()));
-        sleep(Duration::from_millis(50)).await;
+        until_told(&told, 3).await;
         assert_eq!(told.borrow()[2..], [(3, Ok(()))]);
     });
 }
@@ -160,7 +173,7 @@ fn a_group_that_fails_refuses_all_of_its_calls_and_none_of_the_next() {
         let next = group(&disk).await;
         assert_eq!(*told.borrow(), [(1, Err(full())), (2, Err(full()))]);
         answer(next, Ok(()));
-        sleep(Duration::from_millis(50)).await;
+        until_told(&told, 3).await;
         assert_eq!(told.borrow()[2..], [(3, Ok(()))]);
     });
 }
@@ -190,7 +203,7 @@ fn the_loss_of_an_entry_that_nobody_waits_for_ends_admitting() {
         let (journal, disk, told) = played();
         journal.note(&Entry::Strangers { refused: 1 }, NOW);
         answer(group(&disk).await, Err(full()));
-        sleep(Duration::from_millis(50)).await;
+        until("the loss is seen", || journal.health().is_err()).await;
         assert!(matches!(admit(&journal, 1), Err(JournalError::Broken(_))));
         assert!(told.borrow().is_empty(), "who is refused at once is not told again");
     });
@@ -215,8 +228,7 @@ fn a_disk_that_stalls_for_long_ends_admitting_while_there_is_room_for_the_end_of
         answer(waited, Ok(()));
         admit(&journal, 4).unwrap();
         answer(group(&disk).await, Ok(()));
-        sleep(Duration::from_millis(50)).await;
-        assert_eq!(told.borrow().last(), Some(&(4, Ok(()))));
+        until("the last is told", || told.borrow().last() == Some(&(4, Ok(())))).await;
     });
 }
 
@@ -231,8 +243,11 @@ fn a_call_that_was_forgotten_is_told_nothing_when_its_entry_is_written() {
         assert_eq!(numbers, [1, 2]);
         answer(written, Ok(()));
         answer(group(&disk).await, Ok(()));
-        sleep(Duration::from_millis(50)).await;
-        assert!(told.borrow().is_empty());
+        // One that comes after them is told: the pump has been at them by then.
+        admit(&journal, 3).unwrap();
+        answer(group(&disk).await, Ok(()));
+        until("the last is told", || !told.borrow().is_empty()).await;
+        assert_eq!(*told.borrow(), [(3, Ok(()))]);
     });
 }
 
@@ -261,7 +276,7 @@ fn nothing_is_lost_when_the_journal_is_finished_while_a_group_is_handed_on() {
     let finishing = Arc::clone(&journal);
     let finish = thread::spawn(move || finishing.finish());
     drop(held_up);
-    let last = disk.recv_timeout(ENTRY_PATIENCE).unwrap();
+    let last = disk.recv_timeout(Duration::from_secs(30)).unwrap();
     assert_eq!(last.lines.len(), 1);
     answer(last, Ok(()));
     finish.join().unwrap();

@@ -5,7 +5,7 @@ use strongroom_protocol::operator::backup::{
 };
 use strongroom_protocol::operator::{Answer as Told, Exit, Request};
 
-use crate::keeper::{Door, Keeper, until};
+use crate::keeper::{Door, Keeper, PROMPT, until};
 use crate::{furnish, label};
 
 pub(crate) fn create(door: &mut Door, care: Care) -> (Made, Vec<u8>) {
@@ -114,7 +114,7 @@ fn while_a_backup_is_made_and_not_fetched_changes_go_on_and_the_seal_is_prompt()
     let begun = std::time::Instant::now();
     assert!(matches!(door.request(&Request::Seal), Told::Done));
     let took = begun.elapsed();
-    assert!(took < std::time::Duration::from_secs(1), "{took:?}");
+    assert!(took < PROMPT, "{took:?}");
     // What was made is encrypted: a sealed vault's goes on being fetched.
     assert!(matches!(slow.request(&next()), Told::Backup(BackupAnswer::Part(_))));
 }
@@ -132,7 +132,7 @@ fn a_seal_waits_for_no_backup_that_is_being_made_or_checked() {
         let begun = std::time::Instant::now();
         assert!(matches!(door.request(&Request::Seal), Told::Done));
         let took = begun.elapsed();
-        assert!(took < std::time::Duration::from_secs(1), "{took:?}");
+        assert!(took < PROMPT, "{took:?}");
         match made.join().unwrap() {
             Told::Failed(fault) => assert_eq!(fault.exit, Exit::Sealed, "{fault:?}"),
             Told::Backup(BackupAnswer::Made(_)) => {}

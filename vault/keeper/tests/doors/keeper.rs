@@ -16,7 +16,9 @@ use strongroom_protocol::operator::{Answer, Request};
 use crate::disk::Disk;
 
 pub(crate) const PASSPHRASE: &[u8] = b"correct horse battery staple";
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// What needs no more than a moment, on a machine that is loaded.
+pub(crate) const PROMPT: Duration = Duration::from_secs(10);
 const LIMIT: usize = 1024 * 1024;
 
 pub(crate) struct Keeper {

@@ -15,7 +15,7 @@ use nix::pty::openpty;
 use nix::sys::termios::{FlushArg, SetArg, cfmakeraw, tcflush, tcgetattr, tcsetattr};
 use nix::unistd::ttyname;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A software TPM with its state.
 pub(crate) struct Emulator {
@@ -254,10 +254,15 @@ pub(crate) struct Direct {
 }
 
 impl Direct {
-    /// And its place.
+    /// And its place. It binds its ports itself: when somebody else has taken one meanwhile, it is started at others.
     pub(crate) fn start() -> (Self, String) {
+        (0..10).find_map(|_| Self::start_once()).expect("swtpm by TCP")
+    }
+
+    fn start_once() -> Option<(Self, String)> {
         let state = tempfile::tempdir().unwrap();
-        let port = two_free_ports();
+        let (port, hold) = two_ports();
+        drop(hold);
         let mut child = Command::new("swtpm")
             .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear", "--tpmstate"])
             .arg(format!("dir={}", state.path().display()))
@@ -279,10 +284,13 @@ impl Direct {
             })
         };
         while !listens() {
-            assert!(child.try_wait().unwrap().is_none() && Instant::now() < end, "swtpm by TCP");
+            if child.try_wait().unwrap().is_some() {
+                return None;
+            }
+            assert!(Instant::now() < end, "swtpm by TCP");
             thread::sleep(Duration::from_millis(5));
         }
-        (Self { child, _state: state }, format!("swtpm:127.0.0.1:{port}"))
+        Some((Self { child, _state: state }, format!("swtpm:127.0.0.1:{port}")))
     }
 }
 
@@ -293,13 +301,14 @@ impl Drop for Direct {
     }
 }
 
-/// The first of two ports beside one another.
-pub(crate) fn two_free_ports() -> u16 {
+/// Two ports beside one another, by the first of them; nobody else's while they are held.
+pub(crate) fn two_ports() -> (u16, [TcpListener; 2]) {
     for _ in 0..100 {
         let first = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = first.local_addr().unwrap().port();
-        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
-            return port;
+        let second = port.checked_add(1).map(|second| TcpListener::bind(("127.0.0.1", second)));
+        if let Some(Ok(second)) = second {
+            return (port, [first, second]);
         }
     }
     panic!("no two ports beside one another are free");

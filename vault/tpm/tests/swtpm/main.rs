@@ -8,7 +8,6 @@ mod emulator;
 mod golden;
 mod helper_process;
 
-use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -357,8 +356,7 @@ fn a_tpm_that_says_nothing_is_given_up() {
 // Red without the alarm.
 #[test]
 fn a_tpm_that_hangs_while_it_is_opened_is_given_up() {
-    let port = emulator::two_free_ports();
-    let hung = [port, port + 1].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap());
+    let (port, hung) = emulator::two_ports();
     let ended = helper_process::outcome(&format!("swtpm:127.0.0.1:{port}"));
     assert_eq!(ended.signal(), Some(Signal::SIGALRM as i32));
     drop(hung);
