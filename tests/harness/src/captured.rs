@@ -36,6 +36,8 @@ pub enum Socket {
 
 /// Where whoever stands in the courier's place brings the gateway's lanes.
 pub const LANES: &str = "lanes";
+/// Where whoever stands in the gateway's place is told to shut its listener down.
+pub const SHUT: &str = "shut";
 const PROGRAMS: [&str; 5] =
     ["strongroom", "strongroom-keeper", "strongroom-courier", "strongroom-gateway", CAPTURED];
 const CAPTURED: &str = "strongroom-captured";
@@ -178,6 +180,12 @@ impl Captured<'_> {
     /// Opens a socket that takes the captured process in.
     pub fn open(&self, socket: Socket) -> Door {
         self.knock(socket).expect("its own socket is open to it")
+    }
+
+    /// Shuts the listener down that all gateways of this appliance inherit, when this is the gateway.
+    pub fn shut_listener(&self) {
+        let shut = UnixStream::connect(self.sockets.join(SHUT)).expect("it is the gateway");
+        (&shut).read_exact(&mut [0]).expect("it tells when that is done");
     }
 
     /// Takes the gateway's lanes in, when this is the courier, for as long as the test runs.

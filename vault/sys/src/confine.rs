@@ -5,13 +5,16 @@
 //! Invariant: a layer that the kernel does not offer stops the start, unless the operator named
 //! it; nothing is left out silently.
 //!
-//! | | files | TCP | new sockets | new programs |
-//! |---|---|---|---|---|
-//! | keeper | its data directory | none | none | none |
-//! | courier | none | connects, never binds or listens | Internet only | none |
-//! | gateway | none | accepts on what it inherited | none | none |
-//! | TPM helper | none; its device is open | none | none | none |
-//! | the same, of a software TPM | none | connects to two ports, never binds or listens | Internet only | none |
+//! | | files | TCP | an address while sending | new sockets | new programs |
+//! |---|---|---|---|---|---|
+//! | keeper | its data directory | none | never | none | none |
+//! | courier | none | connects, never binds or listens | of datagrams | TCP and UDP, which it binds | none |
+//! | gateway | none | accepts on what it inherited | never | none | none |
+//! | TPM helper | none; its device is open | none | never | none | none |
+//! | the same, of a software TPM | none | connects to two ports, never binds or listens | never | TCP | none |
+//!
+//! An inherited socket stays in the network that it was made in, and Landlock rules `bind` and `connect` alone: that nothing else is
+//! done with it is seccomp's part. Options of sockets are a short list for everyone.
 
 mod durability;
 mod layers;

@@ -121,7 +121,8 @@ fn is_stream(socket: &impl AsFd) -> bool {
     getsockopt(socket, sockopt::SockType) == Ok(SockType::Stream)
 }
 
-fn is_listening(socket: &impl AsFd) -> bool {
+/// Whether a socket listens. One that did, and was shut down by whoever held it too, does no more.
+pub fn is_listening(socket: &impl AsFd) -> bool {
     getsockopt(socket, sockopt::AcceptConn) == Ok(true)
 }
 

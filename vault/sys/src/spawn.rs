@@ -56,7 +56,7 @@ pub enum SpawnError {
 pub enum Network {
     /// The host's.
     Host,
-    /// A namespace without interfaces: whatever is captured there has no way out. Needs root.
+    /// A namespace without interfaces: a new socket has no way out. Needs root.
     None,
 }
 

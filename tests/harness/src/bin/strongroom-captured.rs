@@ -2,7 +2,7 @@
 //!
 //! It does nothing by itself. For each connection at one of its own sockets it makes one at the appliance's socket of that name,
 //! so that the kernel shows the appliance this process's user, and carries bytes both ways. In the courier's place it also listens
-//! for the gateway's lanes, and carries each to the test.
+//! for the gateway's lanes, and carries each to the test; in the gateway's it shuts its listener down when the test wants it.
 //!
 //! Invariant: it confines itself in nothing: a test has at least what an attacker in that process would have.
 #![forbid(unsafe_code)]
@@ -14,12 +14,15 @@
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
-use strongroom_sys::inherited::take_unix_stream;
+use nix::sys::socket::{Shutdown as Everything, shutdown};
+use strongroom_sys::inherited::{take_tcp_listener, take_unix_stream};
 use strongroom_tests::captured::{self, Socket};
 
 fn main() {
@@ -44,6 +47,15 @@ fn main() {
             let open = Permissions::from_mode(mode);
             fs::set_permissions(path, open).expect("it is this user's");
         }
+    }
+    if let Some(fd) = value("--listener-fd").and_then(|fd| fd.parse().ok()) {
+        let listener = take_tcp_listener(fd).expect("the supervisor's listener");
+        let listener = Arc::new(listener);
+        serve(&own.join(captured::SHUT), move |mut test| {
+            // A listener that was shut down before is none any more.
+            let _none = shutdown(listener.as_raw_fd(), Everything::Both);
+            let _gone = test.write_all(&[0]);
+        });
     }
     for socket in Socket::ALL {
         let there = socket.below(&run);

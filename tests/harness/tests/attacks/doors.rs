@@ -46,6 +46,18 @@ fn a_captured_gateway_is_shown_out_at_every_other_door() {
     assert!(loot.keys.is_empty(), "{loot:?}");
 }
 
+/// Red when the next gateway is given what this one left.
+#[test]
+fn a_captured_gateway_that_shuts_its_listener_down_keeps_no_later_one_from_listening() {
+    let scene = Scene::set();
+    let before = scene.before(Part::Gateway);
+    let captured = scene.appliance.capture(&scene.programs, Part::Gateway);
+    captured.shut_listener();
+    // Gives the place back, and calls.
+    let loot = scene.judge(&before, captured);
+    assert!(loot.keys.is_empty(), "{loot:?}");
+}
+
 pub(crate) fn bytes<M: Serialize>(message: &M) -> Vec<u8> {
     encode(message, MAX_OPERATOR_BYTES).expect("it fits a frame").to_vec()
 }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use strongroom_sys::inherited::is_listening;
 use time::OffsetDateTime;
 
 use crate::authority::{self, Certificates, Issued};
@@ -27,6 +28,9 @@ use crate::up::Arguments;
 use crate::up::accounts::{Accounts, Separation};
 use crate::up::role::{NOBODY, Role};
 
+const LISTEN_SETTING: &str = "`listen` in strongroom.toml";
+const METRICS_SETTING: &str = "`metrics` in strongroom.toml";
+
 /// What the processes stand on.
 #[derive(Debug)]
 pub(crate) struct Ground {
@@ -40,7 +44,7 @@ pub(crate) struct Ground {
     pub(crate) accounts: Accounts,
     /// Where the programs are.
     pub(crate) binaries: PathBuf,
-    /// Where users come in; kept open over the gateway's restarts.
+    /// Where users come in; kept open over the gateway's restarts, as long as it listens.
     pub(crate) listener: TcpListener,
     /// Where metrics are read.
     pub(crate) metrics: TcpListener,
@@ -68,8 +72,8 @@ impl Ground {
         refuse_exposure(&places, &settings, &accounts)?;
         directories(&places, &accounts, outer, demo)?;
         let certificates = certificates(&places, &settings, &accounts)?;
-        let listener = listen(settings.listen, "`listen` in strongroom.toml")?;
-        let metrics = listen(settings.metrics, "`metrics` in strongroom.toml")?;
+        let listener = listen(settings.listen, LISTEN_SETTING)?;
+        let metrics = listen(settings.metrics, METRICS_SETTING)?;
         raise_descriptor_limit();
         let tpm = settings.tpm.tcti.as_ref().map(|_| pair(&places, &binaries)).transpose()?;
         let store_owner = match settings.store.kind {
@@ -89,6 +93,20 @@ impl Ground {
             demo,
             _lock: lock,
         })
+    }
+
+    /// Listens anew where a gateway that was captured has shut a listener down, which it shares with every later one.
+    pub(crate) fn listen_again(&mut self) -> Outcome {
+        for (listener, address, setting) in [
+            (&mut self.listener, self.settings.listen, LISTEN_SETTING),
+            (&mut self.metrics, self.settings.metrics, METRICS_SETTING),
+        ] {
+            if !is_listening(listener) {
+                out::warn(&format!("the gateway that ended had shut its listener down: {address}"));
+                *listener = listen(address, setting)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether the TPM is a device of this machine.

@@ -187,8 +187,7 @@ impl Supervisor {
         for index in 0..self.posts.len() {
             let Some(role) = self.due(index) else { continue };
             tried = true;
-            let started = launch::start(role, &self.ground, &self.signals)
-                .map_err(|refused| self.refused(role, refused));
+            let started = self.start_again(role);
             let Some(post) = self.posts.get_mut(index) else { continue };
             match started {
                 Ok(started) => {
@@ -208,6 +207,14 @@ impl Supervisor {
             }
         }
         Ok(tried)
+    }
+
+    fn start_again(&mut self, role: Role) -> Outcome<Started> {
+        if role == Role::Gateway {
+            self.ground.listen_again()?;
+        }
+        launch::start(role, &self.ground, &self.signals)
+            .map_err(|refused| self.refused(role, refused))
     }
 
     /// Says what came of a keeper that was started again.

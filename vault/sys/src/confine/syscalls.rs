@@ -59,12 +59,24 @@ const EVERYONE: &[Call] = &[
     (libc::SYS_write, "sockets, files, log"),
     (libc::SYS_writev, "sockets, log"),
     (libc::SYS_recvfrom, "sockets"),
-    (libc::SYS_sendto, "sockets"),
     (libc::SYS_close, "everything"),
+    // Of a listener too, which is then an unconnected socket: `sends` says what keeps it from dialling.
     (libc::SYS_shutdown, "sockets"),
     (libc::SYS_accept4, "listeners that exist"),
-    (libc::SYS_getsockopt, "connect result, peer identity"),
-    (libc::SYS_setsockopt, "no-delay, keep-alive, time-outs"),
+];
+
+/// What is set of sockets. An inherited one stays in the network that it was made in, whatever the process's own: no other device,
+/// no program in the kernel, no protocol above or instead of TCP.
+const SET: &[(i32, i32, &str)] = &[
+    (libc::IPPROTO_TCP, libc::TCP_NODELAY, "answers and questions without delay"),
+    (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, "a client that takes nothing"),
+    (libc::SOL_SOCKET, libc::SO_RCVTIMEO, "keeper and TPM helper wait for each other"),
+    (libc::SOL_SOCKET, libc::SO_SNDTIMEO, "keeper and TPM helper wait for each other"),
+];
+/// What is asked of sockets.
+const ASKED: &[(i32, i32, &str)] = &[
+    (libc::SOL_SOCKET, libc::SO_ERROR, "how connecting went, what is wrong"),
+    (libc::SOL_SOCKET, libc::SO_PEERCRED, "peer identity"),
 ];
 
 /// What one architecture calls by another number than the next.
@@ -210,13 +222,35 @@ fn allowed(profile: Profile<'_>) -> Result<Rules, BackendError> {
         rules.insert(call, Vec::new());
     }
     arguments_for_everyone(&mut rules)?;
+    rules.insert(libc::SYS_sendto, sends(profile)?);
+    let streams = (libc::SOCK_STREAM, libc::IPPROTO_TCP);
+    let datagrams = (libc::SOCK_DGRAM, libc::IPPROTO_UDP);
     match profile {
-        Profile::Courier | Profile::SoftwareTpm { .. } => {
-            rules.insert(libc::SYS_socket, internet_sockets()?)
+        Profile::Courier => {
+            rules.insert(libc::SYS_socket, internet_sockets(&[streams, datagrams])?)
+        }
+        // No rule of Landlock is about datagrams.
+        Profile::SoftwareTpm { .. } => {
+            rules.insert(libc::SYS_socket, internet_sockets(&[streams])?)
         }
         Profile::Keeper { .. } | Profile::Gateway | Profile::Tpm => None,
     };
     Ok(rules)
+}
+
+/// Sending. An address in the call is a second way to dial, which Landlock does not see for a TCP socket (`MSG_FASTOPEN`) and which
+/// takes a datagram to any path; so nobody gives one but the courier, to name servers.
+fn sends(profile: Profile<'_>) -> Result<Vec<SeccompRule>, BackendError> {
+    let no_flag_but = MaskedEq(u64::from(u32::MAX) & !number(libc::MSG_NOSIGNAL));
+    let flags = SeccompCondition::new(3, SeccompCmpArgLen::Dword, no_flag_but, 0)?;
+    let nowhere = SeccompCondition::new(4, SeccompCmpArgLen::Qword, Eq, 0)?;
+    let conditions = match profile {
+        Profile::Courier => vec![flags],
+        Profile::Keeper { .. } | Profile::Gateway | Profile::Tpm | Profile::SoftwareTpm { .. } => {
+            vec![flags, nowhere]
+        }
+    };
+    Ok(vec![SeccompRule::new(conditions)?])
 }
 
 /// Calls that are allowed for some arguments only.
@@ -246,6 +280,8 @@ fn arguments_for_everyone(rules: &mut Rules) -> Result<(), BackendError> {
         libc::SYS_socketpair,
         vec![rule(&[(0, Eq, number(libc::AF_UNIX)), of_type(libc::SOCK_STREAM)])?],
     );
+    rules.insert(libc::SYS_setsockopt, options(SET)?);
+    rules.insert(libc::SYS_getsockopt, options(ASKED)?);
     let commands =
         [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL, libc::F_DUPFD_CLOEXEC];
     rules.insert(libc::SYS_fcntl, one_of(1, &commands.map(number))?);
@@ -255,21 +291,26 @@ fn arguments_for_everyone(rules: &mut Rules) -> Result<(), BackendError> {
     Ok(())
 }
 
-/// TCP and UDP by their plain protocols: MPTCP and SCTP streams would pass by Landlock's ports.
-fn internet_sockets() -> Result<Vec<SeccompRule>, BackendError> {
+/// Kinds by their plain protocols: MPTCP and SCTP streams would pass by Landlock's ports.
+fn internet_sockets(kinds: &[(i32, i32)]) -> Result<Vec<SeccompRule>, BackendError> {
     let mut rules = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
-        for (kind, protocols) in [
-            (libc::SOCK_STREAM, [0, libc::IPPROTO_TCP]),
-            (libc::SOCK_DGRAM, [0, libc::IPPROTO_UDP]),
-        ] {
-            for protocol in protocols {
+        for (kind, plain) in kinds {
+            for protocol in [0, *plain] {
                 let family = (0, Eq, number(family));
-                rules.push(rule(&[family, of_type(kind), (2, Eq, number(protocol))])?);
+                rules.push(rule(&[family, of_type(*kind), (2, Eq, number(protocol))])?);
             }
         }
     }
     Ok(rules)
+}
+
+/// Level and name of an option.
+fn options(listed: &[(i32, i32, &str)]) -> Result<Vec<SeccompRule>, BackendError> {
+    listed
+        .iter()
+        .map(|(level, name, _reason)| rule(&[(1, Eq, number(*level)), (2, Eq, number(*name))]))
+        .collect()
 }
 
 /// An argument's number, and what its lower 32 bits must be: all that the kernel reads of these.

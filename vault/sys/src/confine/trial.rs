@@ -4,6 +4,7 @@
 //! Invariant: for a process with one thread that does nothing else; there is no way back.
 #![expect(unsafe_code, reason = "some of what a filter must stop has no safe wrapper")]
 
+use std::cell::RefCell;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -175,7 +176,17 @@ fn scopes() -> Result<Vec<Tried>, TrialError> {
 }
 
 fn system_calls() -> Result<Vec<Tried>, TrialError> {
-    let acts: [Act<'_>; 9] = [
+    let (outside, mail) =
+        (TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?, UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?);
+    let (there, own) = (outside.local_addr()?, mail.local_addr()?);
+    // Each can be shut down once.
+    let listeners = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+    let listeners = RefCell::new(listeners.into_iter().collect::<io::Result<Vec<_>>>()?);
+    let dial = || match listeners.borrow_mut().pop() {
+        Some(listener) => dial_by(&listener, there.port()),
+        None => Err(io::ErrorKind::NotFound.into()),
+    };
+    let mut acts: Vec<Act<'_>> = vec![
         ("run a program", Box::new(run_program)),
         ("open a file", Box::new(|| File::open("/dev/null").map(drop))),
         ("make a Unix socket", Box::new(|| UnixDatagram::unbound().map(drop))),
@@ -188,7 +199,11 @@ fn system_calls() -> Result<Vec<Tried>, TrialError> {
         ("make executable memory", Box::new(executable_memory)),
         ("read memory as a debugger does", Box::new(read_memory)),
         ("change a limit", Box::new(change_limit)),
+        ("name an address while sending", Box::new(|| mail.send_to(b"x", own).map(drop))),
     ];
+    if opens_fast() {
+        acts.push(("dial out by a listener", Box::new(dial)));
+    }
     before_and_after(&acts, || {
         harden()?;
         syscalls::filter(Profile::Gateway, Violation::Errno)
@@ -224,6 +239,32 @@ fn run_program() -> io::Result<()> {
         .stdout(std::process::Stdio::null())
         .status()
         .map(drop)
+}
+
+/// Whether this machine dials with the first bytes; where it does not, nobody can be stopped from it.
+fn opens_fast() -> bool {
+    let setting = fs::read_to_string("/proc/sys/net/ipv4/tcp_fastopen").unwrap_or_default();
+    setting.trim().parse::<u32>().is_ok_and(|bits| bits & FAST_CLIENT != 0)
+}
+/// `TFO_CLIENT_ENABLE` in the kernel's tcp.h.
+const FAST_CLIENT: u32 = 1;
+
+/// A listener that was shut down is an unconnected socket of the network that it was made in, and needs no `connect` to dial.
+fn dial_by(listener: &TcpListener, port: u16) -> io::Result<()> {
+    let socket = std::os::fd::AsRawFd::as_raw_fd(listener);
+    // SAFETY: an open socket and a number.
+    told(i64::from(unsafe { libc::shutdown(socket, libc::SHUT_RDWR) }))?;
+    let family = libc::sa_family_t::try_from(libc::AF_INET).map_err(io::Error::other)?;
+    let to = libc::sockaddr_in {
+        sin_family: family,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from(Ipv4Addr::LOCALHOST).to_be() },
+        sin_zero: [0; 8],
+    };
+    let length = libc::socklen_t::try_from(size_of_val(&to)).map_err(io::Error::other)?;
+    let (to, word) = ((&raw const to).cast(), b"x".as_ptr().cast());
+    // SAFETY: an open socket, a live byte, and a live address of the length that is named.
+    told(unsafe { libc::sendto(socket, word, 1, libc::MSG_FASTOPEN, to, length) } as i64).map(drop)
 }
 
 fn netlink() -> io::Result<()> {

@@ -150,12 +150,34 @@ fn perform_on_sockets(attempt: &str, at: &Prepared) -> Option<io::Result<()>> {
         "connect_tcp" => TcpStream::connect((Ipv4Addr::LOCALHOST, at.port)).map(drop),
         "connect_other_tcp" => TcpStream::connect(at.tcp_address).map(drop),
         "bind_tcp" => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map(drop),
+        // Alone: the standard library sets an option first.
+        "bind_unbound" => {
+            let ((at_any, length), socket) = (here(0), at.unbound.as_raw_fd());
+            let at_any = (&raw const at_any).cast();
+            // SAFETY: an open socket, and a live address of the length that is named.
+            raw(|| i64::from(unsafe { libc::bind(socket, at_any, length) }))
+        }
         "udp" => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
             .and_then(|socket| socket.send_to(b"x", (Ipv4Addr::LOCALHOST, 9)))
             .map(drop),
         "unix_socket" => UnixStream::connect(at.directory.join("outer.sock")).map(drop),
         "unix_datagram_pair" => UnixDatagram::pair().map(drop),
         "connect_inherited" => connect_again(at),
+        "dial_by_listener" => shut_down_and_dial(at),
+        "dial_in_first_packet" => fast_open(&at.unbound, at.port),
+        "datagram_elsewhere" => {
+            at.datagrams.0.send_to(b"x", at.directory.join("outer.datagram")).map(drop)
+        }
+        "udp_unbound" => datagram_to_anyone(),
+        "option_device" => option(&at.tcp, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, b"lo"),
+        "option_filter" => filter_packets(&at.tcp),
+        "option_later_dial" => {
+            option(&at.unbound, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, &1_i32.to_ne_bytes())
+        }
+        "option_priority" => {
+            option(&at.tcp, libc::SOL_SOCKET, libc::SO_PRIORITY, &1_i32.to_ne_bytes())
+        }
+        "option_read" => ask_option(&at.tcp, libc::IPPROTO_TCP, libc::TCP_INFO),
         "unix_stream" => pass_a_byte(at),
         "unix_datagram" => pass_a_datagram(at),
         "accept" => accept_once(&at.tcp),
@@ -247,6 +269,64 @@ fn receive_message() -> io::Result<()> {
 fn connect_again(at: &Prepared) -> io::Result<()> {
     let address = UnixAddr::new(&at.directory.join("outer.sock"))?;
     Ok(connect(at.pair.0.as_raw_fd(), &address)?)
+}
+
+/// A listener that was shut down is an unconnected socket of the network that it was made in.
+fn shut_down_and_dial(at: &Prepared) -> io::Result<()> {
+    // SAFETY: an open socket and a number.
+    raw(|| i64::from(unsafe { libc::shutdown(at.tcp.as_raw_fd(), libc::SHUT_RDWR) }))?;
+    fast_open(&at.tcp, at.port)
+}
+
+/// Dials without `connect`: the address stands in the call that sends the first bytes.
+fn fast_open(socket: &impl AsRawFd, port: u16) -> io::Result<()> {
+    let ((to, length), socket) = (here(port), socket.as_raw_fd());
+    let (to, word) = ((&raw const to).cast(), b"x".as_ptr().cast());
+    // SAFETY: an open socket, and live buffers of the lengths that are named.
+    raw(|| unsafe { libc::sendto(socket, word, 1, libc::MSG_FASTOPEN, to, length) } as i64)
+}
+
+/// A port of this machine, as the kernel takes it.
+fn here(port: u16) -> (libc::sockaddr_in, libc::socklen_t) {
+    let sin_addr = libc::in_addr { s_addr: u32::from(Ipv4Addr::LOCALHOST).to_be() };
+    let sin_family = libc::sa_family_t::try_from(libc::AF_INET).unwrap();
+    let address =
+        libc::sockaddr_in { sin_family, sin_port: port.to_be(), sin_addr, sin_zero: [0; 8] };
+    (address, libc::socklen_t::try_from(size_of_val(&address)).unwrap())
+}
+
+/// No `bind`: the kernel chooses the port.
+fn datagram_to_anyone() -> io::Result<()> {
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::empty(), None)?;
+    let (to, length) = here(9);
+    let (to, socket) = ((&raw const to).cast(), socket.as_raw_fd());
+    // SAFETY: an open socket, and a live address of the length that is named.
+    raw(|| i64::from(unsafe { libc::connect(socket, to, length) }))
+}
+
+fn option(socket: &impl AsRawFd, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
+    let (socket, from) = (socket.as_raw_fd(), value.as_ptr().cast());
+    // SAFETY: an open socket, and a live buffer of the length that is named.
+    raw(|| i64::from(unsafe { libc::setsockopt(socket, level, name, from, length) }))
+}
+
+fn ask_option(socket: &impl AsRawFd, level: i32, name: i32) -> io::Result<()> {
+    let (mut told, mut length) = ([0_u8; 256], 256);
+    let (socket, to) = (socket.as_raw_fd(), told.as_mut_ptr().cast());
+    // SAFETY: an open socket, and a live buffer of the length that is named.
+    raw(|| i64::from(unsafe { libc::getsockopt(socket, level, name, to, &raw mut length) }))
+}
+
+/// A program in the kernel that sees every packet: this one drops all.
+fn filter_packets(socket: &impl AsRawFd) -> io::Result<()> {
+    let mut refuse = libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0 };
+    let program = libc::sock_fprog { len: 1, filter: &raw mut refuse };
+    let length = libc::socklen_t::try_from(size_of_val(&program)).map_err(io::Error::other)?;
+    let (socket, from) = (socket.as_raw_fd(), (&raw const program).cast());
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_ATTACH_FILTER);
+    // SAFETY: an open socket, and a live program of one instruction.
+    raw(|| i64::from(unsafe { libc::setsockopt(socket, level, name, from, length) }))
 }
 
 fn pass_a_byte(at: &Prepared) -> io::Result<()> {

@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -19,6 +19,7 @@ pub(crate) struct Scene {
     pub(crate) directory: tempfile::TempDir,
     listener: TcpListener,
     _outer: UnixListener,
+    _box: UnixDatagram,
 }
 
 impl Scene {
@@ -29,6 +30,7 @@ impl Scene {
         }
         Self {
             _outer: UnixListener::bind(directory.path().join("outer.sock")).unwrap(),
+            _box: UnixDatagram::bind(directory.path().join("outer.datagram")).unwrap(),
             listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
             directory,
         }
