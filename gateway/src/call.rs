@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use strongroom_policy::dialect::Dialect;
 use strongroom_policy::name::{ModelName, ProviderName};
+use strongroom_policy::provider::Origin;
 use strongroom_policy::refusal::Refusal;
 use strongroom_policy::route::{BodyKind, Method};
 use strongroom_policy::target::Target;
@@ -61,6 +62,7 @@ pub(crate) fn give_up(gateway: &Gateway, prefix: Prefix, sink: &mut impl HeadSin
 struct Asked {
     proof: SecretBytes,
     provider: ProviderName,
+    origin: Origin,
     dialect: Dialect,
     method: Method,
     target: Target,
@@ -99,7 +101,7 @@ async fn make(
     let Read { claims, length, source } = reading.read(asked.body, body).await?;
     gateway.metrics.read(source.first.len());
 
-    let lane = gateway.lanes.borrow().await.map_err(Refused::plain)?;
+    let lane = gateway.couriers.of(asked.origin).borrow().await.map_err(Refused::plain)?;
     let told = Told {
         dialect: asked.dialect,
         stream: Stream::of(asked.dialect, &asked.target),
@@ -151,8 +153,8 @@ fn read_head(
     let (body, path_model) = path(route, method, &target)?;
     check_authority(request.authority, gathered.host)?;
     let head = gathered.read(route.dialect, request.version)?;
-    let dialect = route.dialect;
-    Ok(Asked { proof, provider, dialect, method, target, body, path_model, head })
+    let (dialect, origin) = (route.dialect, route.origin);
+    Ok(Asked { proof, provider, origin, dialect, method, target, body, path_model, head })
 }
 
 fn ready(state: VaultState) -> Result<(), Refusal> {

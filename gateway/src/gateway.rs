@@ -4,15 +4,15 @@
 
 use crate::budget::BodyBudget;
 use crate::keeper_link::KeeperLink;
-use crate::lanes::Lanes;
+use crate::lanes::Couriers;
 use crate::metrics::Metrics;
 
 /// The gateway's parts.
 pub struct Gateway {
     /// The way to the keeper.
     pub keeper: KeeperLink,
-    /// The lanes to the courier.
-    pub lanes: Lanes,
+    /// The lanes to each courier.
+    pub couriers: Couriers,
     /// What happened so far.
     pub metrics: Metrics,
     pub(crate) bodies: BodyBudget,
@@ -24,17 +24,17 @@ pub enum Broken {
     /// The connection to the keeper.
     #[error("the connection to the keeper broke")]
     Keeper,
-    /// The courier has ended.
-    #[error("the courier is gone")]
+    /// One of the couriers has ended.
+    #[error("a courier is gone")]
     Courier,
-    /// More than a quarter of the lanes had to be closed.
-    #[error("too few lanes to the courier are left")]
+    /// More than a quarter of the lanes to one had to be closed.
+    #[error("too few lanes to a courier are left")]
     Lanes,
 }
 
 impl Gateway {
     /// Puts the parts together.
-    pub fn new(keeper: KeeperLink, lanes: Lanes) -> Self {
-        Self { keeper, lanes, metrics: Metrics::default(), bodies: BodyBudget::new() }
+    pub fn new(keeper: KeeperLink, couriers: Couriers) -> Self {
+        Self { keeper, couriers, metrics: Metrics::default(), bodies: BodyBudget::new() }
     }
 }

@@ -1,4 +1,4 @@
-//! The lanes to the courier: connections made at the start, lent last-in-first-out, one exchange at a time.
+//! The lanes to the couriers: connections made at the start, lent last-in-first-out, one exchange at a time.
 //!
 //! Invariant: a lane goes back only when both terminal frames of its exchange have passed.
 //! Invariant: who waits for a lane is bounded in number and in time.
@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use strongroom_policy::provider::Origin;
 use strongroom_policy::refusal::Refusal;
 use strongroom_socket::{Reader, Writer};
 use tokio::io::AsyncReadExt;
@@ -21,7 +22,25 @@ const MAX_WAITERS: usize = 1024;
 /// How long one waits: a ticket lives 10 s.
 const LANE_WAIT: Duration = Duration::from_secs(5);
 
-/// The pool of lanes.
+/// The lanes to each courier.
+pub struct Couriers {
+    /// For calls to built-in providers.
+    pub built_in: Lanes,
+    /// For calls to operator-defined ones.
+    pub operator: Lanes,
+}
+
+impl Couriers {
+    /// The lanes for calls to providers of this origin.
+    pub fn of(&self, origin: Origin) -> &Lanes {
+        match origin {
+            Origin::BuiltIn => &self.built_in,
+            Origin::Operator => &self.operator,
+        }
+    }
+}
+
+/// The pool of lanes to one courier.
 #[derive(Clone)]
 pub struct Lanes {
     pool: Arc<Pool>,

@@ -8,12 +8,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use strongroom_policy::name::ProviderName;
+use strongroom_policy::provider::Origin;
 use strongroom_policy::refusal::Refusal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::gateway::Gateway;
+use crate::lanes::Lanes;
 
 /// Most providers that are counted by name.
 const MAX_PROVIDERS: usize = 64;
@@ -104,8 +106,6 @@ impl Metrics {
         let plain = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         for (name, kind, value) in [
-            ("strongroom_lanes_idle", "gauge", number(gateway.lanes.idle())),
-            ("strongroom_lanes_alive", "gauge", number(gateway.lanes.alive())),
             ("strongroom_asks_under_way", "gauge", number(gateway.keeper.under_way())),
             ("strongroom_asks_total", "counter", plain(&self.asks)),
             ("strongroom_ask_microseconds_total", "counter", plain(&self.ask_microseconds)),
@@ -115,6 +115,16 @@ impl Metrics {
             ("strongroom_answer_bytes_total", "counter", plain(&self.answered_bytes)),
         ] {
             let _ = writeln!(page, "# TYPE {name} {kind}\n{name} {value}");
+        }
+        for (name, count) in [
+            ("strongroom_lanes_idle", Lanes::idle as fn(&Lanes) -> usize),
+            ("strongroom_lanes_alive", Lanes::alive),
+        ] {
+            let _ = writeln!(page, "# TYPE {name} gauge");
+            for origin in Origin::ALL {
+                let (of, count) = (origin.name(), count(gateway.couriers.of(origin)));
+                let _ = writeln!(page, "{name}{{courier=\"{of}\"}} {count}");
+            }
         }
         self.labelled(&mut page);
         page

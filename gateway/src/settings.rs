@@ -18,9 +18,11 @@ pub struct Settings {
     pub key: PathBuf,
     /// `--ask PATH`: the keeper's socket.
     pub ask: PathBuf,
-    /// `--call PATH`: the courier's socket.
+    /// `--call PATH`: the socket of the courier of built-in providers.
     pub call: PathBuf,
-    /// `--lanes N`: calls at a time, 1 to 4096; one connection more is opened as a sentinel.
+    /// `--call-defined PATH`: that of the courier of operator-defined ones.
+    pub call_defined: PathBuf,
+    /// `--lanes N`: calls at a time to each courier, 1 to 4096; one connection more is opened as a sentinel.
     pub lanes: usize,
     /// `--max-connections N`: 1 to 65536.
     pub max_connections: usize,
@@ -67,7 +69,7 @@ pub enum BadSetting {
     Missing(&'static str),
 }
 
-/// Concurrent calls: each lane is one descriptor here and one in the courier.
+/// Concurrent calls of a courier: each lane is one descriptor here and one there.
 const DEFAULT_LANES: usize = 512;
 const DEFAULT_CONNECTIONS: usize = 4096;
 
@@ -90,12 +92,13 @@ impl Settings {
     }
 }
 
-const FLAGS: [&str; 12] = [
+const FLAGS: [&str; 13] = [
     "--listener-fd",
     "--cert",
     "--key",
     "--ask",
     "--call",
+    "--call-defined",
     "--lanes",
     "--max-connections",
     "--metrics-listener-fd",
@@ -112,6 +115,7 @@ struct Found {
     key: Option<PathBuf>,
     ask: Option<PathBuf>,
     call: Option<PathBuf>,
+    call_defined: Option<PathBuf>,
     lanes: Option<usize>,
     max_connections: Option<usize>,
     metrics_listener_fd: Option<RawFd>,
@@ -140,6 +144,7 @@ impl Found {
             "--key" => self.key = Some(value.into()),
             "--ask" => self.ask = Some(value.into()),
             "--call" => self.call = Some(value.into()),
+            "--call-defined" => self.call_defined = Some(value.into()),
             "--security-contact" => self.contact = Some(value),
             "--security-expires" => self.expires = Some(value),
             "--lanes" => self.lanes = Some(count(4096)?),
@@ -166,6 +171,7 @@ impl Found {
             key: self.key.ok_or(missing("--key"))?,
             ask: self.ask.ok_or(missing("--ask"))?,
             call: self.call.ok_or(missing("--call"))?,
+            call_defined: self.call_defined.ok_or(missing("--call-defined"))?,
             lanes: self.lanes.unwrap_or(DEFAULT_LANES),
             max_connections: self.max_connections.unwrap_or(DEFAULT_CONNECTIONS),
             metrics_listener_fd: self.metrics_listener_fd,
@@ -184,7 +190,8 @@ mod tests {
         Settings::parse(line.split_whitespace().map(ToOwned::to_owned))
     }
 
-    const NEEDED: &str = "--listener-fd 3 --cert c.pem --key k.pem --ask a.sock --call c.sock";
+    const NEEDED: &str = "--listener-fd 3 --cert c.pem --key k.pem --ask a.sock --call c.sock \
+                          --call-defined d.sock";
 
     #[test]
     fn what_is_needed_is_enough() {

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use crate::gateway::{Broken, Gateway};
 use crate::keeper_link::KeeperLink;
-use crate::lanes::Lanes;
+use crate::lanes::{Couriers, Lanes};
 use crate::listener::Listener;
 use crate::metrics;
 use crate::settings::{SecurityTxt, Settings};
@@ -33,7 +33,7 @@ pub struct Opened {
     listener: TcpListener,
     tls: Arc<ServerConfig>,
     ask: UnixStream,
-    lanes: Vec<UnixStream>,
+    lanes: [Vec<UnixStream>; 2],
     metrics: Option<TcpListener>,
     ready: Option<UnixStream>,
     max_connections: usize,
@@ -56,24 +56,24 @@ const SNAPSHOT_WAIT: Duration = Duration::from_secs(2);
 /// How long answers that broke off may take to say so.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Reads the certificate, takes the listeners, dials keeper and courier.
+/// Reads the certificate, takes the listeners, dials keeper and couriers.
 ///
 /// # Errors
 /// The first thing that cannot be had.
 pub fn open(settings: &Settings) -> anyhow::Result<Opened> {
     // A lane without room to write holds a second descriptor (`vault/socket`).
-    let inside = 2 * (settings.lanes + 1) + OTHER_DESCRIPTORS;
+    let inside = 2 * 2 * (settings.lanes + 1) + OTHER_DESCRIPTORS;
     let room = raise_descriptor_limit()?.saturating_sub(inside);
     anyhow::ensure!(room > 0, "the limit of open files leaves no room beside the lanes");
     let dial = |path: &Path| {
         UnixStream::connect(path).with_context(|| format!("connect to {}", path.display()))
     };
-    let lanes = (0..=settings.lanes).map(|_| dial(&settings.call)).collect::<Result<_, _>>()?;
+    let lanes = |path| (0..=settings.lanes).map(|_| dial(path)).collect::<Result<_, _>>();
     Ok(Opened {
         listener: take_tcp_listener(settings.listener_fd)?,
         tls: tls(&settings.cert, &settings.key)?,
         ask: dial(&settings.ask)?,
-        lanes,
+        lanes: [lanes(&settings.call)?, lanes(&settings.call_defined)?],
         metrics: settings.metrics_listener_fd.map(take_tcp_listener).transpose()?,
         ready: settings.ready_fd.map(take_unix_stream).transpose()?,
         max_connections: settings.max_connections.min(room),
@@ -110,8 +110,13 @@ pub async fn run(opened: Opened) -> anyhow::Result<Ended> {
     let mut keeper = KeeperLink::start(split(opened.ask)?, broken.clone());
     // The keeper sends the state of the vault at once; without it every call would hear "sealed".
     drop(timeout(SNAPSHOT_WAIT, keeper.changed()).await);
-    let lanes = opened.lanes.into_iter().map(split).collect::<Result<_, _>>()?;
-    let gateway = Arc::new(Gateway::new(keeper, Lanes::new(lanes, broken)));
+    let lanes = |streams: Vec<UnixStream>| -> anyhow::Result<Lanes> {
+        let streams = streams.into_iter().map(split).collect::<Result<_, _>>()?;
+        Ok(Lanes::new(streams, broken.clone()))
+    };
+    let [built_in, operator] = opened.lanes;
+    let couriers = Couriers { built_in: lanes(built_in)?, operator: lanes(operator)? };
+    let gateway = Arc::new(Gateway::new(keeper, couriers));
     if let Some(listener) = opened.metrics {
         tokio::spawn(metrics::serve(socket(listener)?, Arc::clone(&gateway)));
     }

@@ -11,7 +11,7 @@ use crate::dialect::Dialect;
 use crate::id::{CredentialId, TenantId, TokenId, UserId};
 use crate::moment::Moment;
 use crate::name::{BetaName, ModelName, ProviderName};
-use crate::provider::ProviderDefinition;
+use crate::provider::{Origin, ProviderDefinition};
 use crate::refusal::Refusal;
 use crate::route::{BodyKind, Method, PathClass, PathRule};
 use crate::rules::{Choice, CredentialFacts, Home, Standing, Subject};
@@ -58,6 +58,7 @@ pub struct Permit {
     token: TokenId,
     credential: CredentialId,
     provider: ProviderName,
+    origin: Origin,
     dialect: Dialect,
     destination: Arc<Destination>,
     method: Method,
@@ -97,6 +98,7 @@ pub fn decide(wish: Wish<'_>, now: Moment) -> Result<Permit, Denial> {
         token: wish.subject.token,
         credential: wish.credential.id,
         provider: wish.provider.name.clone(),
+        origin: wish.provider.origin,
         dialect: wish.provider.dialect,
         destination: Arc::clone(&wish.credential.destination),
         method: wish.method,
@@ -266,6 +268,10 @@ impl Permit {
     /// The provider's name.
     pub const fn provider(&self) -> &ProviderName {
         &self.provider
+    }
+    /// Whose courier makes the call.
+    pub const fn origin(&self) -> Origin {
+        self.origin
     }
     /// The dialect of the route.
     pub const fn dialect(&self) -> Dialect {

@@ -38,14 +38,27 @@ pub struct Probe {
     pub target: Target,
 }
 
-/// Who wrote a definition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Who wrote a definition. Each origin has a courier of its own: whoever captures the one sees no key of the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
     /// Comes with the program.
     BuiltIn,
     /// Added by an operator.
     Operator,
+}
+
+impl Origin {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::BuiltIn, Self::Operator];
+
+    /// For messages and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BuiltIn => "built-in",
+            Self::Operator => "operator-defined",
+        }
+    }
 }
 
 /// Most path rules a definition has.

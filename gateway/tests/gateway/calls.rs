@@ -9,7 +9,7 @@ use strongroom_policy::name::BetaName;
 use strongroom_protocol::ask::VaultState;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::stage::{BODY, Seen, Stage, chat, large_body, token};
+use crate::stage::{BODY, FIRST_DEFINED, Seen, Stage, chat, large_body, token};
 
 #[tokio::test]
 async fn a_call_goes_through_and_only_listed_headers_travel() {
@@ -25,10 +25,27 @@ async fn a_call_goes_through_and_only_listed_headers_travel() {
     assert_eq!(call.target.as_str(), "/v1/chat/completions");
     assert_eq!(call.claims.model.unwrap().as_ref() as &str, "gpt-4o");
     assert_eq!(call.length, Length::Known(u64::try_from(BODY.len()).unwrap()));
-    let Seen::Head(head) = stage.next().await else { panic!("no head") };
+    let Seen::Head(head, _) = stage.next().await else { panic!("no head") };
     let names: Vec<_> = head.headers.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["content-type", "x-client-request-id"]);
     stage.lanes_come_back(2).await;
+}
+
+// Red when both kinds of calls share lanes.
+#[tokio::test]
+async fn a_call_to_an_operator_defined_provider_takes_a_lane_to_its_own_courier() {
+    let mut stage = Stage::set(2).await;
+    for (prefix, defined) in [("/openai/", false), ("/p/mine/", true), ("/openai/", false)] {
+        let request = chat("plain", BODY).replace("/openai/", prefix);
+        let answer = stage.send(&request).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        let lane = loop {
+            if let Seen::Head(_, lane) = stage.next().await {
+                break lane;
+            }
+        };
+        assert_eq!(lane >= FIRST_DEFINED, defined, "{prefix} by lane {lane}");
+    }
 }
 
 #[tokio::test]
@@ -56,7 +73,7 @@ async fn one_connection_makes_many_calls_on_one_lane() {
         }
     }
     stage.lanes_come_back(1).await;
-    assert_eq!(stage.gateway.lanes.alive(), 1);
+    assert_eq!(stage.gateway.couriers.built_in.alive(), 1);
     while let Ok(seen) = stage.seen.try_recv() {
         assert!(!matches!(seen, Seen::Cancel), "a complete answer was cancelled");
     }
@@ -186,7 +203,7 @@ async fn betas_are_told_to_the_keeper_and_do_not_travel() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let Seen::Call(call) = stage.next().await else { panic!("no call") };
     assert_eq!(call.betas, ["a-1", "b-2"].map(|name| BetaName::parse(name).unwrap()));
-    let Seen::Head(head) = stage.next().await else { panic!("no head") };
+    let Seen::Head(head, _) = stage.next().await else { panic!("no head") };
     assert!(head.headers.iter().all(|(name, _)| name != "anthropic-beta"));
 }
 

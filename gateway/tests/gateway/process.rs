@@ -26,7 +26,7 @@ use crate::stage::{
 struct Program {
     child: std::process::Child,
     keeper: JoinHandle<()>,
-    couriers: Vec<JoinHandle<()>>,
+    couriers: [Vec<JoinHandle<()>>; 2],
     port: u16,
     metrics_port: u16,
     roots: RootCertStore,
@@ -40,35 +40,31 @@ impl Program {
     async fn start() -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let (roots, cert, key) = certify(scratch.path());
-        let (ask, call) = (scratch.path().join("ask.sock"), scratch.path().join("call.sock"));
+        let [ask, call, call_defined] =
+            ["ask.sock", "call.sock", "call-defined.sock"].map(|name| scratch.path().join(name));
         let keeper = UnixListener::bind(&ask).unwrap();
-        let courier = UnixListener::bind(&call).unwrap();
+        let couriers = [&call, &call_defined].map(|path| UnixListener::bind(path).unwrap());
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let metrics = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let (ready, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let text = |path: &Path| path.to_str().unwrap().to_owned();
-        let (cert, key, ask, call) = (text(&cert), text(&key), text(&ask), text(&call));
+        let [cert, key, ask, call, call_defined] =
+            [&cert, &key, &ask, &call, &call_defined].map(|path| text(path));
         let lanes = LANES.to_string();
+        let line = [
+            ["--listener-fd", "3"],
+            ["--metrics-listener-fd", "4"],
+            ["--ready-fd", "5"],
+            ["--cert", &cert],
+            ["--key", &key],
+            ["--ask", &ask],
+            ["--call", &call],
+            ["--call-defined", &call_defined],
+            ["--lanes", &lanes],
+        ];
         let child = Child {
             program: Path::new(env!("CARGO_BIN_EXE_strongroom-gateway")),
-            arguments: &[
-                "--listener-fd",
-                "3",
-                "--metrics-listener-fd",
-                "4",
-                "--ready-fd",
-                "5",
-                "--cert",
-                &cert,
-                "--key",
-                &key,
-                "--ask",
-                &ask,
-                "--call",
-                &call,
-                "--lanes",
-                &lanes,
-            ],
+            arguments: line.as_flattened(),
             user: None,
             network: Network::Host,
             inherited: &[listener.as_fd(), metrics.as_fd(), theirs.as_fd()],
@@ -77,7 +73,7 @@ impl Program {
         };
         let child = child.start().unwrap();
         drop(theirs);
-        let (couriers, keeper, publish) = play(&courier, &keeper).await;
+        let (couriers, keeper, publish) = play(&couriers, &keeper).await;
         ready.set_nonblocking(true).unwrap();
         let mut told = String::new();
         let mut ready = UnixStream::from_std(ready).unwrap();
@@ -121,16 +117,18 @@ impl Program {
     }
 }
 
-type Played = (Vec<JoinHandle<()>>, JoinHandle<()>, mpsc::UnboundedSender<()>);
+type Played = ([Vec<JoinHandle<()>>; 2], JoinHandle<()>, mpsc::UnboundedSender<()>);
 
-/// Takes the program's connections, and plays both other processes.
-async fn play(courier: &UnixListener, keeper: &UnixListener) -> Played {
+/// Takes the program's connections, and plays the other processes.
+async fn play(listeners: &[UnixListener; 2], keeper: &UnixListener) -> Played {
     let (tell, _) = mpsc::unbounded_channel();
     let (publish, published) = mpsc::unbounded_channel();
-    let mut couriers = Vec::new();
-    for number in 0..=LANES {
-        let (stream, _) = courier.accept().await.unwrap();
-        couriers.push(tokio::spawn(play_courier(stream, number, tell.clone())));
+    let mut couriers = [Vec::new(), Vec::new()];
+    for (courier, lanes) in listeners.iter().zip(&mut couriers) {
+        for number in 0..=LANES {
+            let (stream, _) = courier.accept().await.unwrap();
+            lanes.push(tokio::spawn(play_courier(stream, number, tell.clone())));
+        }
     }
     let (stream, _) = keeper.accept().await.unwrap();
     let state = Arc::new(Mutex::new(VaultState::Ready));
@@ -155,17 +153,22 @@ async fn the_confined_program_serves_counts_and_stops() {
         page.contains("strongroom_calls_total{provider=\"openai\",status=\"2xx\"} 2"),
         "{page}"
     );
-    assert!(page.contains(&format!("strongroom_lanes_alive {LANES}\n")), "{page}");
+    for of in ["built-in", "operator-defined"] {
+        let line = format!("strongroom_lanes_alive{{courier=\"{of}\"}} {LANES}\n");
+        assert!(page.contains(&line), "{page}");
+    }
     kill(Pid::from_raw(program.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
     assert_eq!(program.ended().await.code(), Some(0));
 }
 
 #[tokio::test]
-async fn without_its_keeper_or_its_courier_the_program_asks_to_be_started_again() {
+async fn without_its_keeper_or_one_of_its_couriers_the_program_asks_to_be_started_again() {
     let mut program = Program::start().await;
     program.keeper.abort();
     assert_eq!(program.ended().await.code(), Some(75));
-    let mut program = Program::start().await;
-    program.couriers.iter().for_each(JoinHandle::abort);
-    assert_eq!(program.ended().await.code(), Some(75));
+    for one in 0..2 {
+        let mut program = Program::start().await;
+        program.couriers[one].iter().for_each(JoinHandle::abort);
+        assert_eq!(program.ended().await.code(), Some(75));
+    }
 }

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use strongroom_gateway::gateway::{Broken, Gateway};
 use strongroom_gateway::keeper_link::KeeperLink;
-use strongroom_gateway::lanes::Lanes;
+use strongroom_gateway::lanes::{Couriers, Lanes};
 use strongroom_gateway::listener::Listener;
 use strongroom_gateway::settings::SecurityTxt;
 use strongroom_gateway::start;
 use strongroom_policy::id::CallId;
+use strongroom_policy::name::ProviderName;
 use strongroom_policy::provider::builtin::definitions;
+use strongroom_policy::provider::{Origin, ProviderDefinition};
 use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::ask::{
     Answer, Ask, CallAsk, FromGateway, Refused, Route, RoutePath, Snapshot, Ticket, ToGateway,
@@ -34,6 +36,9 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+/// The first number of the lanes for operator-defined providers.
+pub(crate) const FIRST_DEFINED: usize = 1000;
+
 /// Everything that stands for one test.
 pub(crate) struct Stage {
     pub(crate) gateway: Arc<Gateway>,
@@ -52,7 +57,8 @@ pub(crate) struct Stage {
 pub(crate) enum Seen {
     Identify,
     Call(Box<CallAsk>),
-    Head(CallHead),
+    /// With the number of its lane.
+    Head(CallHead, usize),
     Body,
     BodyEnd,
     Cancel,
@@ -78,15 +84,19 @@ impl Stage {
         let (publish, published) = mpsc::unbounded_channel();
         let state = Arc::new(Mutex::new(VaultState::Ready));
         tokio::spawn(play_keeper(keeper, tell.clone(), Arc::clone(&state), published));
-        let mut ours = Vec::new();
-        for number in 0..=lanes {
-            let (here, there) = UnixStream::pair().unwrap();
-            ours.push(split_again(here).unwrap());
-            tokio::spawn(play_courier(there, number, tell.clone()));
-        }
+        let open = |lanes, first| {
+            let mut ours = Vec::new();
+            for number in first..=first + lanes {
+                let (here, there) = UnixStream::pair().unwrap();
+                ours.push(split_again(here).unwrap());
+                tokio::spawn(play_courier(there, number, tell.clone()));
+            }
+            Lanes::new(ours, broken.clone())
+        };
+        let couriers = Couriers { built_in: open(lanes, 0), operator: open(1, FIRST_DEFINED) };
         let mut link = KeeperLink::start(split_again(ask).unwrap(), broken.clone());
         link.changed().await;
-        let gateway = Arc::new(Gateway::new(link, Lanes::new(ours, broken)));
+        let gateway = Arc::new(Gateway::new(link, couriers));
         let scratch = tempfile::tempdir().unwrap();
         let (roots, cert, key) = certify(scratch.path());
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -153,7 +163,7 @@ impl Stage {
     /// Waits until all lanes are idle again.
     pub(crate) async fn lanes_come_back(&self, count: usize) {
         let back = async {
-            while self.gateway.lanes.idle() != count {
+            while self.gateway.couriers.built_in.idle() != count {
                 tokio::task::yield_now().await;
             }
         };
@@ -202,7 +212,8 @@ pub(crate) fn large_body(text: usize) -> String {
 }
 
 fn snapshot(version: u64, state: VaultState) -> Snapshot {
-    let route = |definition: strongroom_policy::provider::ProviderDefinition| Route {
+    let route = |definition: ProviderDefinition| Route {
+        origin: definition.origin,
         name: definition.name,
         dialect: definition.dialect,
         paths: definition
@@ -212,7 +223,12 @@ fn snapshot(version: u64, state: VaultState) -> Snapshot {
             .collect(),
     };
     let providers = match state {
-        VaultState::Ready => definitions().unwrap().into_iter().map(route).collect(),
+        VaultState::Ready => {
+            let mut all = definitions().unwrap();
+            let mine = ProviderName::parse("mine").unwrap();
+            all.push(ProviderDefinition { name: mine, origin: Origin::Operator, ..all[0].clone() });
+            all.into_iter().map(route).collect()
+        }
         _ => Vec::new(),
     };
     Snapshot { version, state, providers }
@@ -294,7 +310,7 @@ pub(crate) async fn play_courier(
                     (name == "x-client-request-id").then(|| value.clone())
                 };
                 let act = head.headers.iter().find_map(find).unwrap_or_default();
-                drop(courier.tell.send(Seen::Head(head)));
+                drop(courier.tell.send(Seen::Head(head, number)));
                 if courier.act(&act).await.is_none() {
                     return;
                 }

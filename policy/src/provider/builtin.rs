@@ -13,6 +13,9 @@ use crate::route::PathClass::{Stateful, Stateless};
 use crate::route::{BodyKind, Method, PathClass, PathPattern, PathRule};
 use crate::target::Target;
 
+/// The TCP port of all of them; their courier dials no other.
+pub const PORT: u16 = 443;
+
 /// One line of a path table: method, pattern, class, body, query parameters.
 type Row = (Method, &'static str, PathClass, BodyKind, &'static [&'static str]);
 
@@ -193,7 +196,7 @@ fn definition(name: &str, dialect: Dialect, host: &str) -> Result<ProviderDefini
         destination: Destination {
             tls_name: host.clone(),
             host,
-            port: 443,
+            port: PORT,
             extra_authorities: Vec::new(),
             reach: Reach::Public,
             base_path: String::new(),

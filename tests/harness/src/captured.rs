@@ -1,4 +1,4 @@
-//! Taking the place of the gateway or of the courier, and speaking the internal protocols from there.
+//! Taking the place of the gateway or of a courier, and speaking the internal protocols from there.
 //!
 //! Invariant: every byte that the attacker receives is searched for every form of every key.
 //! Invariant: keeper and the other process are the very ones that served before, and serve after.
@@ -26,12 +26,16 @@ use crate::{Appliance, canary, scratch};
 pub enum Socket {
     /// The gateway asks the keeper.
     Ask,
-    /// The courier fetches errands from the keeper.
+    /// The courier of built-in providers fetches errands from the keeper.
     Errand,
+    /// That of operator-defined ones.
+    ErrandDefined,
     /// Operators talk to the keeper.
     Operator,
-    /// The gateway's lanes to the courier.
+    /// The gateway's lanes to the courier of built-in providers.
     Call,
+    /// To that of operator-defined ones.
+    CallDefined,
 }
 
 /// Where whoever stands in the courier's place brings the gateway's lanes.
@@ -44,15 +48,24 @@ const CAPTURED: &str = "strongroom-captured";
 
 impl Socket {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Ask, Self::Errand, Self::Operator, Self::Call];
+    pub const ALL: [Self; 6] = [
+        Self::Ask,
+        Self::Errand,
+        Self::ErrandDefined,
+        Self::Operator,
+        Self::Call,
+        Self::CallDefined,
+    ];
 
     /// Its name, and its directory's.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ask => "ask",
             Self::Errand => "errand",
+            Self::ErrandDefined => "errand-defined",
             Self::Operator => "operator",
             Self::Call => "call",
+            Self::CallDefined => "call-defined",
         }
     }
 
@@ -65,8 +78,8 @@ impl Socket {
     const fn limit(self) -> usize {
         match self {
             Self::Ask => frame::MAX_ASK_BYTES,
-            Self::Errand => frame::MAX_ERRAND_BYTES,
-            Self::Operator | Self::Call => frame::MAX_OPERATOR_BYTES,
+            Self::Errand | Self::ErrandDefined => frame::MAX_ERRAND_BYTES,
+            Self::Operator | Self::Call | Self::CallDefined => frame::MAX_OPERATOR_BYTES,
         }
     }
 }

@@ -17,20 +17,22 @@ pub enum Part {
     Gateway,
     /// Has the keys.
     Keeper,
-    /// Dials.
+    /// Dials built-in providers.
     Courier,
+    /// Dials operator-defined ones: the same program as another user, at other sockets.
+    CourierDefined,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Gateway, Self::Keeper, Self::Courier];
+    pub const ALL: [Self; 4] = [Self::Gateway, Self::Keeper, Self::Courier, Self::CourierDefined];
 
     /// Its program.
     pub const fn program(self) -> &'static str {
         match self {
             Self::Gateway => "strongroom-gateway",
             Self::Keeper => "strongroom-keeper",
-            Self::Courier => "strongroom-courier",
+            Self::Courier | Self::CourierDefined => "strongroom-courier",
         }
     }
 
@@ -38,11 +40,23 @@ impl Part {
     fn name(self) -> &'static str {
         self.program().get(..15).unwrap_or_default()
     }
+
+    /// Whether a process of this part's program is this part: a courier is told by the socket that it was started with.
+    fn is(self, pid: Pid) -> bool {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let defined = line.contains("call-defined.sock");
+        match self {
+            Self::Gateway | Self::Keeper => true,
+            Self::Courier => !line.is_empty() && !defined,
+            Self::CourierDefined => defined,
+        }
+    }
 }
 
 /// The process id of a part among the descendants of `supervisor`; the check of the store is not the keeper.
 pub fn pid_of(supervisor: u32, part: Part) -> Option<Pid> {
-    descendants(supervisor).into_iter().find_map(|(pid, name)| (name == part.name()).then_some(pid))
+    let its = |(pid, name): (Pid, String)| (name == part.name() && part.is(pid)).then_some(pid);
+    descendants(supervisor).into_iter().find_map(its)
 }
 
 /// All descendants of a process with their names.

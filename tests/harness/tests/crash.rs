@@ -43,7 +43,8 @@ fn what_was_acknowledged_survives_the_death_of_every_process() {
         // Whatever happens in here, the callers are told to stop.
         let _stop = StopOnDrop(&seen.stop);
         for round in 0..rounds {
-            let part = [Part::Courier, Part::Gateway, Part::Keeper][round % 3];
+            let part =
+                [Part::Courier, Part::Gateway, Part::CourierDefined, Part::Keeper][round % 4];
             under_load(&seen);
             let killed = appliance.kill(part);
             until("another process has taken its place", || {

@@ -11,6 +11,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use serde_json::json;
+use strongroom_policy::provider::Origin;
 use strongroom_protocol::operator::{Answer, Check, Request, Verdict};
 use time::OffsetDateTime;
 
@@ -149,8 +150,10 @@ fn sockets(places: &Places) -> Vec<Check> {
     let sockets = [
         (places.operator_socket(), "operator"),
         (places.ask_socket(), "ask"),
-        (places.errand_socket(), "errand"),
-        (places.call_socket(), "call"),
+        (places.errand_socket(Origin::BuiltIn), "errand"),
+        (places.errand_socket(Origin::Operator), "errand-defined"),
+        (places.call_socket(Origin::BuiltIn), "call"),
+        (places.call_socket(Origin::Operator), "call-defined"),
     ];
     sockets.iter().filter_map(|(path, name)| socket(path, name)).collect()
 }

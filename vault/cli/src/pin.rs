@@ -69,6 +69,7 @@ mod tests {
             seal: None,
             vault_key,
             courier: false,
+            courier_defined: false,
             gateway: false,
             journal_entries: 0,
             credentials: 0,

@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
+use strongroom_policy::provider::Origin;
 use strongroom_sys::socket_directory::MAX_PATH_BYTES;
 
 use crate::failure::{Code, Failure, Outcome};
@@ -107,7 +108,7 @@ impl Places {
 
     /// Fails when a socket's path is longer than the kernel's address holds.
     pub(crate) fn check(&self) -> Outcome {
-        let longest = self.operator_socket();
+        let longest = self.errand_socket(Origin::Operator);
         let length = longest.as_os_str().len();
         if length <= MAX_PATH_BYTES {
             return Ok(());
@@ -179,13 +180,19 @@ impl Places {
     pub(crate) fn ask_socket(&self) -> PathBuf {
         self.run.join("ask").join("ask.sock")
     }
-    /// Where the courier talks to the keeper.
-    pub(crate) fn errand_socket(&self) -> PathBuf {
-        self.run.join("errand").join("errand.sock")
+    /// Where a courier talks to the keeper.
+    pub(crate) fn errand_socket(&self, origin: Origin) -> PathBuf {
+        match origin {
+            Origin::BuiltIn => self.run.join("errand").join("errand.sock"),
+            Origin::Operator => self.run.join("errand-defined").join("errand-defined.sock"),
+        }
     }
-    /// Where the gateway talks to the courier.
-    pub(crate) fn call_socket(&self) -> PathBuf {
-        self.run.join("call").join("call.sock")
+    /// Where the gateway talks to a courier.
+    pub(crate) fn call_socket(&self, origin: Origin) -> PathBuf {
+        match origin {
+            Origin::BuiltIn => self.run.join("call").join("call.sock"),
+            Origin::Operator => self.run.join("call-defined").join("call-defined.sock"),
+        }
     }
 
     /// The directory of the other programs: the one named, else this program's own, else the
@@ -291,7 +298,8 @@ mod tests {
 
     #[test]
     fn a_socket_path_that_the_kernel_would_cut_is_refused_by_name() {
-        let room = super::MAX_PATH_BYTES - "/run/operator/operator.sock".len() - 1;
+        let longest = "/run/errand-defined/errand-defined.sock";
+        let room = super::MAX_PATH_BYTES - longest.len() - 1;
         let fits = format!("/{}", "d".repeat(room));
         let long = format!("/{}", "d".repeat(room + 1));
         let place = |dir: &str| {

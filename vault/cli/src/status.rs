@@ -59,7 +59,9 @@ pub(crate) fn run(desk: &Desk) -> Outcome<ExitCode> {
 pub(crate) fn exit_code(status: &Status) -> u8 {
     match (&status.fault, status.state) {
         (Some(fault), _) => fault.exit.code(),
-        (None, VaultState::Ready) if status.courier && status.gateway => 0,
+        (None, VaultState::Ready) if status.courier && status.courier_defined && status.gateway => {
+            0
+        }
         (None, VaultState::Ready | VaultState::Uninitialised) => 1,
         (None, VaultState::Sealed) => 2,
         (None, VaultState::Unsealing) => 3,
@@ -97,9 +99,17 @@ fn sentences(status: &Status) -> Vec<String> {
             ));
         }
     }
-    for (name, connected) in [("courier", status.courier), ("gateway", status.gateway)] {
+    for (name, connected, what) in [
+        ("courier", status.courier, "no call to a built-in provider"),
+        (
+            "courier of operator-defined providers",
+            status.courier_defined,
+            "no call to one of these",
+        ),
+        ("gateway", status.gateway, "no call"),
+    ] {
         if !connected {
-            lines.push(format!("the {name} is not connected: no call can be made"));
+            lines.push(format!("the {name} is not connected: {what} can be made"));
         }
     }
     lines
@@ -191,6 +201,7 @@ fn status_json(status: &Status) -> Value {
         "unsealing": status.unsealing,
         "vault_key": status.vault_key.as_ref().map(|key| hex::encode(key.0)),
         "courier": status.courier,
+        "courier_defined": status.courier_defined,
         "gateway": status.gateway,
         "journal_entries": status.journal_entries,
         "credentials": status.credentials,
@@ -220,6 +231,7 @@ mod tests {
             seal: None,
             vault_key: None,
             courier: true,
+            courier_defined: true,
             gateway: true,
             journal_entries: 0,
             credentials: 0,
@@ -245,13 +257,19 @@ mod tests {
 
     // Red when an open vault alone makes it 0.
     #[test]
-    fn without_courier_or_gateway_no_call_can_be_made() {
-        for (courier, gateway) in [(false, true), (true, false), (false, false)] {
-            let open = Status { courier, gateway, ..status(VaultState::Ready, None) };
+    fn without_a_courier_or_the_gateway_not_all_calls_can_be_made() {
+        for there in 0..7_u8 {
+            let of = |state| Status {
+                courier: there & 1 > 0,
+                courier_defined: there & 2 > 0,
+                gateway: there & 4 > 0,
+                ..status(state, None)
+            };
+            let open = of(VaultState::Ready);
             assert_eq!(exit_code(&open), 1);
-            assert!(sentences(&open).iter().any(|line| line.contains("no call can be made")));
-            let sealed = Status { courier, gateway, ..status(VaultState::Sealed, None) };
-            assert_eq!(exit_code(&sealed), 2);
+            let told = sentences(&open).into_iter().filter(|line| line.contains("can be made"));
+            assert_eq!(told.count(), 3 - usize::try_from(there.count_ones()).unwrap());
+            assert_eq!(exit_code(&of(VaultState::Sealed)), 2);
         }
     }
 

@@ -21,6 +21,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use strongroom_policy::name::Label;
+use strongroom_policy::provider::Origin;
 
 use crate::arguments::Common;
 use crate::backup;
@@ -100,7 +101,9 @@ fn begin(supervisor: &mut Supervisor, arguments: &Arguments, form: Form) -> Outc
     drop(link);
     examples::write(supervisor.ground())?;
     Signals::hold_all()?;
-    supervisor.start(Role::Courier)?;
+    for origin in Origin::ALL {
+        supervisor.start(Role::Courier(origin))?;
+    }
     supervisor.start(Role::Gateway)?;
     tell::next_steps(supervisor.ground(), vault, form);
     if vault == Vault::Waiting {

@@ -32,6 +32,8 @@ pub struct Arguments {
     pub accept_missing: Vec<Layer>,
     /// `--threads N`: workers; half of the processors when not said.
     pub threads: Option<usize>,
+    /// `--dial-port P`, repeated: the TCP ports that it may dial beside those of nameservers; any when not said.
+    pub dial_ports: Vec<u16>,
 }
 
 /// What is wrong with the command line.
@@ -54,7 +56,7 @@ pub enum BadArguments {
     Missing(&'static str),
 }
 
-const OPTIONS: [&str; 10] = [
+const OPTIONS: [&str; 11] = [
     "--errand",
     "--call",
     "--gateway-uid",
@@ -65,8 +67,9 @@ const OPTIONS: [&str; 10] = [
     "--ready-fd",
     "--accept-missing",
     "--threads",
+    "--dial-port",
 ];
-const REPEATED: [&str; 3] = ["--dns", "--host", "--extra-root"];
+const REPEATED: [&str; 4] = ["--dns", "--host", "--extra-root", "--dial-port"];
 const NEEDED: [&str; 4] = ["--errand", "--call", "--gateway-uid", "--gateway-gid"];
 
 impl Arguments {
@@ -96,6 +99,19 @@ impl Arguments {
         }
     }
 
+    /// The TCP ports for the kernel to let through; `None` for any. A nameserver whose answer is long is asked over TCP.
+    pub fn tcp_ports(&self) -> Option<Vec<u16>> {
+        if self.dial_ports.is_empty() {
+            return None;
+        }
+        let mut ports = self.dial_ports.clone();
+        ports.extend(self.dns.iter().map(SocketAddr::port));
+        if self.dns.is_empty() {
+            ports.push(DNS_PORT);
+        }
+        Some(ports)
+    }
+
     fn take(&mut self, option: &'static str, value: &str) -> Option<()> {
         match option {
             "--errand" => self.errand = PathBuf::from(value),
@@ -114,6 +130,7 @@ impl Arguments {
             }
             "--extra-root" => self.extra_roots.push(PathBuf::from(value)),
             "--ready-fd" => self.ready_fd = Some(value.parse().ok()?),
+            "--dial-port" => self.dial_ports.push(value.parse().ok().filter(|port| *port > 0)?),
             "--accept-missing" => {
                 for layer in value.split(',').filter(|layer| !layer.is_empty()) {
                     self.accept_missing.push(layer.parse().ok()?);
@@ -147,7 +164,8 @@ mod tests {
     fn every_option_is_read() {
         let all = parse(&format!(
             "{LEAST} --dns 1.1.1.1,[::1]:5353 --dns 127.0.0.1:54 --host API.x.y=10.0.0.1 --host api.x.y=::1 \
-             --extra-root /a --extra-root /b --ready-fd 4 --accept-missing seccomp,landlock-tcp --threads 3"
+             --extra-root /a --extra-root /b --ready-fd 4 --accept-missing seccomp,landlock-tcp --threads 3 \
+             --dial-port 443 --dial-port 8443"
         ));
         let all = all.unwrap();
         let dns = ["1.1.1.1:53", "[::1]:5353", "127.0.0.1:54"].map(|text| text.parse().unwrap());
@@ -156,6 +174,10 @@ mod tests {
         assert_eq!((all.extra_roots.len(), all.ready_fd, all.threads), (2, Some(4), Some(3)));
         assert_eq!(all.accept_missing, [Layer::SystemCalls, Layer::TcpPorts]);
         assert_eq!((all.gateway_uid, all.gateway_gid), (7, 8));
+        assert_eq!(all.tcp_ports().unwrap(), [443, 8443, 53, 5353, 54]);
+        assert_eq!(parse(LEAST).unwrap().tcp_ports(), None);
+        let one = parse(&format!("{LEAST} --dial-port 443")).unwrap();
+        assert_eq!(one.tcp_ports().unwrap(), [443, 53]);
     }
 
     #[test]
@@ -165,6 +187,7 @@ mod tests {
             "--errand /r/e --call /r/c --gateway-uid 7",
             &format!("{LEAST} --call /r/d"),
             &format!("{LEAST} --threads 0"),
+            &format!("{LEAST} --dial-port 0"),
             &format!("{LEAST} --dns example.org"),
             &format!("{LEAST} --host =1.1.1.1"),
             &format!("{LEAST} --host a=b"),

@@ -30,7 +30,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let opened = start::open(&arguments)?;
     let options =
         Options { accept_missing: arguments.accept_missing.clone(), ..Options::default() };
-    let report = confine(Profile::Courier, &options).context("confine the courier")?;
+    let ports = arguments.tcp_ports();
+    let profile = Profile::Courier { ports: ports.as_deref() };
+    let report = confine(profile, &options).context("confine the courier")?;
     tracing::info!(%report, "confined");
     let runtime = runtime(workers).enable_all().build()?;
     let ended = runtime.block_on(start::serve(opened))?;

@@ -73,10 +73,14 @@ pub struct Arguments {
     pub ask_uid: Uid,
     /// The gateway's group.
     pub ask_gid: Option<Gid>,
-    /// The courier's user.
+    /// The user of the courier of built-in providers.
     pub errand_uid: Uid,
-    /// The courier's group.
+    /// Its group.
     pub errand_gid: Option<Gid>,
+    /// The user of the courier of operator-defined providers.
+    pub errand_defined_uid: Uid,
+    /// Its group.
+    pub errand_defined_gid: Option<Gid>,
     /// Told when the sockets are there.
     pub ready_fd: Option<RawFd>,
     /// One end of a pair of datagram sockets; the TPM's helper has the other.
@@ -170,6 +174,8 @@ struct Given {
     ask_gid: Option<u32>,
     errand_uid: Option<u32>,
     errand_gid: Option<u32>,
+    errand_defined_uid: Option<u32>,
+    errand_defined_gid: Option<u32>,
     ready_fd: Option<RawFd>,
     tpm_fd: Option<RawFd>,
     tpm_demand: Demand,
@@ -200,6 +206,8 @@ impl Given {
             "--ask-gid" => self.ask_gid = Some(number(name, &value)?),
             "--errand-uid" => self.errand_uid = Some(number(name, &value)?),
             "--errand-gid" => self.errand_gid = Some(number(name, &value)?),
+            "--errand-defined-uid" => self.errand_defined_uid = Some(number(name, &value)?),
+            "--errand-defined-gid" => self.errand_defined_gid = Some(number(name, &value)?),
             "--ready-fd" => self.ready_fd = Some(number(name, &value)?),
             "--tpm-fd" => self.tpm_fd = Some(number(name, &value)?),
             "--tpm-seal" => {
@@ -277,18 +285,20 @@ impl Given {
     }
 
     fn whole(mut self) -> Result<Arguments, BadArguments> {
+        let user = |uid: Option<u32>, missing| {
+            uid.map(Uid::from_raw).ok_or(BadArguments::Missing(missing))
+        };
         Ok(Arguments {
             records: self.records()?,
             run: self.run.ok_or(BadArguments::Missing("--run"))?,
             public_url: self.public_url.ok_or(BadArguments::Missing("--public-url"))?,
             operator_gid: self.operator_gid.map(Gid::from_raw),
-            ask_uid: self.ask_uid.map(Uid::from_raw).ok_or(BadArguments::Missing("--ask-uid"))?,
+            ask_uid: user(self.ask_uid, "--ask-uid")?,
             ask_gid: self.ask_gid.map(Gid::from_raw),
-            errand_uid: self
-                .errand_uid
-                .map(Uid::from_raw)
-                .ok_or(BadArguments::Missing("--errand-uid"))?,
+            errand_uid: user(self.errand_uid, "--errand-uid")?,
             errand_gid: self.errand_gid.map(Gid::from_raw),
+            errand_defined_uid: user(self.errand_defined_uid, "--errand-defined-uid")?,
+            errand_defined_gid: self.errand_defined_gid.map(Gid::from_raw),
             ready_fd: self.ready_fd,
             tpm_fd: self.tpm_fd,
             tpm_demand: self.tpm_demand,
@@ -319,7 +329,8 @@ mod tests {
 
     #[test]
     fn what_is_unknown_or_missing_is_an_error() {
-        let whole = "--data d --run r --public-url u --ask-uid 1 --errand-uid 2";
+        let whole =
+            "--data d --run r --public-url u --ask-uid 1 --errand-uid 2 --errand-defined-uid 3";
         assert!(matches!(parse(whole), Ok(Wish::Serve(_))));
         assert!(matches!(parse("--check --data d"), Ok(Wish::Check(_))));
         assert!(matches!(parse("--check --data d --store redb"), Ok(Wish::Check(_))));

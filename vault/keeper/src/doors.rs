@@ -1,4 +1,4 @@
-//! The keeper's three doors: who may come in, and what may be said there.
+//! The keeper's four doors: who may come in, and what may be said there.
 //!
 //! Invariant: each door checks its peer's uid before it reads a byte.
 //! Invariant: a message that is none of the door's ends the connection.

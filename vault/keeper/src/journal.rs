@@ -40,6 +40,7 @@ use std::time::{Duration, Instant};
 use strongroom_policy::decide::Permit;
 use strongroom_policy::id::CallId;
 use strongroom_policy::moment::Moment;
+use strongroom_policy::provider::Origin;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{timeout, timeout_at};
 
@@ -625,6 +626,11 @@ impl Admitted {
     /// The call.
     pub const fn call(&self) -> CallId {
         self.call
+    }
+
+    /// Whose courier makes it.
+    pub const fn origin(&self) -> Origin {
+        self.permit.origin()
     }
 
     /// One of no journal, for tests of what becomes of it.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use strongroom_policy::id::{CallId, Id, Kind};
-use strongroom_policy::provider::ProviderDefinition;
+use strongroom_policy::provider::{Origin, ProviderDefinition};
 use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::ask::{
     Answer, Refused, Route, RoutePath, Snapshot, ToGateway, VaultState,
@@ -101,8 +101,31 @@ pub struct Settings {
     pub guarded: Arc<Guarded>,
 }
 
-/// Waits for the outcome of one probe.
-pub type ProbeWaiter = oneshot::Sender<(Outcome, String)>;
+/// A probe under way.
+pub struct Probing {
+    /// Whose courier makes it.
+    pub origin: Origin,
+    /// Who waits for it.
+    pub waiter: oneshot::Sender<(Outcome, String)>,
+    /// How it ended, until its text has come.
+    pub outcome: Option<Outcome>,
+}
+
+/// The couriers that are there.
+#[derive(Default)]
+struct Couriers {
+    built_in: Option<Rc<Outbox>>,
+    operator: Option<Rc<Outbox>>,
+}
+
+impl Couriers {
+    fn of(&mut self, origin: Origin) -> &mut Option<Rc<Outbox>> {
+        match origin {
+            Origin::BuiltIn => &mut self.built_in,
+            Origin::Operator => &mut self.operator,
+        }
+    }
+}
 
 /// Names one connection of a gateway: never given again, so that no answer reaches another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +158,7 @@ pub struct Keeper {
     /// Which rewriting of old records may go on: one at a time, and none after its vault has closed.
     pub sweeps: Cell<u64>,
     /// Probes under way, a few at most.
-    pub probes: RefCell<BTreeMap<CallId, (ProbeWaiter, Option<Outcome>)>>,
+    pub probes: RefCell<BTreeMap<CallId, Probing>>,
     /// An operator's word for the settings, until the vault is opened.
     pub acceptance: RefCell<Option<Acceptance>>,
     /// The one backup that is being made, fetched or brought.
@@ -144,7 +167,7 @@ pub struct Keeper {
     pub copies: Copies,
     gateways: RefCell<Vec<Gateway>>,
     gateways_so_far: Cell<u64>,
-    courier: RefCell<Option<Rc<Outbox>>>,
+    couriers: RefCell<Couriers>,
     version: Cell<u64>,
 }
 
@@ -170,7 +193,7 @@ impl Keeper {
             copies: Copies::default(),
             gateways: RefCell::default(),
             gateways_so_far: Cell::new(0),
-            courier: RefCell::default(),
+            couriers: RefCell::default(),
             version: Cell::new(0),
         }
     }
@@ -206,7 +229,9 @@ impl Keeper {
         self.next_sweep();
         transfer::halt(self);
         self.announce();
-        self.tell_courier(&ToCourier::Recall(Recall::All));
+        for origin in Origin::ALL {
+            self.tell_courier(origin, &ToCourier::Recall(Recall::All));
+        }
         let now = clock::now();
         for call in vault.tickets.take_all() {
             vault.journal.note(&Entry::unmade(call, Refusal::Recalled), now);
@@ -318,10 +343,14 @@ impl Keeper {
         std::process::exit(PANIC_EXIT.into());
     }
 
-    /// Stops calls under way.
-    pub fn recall(&self, calls: &[CallId]) {
-        for some in calls.chunks(MAX_RECALLED) {
-            self.tell_courier(&ToCourier::Recall(Recall::Calls(some.to_vec())));
+    /// Stops calls under way; each courier hears of its own.
+    pub fn recall(&self, calls: &[(Origin, CallId)]) {
+        for origin in Origin::ALL {
+            let its: Vec<CallId> =
+                calls.iter().filter(|(of, _)| *of == origin).map(|(_, call)| *call).collect();
+            for some in its.chunks(MAX_RECALLED) {
+                self.tell_courier(origin, &ToCourier::Recall(Recall::Calls(some.to_vec())));
+            }
         }
     }
 
@@ -389,34 +418,35 @@ impl Keeper {
         }
     }
 
-    /// Takes in the courier.
+    /// Takes in a courier.
     ///
     /// # Errors
     /// When there is one, or one of which it is not known yet what it was doing.
-    pub fn add_courier(&self, outbox: &Rc<Outbox>) -> Result<(), TooMany> {
-        let mut courier = self.courier.borrow_mut();
-        if courier.is_some() {
+    pub fn add_courier(&self, origin: Origin, outbox: &Rc<Outbox>) -> Result<(), TooMany> {
+        let mut couriers = self.couriers.borrow_mut();
+        let place = couriers.of(origin);
+        if place.is_some() {
             return Err(TooMany);
         }
-        *courier = Some(Rc::clone(outbox));
+        *place = Some(Rc::clone(outbox));
         Ok(())
     }
 
-    /// The courier is gone: what it was doing is lost, and recorded so.
-    pub fn lose_courier(&self) {
-        self.courier.borrow_mut().take();
-        self.probes.borrow_mut().clear();
+    /// A courier is gone: what it was doing is lost, and recorded so.
+    pub fn lose_courier(&self, origin: Origin) {
+        self.couriers.borrow_mut().of(origin).take();
+        self.probes.borrow_mut().retain(|_, probing| probing.origin != origin);
         if let State::Ready(vault) = &mut *self.state.borrow_mut() {
             let now = clock::now();
-            for call in vault.tickets.take_all() {
+            for call in vault.tickets.take_of(origin) {
                 vault.journal.note(&Entry::unmade(call, Refusal::CourierUnavailable), now);
             }
         }
     }
 
-    /// Whether a courier is there.
-    pub fn has_courier(&self) -> bool {
-        self.courier.borrow().as_ref().is_some_and(|courier| courier.is_open())
+    /// Whether the courier of this origin's providers is there.
+    pub fn has_courier(&self, origin: Origin) -> bool {
+        self.couriers.borrow_mut().of(origin).as_ref().is_some_and(|courier| courier.is_open())
     }
 
     /// Whether a gateway is there.
@@ -424,9 +454,9 @@ impl Keeper {
         self.gateways.borrow().iter().any(|gateway| gateway.outbox.is_open())
     }
 
-    /// Sends the courier a message, when there is one.
-    pub fn tell_courier(&self, message: &ToCourier) {
-        if let Some(courier) = self.courier.borrow().as_ref() {
+    /// Sends a courier a message, when there is one.
+    pub fn tell_courier(&self, origin: Origin, message: &ToCourier) {
+        if let Some(courier) = self.couriers.borrow_mut().of(origin) {
             // A courier that cannot be told is gone, and its own door says so.
             drop(courier.push(message));
         }
@@ -479,5 +509,10 @@ fn route(definition: &ProviderDefinition) -> Route {
         pattern: rule.pattern.clone(),
         body: rule.body,
     });
-    Route { name: definition.name.clone(), dialect: definition.dialect, paths: paths.collect() }
+    Route {
+        name: definition.name.clone(),
+        origin: definition.origin,
+        dialect: definition.dialect,
+        paths: paths.collect(),
+    }
 }

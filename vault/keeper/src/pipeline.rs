@@ -21,7 +21,7 @@ use crate::clock;
 use crate::doors::outbox::{Outbox, OutboxError};
 use crate::journal::entry::{Entry, RefuseEntry};
 use crate::journal::{Admitted, Answered, JournalError};
-use crate::keeper::{Asker, Keeper, State};
+use crate::keeper::{Asker, Keeper};
 use crate::keys;
 use crate::lent::{LentErrand, LentSecret, LentToCourier};
 use crate::tables::HeldCredential;
@@ -50,12 +50,12 @@ pub fn call(keeper: &Keeper, ask: CallAsk, asker: Asker) {
 
 fn admit(keeper: &Keeper, ask: CallAsk, asker: Asker) -> Result<(), Refused> {
     let now = clock::now();
-    if !keeper.has_courier() {
-        let sealed = !matches!(&*keeper.state.borrow(), State::Ready(_));
-        let refusal = if sealed { Refusal::Sealed } else { Refusal::CourierUnavailable };
-        return Err(Refused::plain(refusal));
-    }
     let entered = keeper.with_vault(|vault| {
+        // A provider that is not there is refused by the rules.
+        let provider = vault.tables.providers.get(&ask.provider);
+        if provider.is_some_and(|provider| !keeper.has_courier(provider.origin)) {
+            return Err(Refused::plain(Refusal::CourierUnavailable));
+        }
         if !vault.witnesses.let_calls(Instant::now()) {
             return Err(Refused::plain(Refusal::Sealed));
         }
@@ -103,7 +103,7 @@ fn judge(vault: &mut Vault, ask: CallAsk, now: Moment) -> Result<(Permit, CallId
     if !vault.tickets.has_room(subject.user) {
         return Err(Refused { retry_after_secs: Some(1), ..Refused::plain(Refusal::Busy) });
     }
-    vault.tickets.begin(call, party_of(vault, &subject, permit.credential()));
+    vault.tickets.begin(call, party_of(vault, &subject, &permit));
     Ok((permit, call))
 }
 
@@ -236,15 +236,19 @@ fn refuse_unwritten(vault: &mut Vault, call: CallId, error: &JournalError) -> Re
     Refused { retry_after_secs: Some(1), ..Refused::plain(Refusal::JournalUnavailable) }
 }
 
-/// Answers the courier's `Redeem`: opens the one key that the ticket's call needs, for the courier alone.
+/// Answers a courier's `Redeem`: opens the one key that the ticket's call needs, for this courier alone.
 ///
 /// # Errors
 /// When the courier is gone.
-pub fn redeem(keeper: &Keeper, ticket: Ticket, courier: &Outbox) -> Result<(), OutboxError> {
+pub fn redeem(
+    keeper: &Keeper,
+    (ticket, by): (Ticket, Origin),
+    courier: &Outbox,
+) -> Result<(), OutboxError> {
     let public_url = &keeper.settings.public_url;
     let opened = keeper.with_vault(|vault| {
         let admitted =
-            vault.tickets.redeem(ticket, Instant::now()).ok_or(Refusal::TicketUnknown)?;
+            vault.tickets.redeem(ticket, by, Instant::now()).ok_or(Refusal::TicketUnknown)?;
         let call = admitted.call();
         let told = open(vault, (admitted, ticket), public_url, courier);
         told.inspect_err(|refusal| close_unmade(vault, call, *refusal))
@@ -308,10 +312,10 @@ pub fn public_prefix(vault: &Vault, provider: &ProviderName, public_url: &str) -
     [public_url, route, provider.as_ref()].concat()
 }
 
-/// Takes the courier's report: the call has ended.
-pub fn close(keeper: &Keeper, outcome: &Outcome) {
+/// Takes a courier's report: the call has ended.
+pub fn close(keeper: &Keeper, by: Origin, outcome: &Outcome) {
     let closed = keeper.with_vault(|vault| {
-        if vault.tickets.report(outcome.call) {
+        if vault.tickets.report(outcome.call, by) {
             vault.journal.note(&Entry::close(outcome), clock::now());
         }
     });
@@ -370,11 +374,12 @@ fn tell(keeper: &Keeper, stopped: &Stopped) {
     }
 }
 
-fn party_of(vault: &Vault, subject: &Subject, credential: CredentialId) -> Party {
+fn party_of(vault: &Vault, subject: &Subject, permit: &Permit) -> Party {
+    let (credential, origin) = (permit.credential(), permit.origin());
     let held = vault.tables.credentials.get(&credential);
     let of_credential = held.and_then(|held| held.record.rules.expires);
     let expires = [subject.scope.expires, of_credential].into_iter().flatten().min();
-    Party { user: subject.user, token: subject.token, credential, expires }
+    Party { user: subject.user, token: subject.token, credential, origin, expires }
 }
 
 /// How often refusals of strangers are recorded, as one number.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::fcntl::{Flock, FlockArg};
+use strongroom_policy::provider::Origin;
 use strongroom_protocol::operator::{Check, Exit, Fault, Verdict};
 use strongroom_store::check::{CheckError, Report as Checked};
 use strongroom_store::moving;
@@ -49,11 +50,12 @@ pub struct Opened {
     operator: StdListener,
     ask: StdListener,
     errand: StdListener,
+    errand_defined: StdListener,
     ready: Option<StdStream>,
     tpm: Option<Arc<Link>>,
     tpm_demand: Demand,
     lock: Flock<File>,
-    guards: [Guard; 2],
+    guards: [Guard; 3],
     data: PathBuf,
     store: Choice,
     public_url: String,
@@ -67,7 +69,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How often tickets and counters are swept.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// Takes the data directory and binds the three doors.
+/// Takes the data directory and binds the four doors.
 ///
 /// # Errors
 /// The first thing that cannot be had.
@@ -88,11 +90,13 @@ pub fn open(arguments: &Arguments) -> anyhow::Result<Opened> {
         operator: door("operator", arguments.operator_gid)?,
         ask: door("ask", arguments.ask_gid)?,
         errand: door("errand", arguments.errand_gid)?,
+        errand_defined: door("errand-defined", arguments.errand_defined_gid)?,
         ready: arguments.ready_fd.map(take_unix_stream).transpose()?,
         tpm: arguments.tpm_fd.map(take_unix_datagram).transpose()?.map(Link::new).map(Arc::new),
         tpm_demand: arguments.tpm_demand,
         lock,
-        guards: [Guard::Only(arguments.ask_uid), Guard::Only(arguments.errand_uid)],
+        guards: [arguments.ask_uid, arguments.errand_uid, arguments.errand_defined_uid]
+            .map(Guard::Only),
         data,
         store,
         public_url: arguments.public_url.clone(),
@@ -159,16 +163,21 @@ pub async fn run(opened: Opened, report: &Report) -> anyhow::Result<()> {
     restore::tidy(&opened.data);
     let state = first_state(&opened.data);
     let keeper = Rc::new(Keeper::new(settings, state));
-    let [ask_guard, errand_guard] = opened.guards;
+    let [ask_guard, errand_guard, errand_defined_guard] = opened.guards;
     listen(opened.operator, Guard::Directory, &keeper, |keeper, stream, peer| {
         spawn_local(doors::operator::serve(keeper, stream, peer.uid));
     })?;
     listen(opened.ask, ask_guard, &keeper, |keeper, stream, _| {
         spawn_local(doors::ask::serve(keeper, stream));
     })?;
-    listen(opened.errand, errand_guard, &keeper, |keeper, stream, _| {
-        spawn_local(doors::errand::serve(keeper, stream));
-    })?;
+    for (listener, guard, origin) in [
+        (opened.errand, errand_guard, Origin::BuiltIn),
+        (opened.errand_defined, errand_defined_guard, Origin::Operator),
+    ] {
+        listen(listener, guard, &keeper, move |keeper, stream, _| {
+            spawn_local(doors::errand::serve(keeper, stream, origin));
+        })?;
+    }
     spawn_local(sweep(Rc::clone(&keeper)));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

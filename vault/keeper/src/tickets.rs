@@ -1,6 +1,6 @@
 //! Calls under way: admitted and waiting for their courier, or with it.
 //!
-//! Invariant: a ticket is redeemed once, within its life; what waits holds no opened key.
+//! Invariant: a ticket is redeemed once, within its life, by the courier of its provider's origin; what waits holds no opened key.
 //! Invariant: both tables are bounded, in total and for each person.
 
 use std::collections::{BTreeMap, HashMap};
@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use strongroom_policy::id::{CallId, CredentialId, TokenId, UserId};
 use strongroom_policy::moment::Moment;
+use strongroom_policy::provider::Origin;
 use strongroom_protocol::ask::{TICKET_LIFE, Ticket};
 
 use crate::journal::Admitted;
@@ -26,6 +27,8 @@ pub struct Party {
     pub token: TokenId,
     /// The credential.
     pub credential: CredentialId,
+    /// Whose courier makes the call.
+    pub origin: Origin,
     /// When the token's or the credential's time is over, whichever is first.
     pub expires: Option<Moment>,
 }
@@ -51,8 +54,8 @@ enum Stage {
 pub struct Stopped {
     /// They were never made; their entries are to be closed.
     pub unmade: Vec<CallId>,
-    /// The courier has them, and must be told.
-    pub recalled: Vec<CallId>,
+    /// The courier of this origin's providers has them, and must be told.
+    pub recalled: Vec<(Origin, CallId)>,
 }
 
 /// Calls under way.
@@ -83,10 +86,11 @@ impl Tickets {
         self.waiting.insert(ticket, (admitted, end));
     }
 
-    /// Spends a ticket.
-    pub fn redeem(&mut self, ticket: Ticket, now: Instant) -> Option<Admitted> {
+    /// Spends a ticket. For the courier of other providers it is none, and lives on.
+    pub fn redeem(&mut self, ticket: Ticket, by: Origin, now: Instant) -> Option<Admitted> {
         // One that is over is left for `expire`, which closes its entry.
-        self.waiting.get(&ticket).filter(|(_, end)| *end > now)?;
+        let lives = |(admitted, end): &&(Admitted, Instant)| admitted.origin() == by && *end > now;
+        self.waiting.get(&ticket).filter(lives)?;
         let (admitted, _) = self.waiting.remove(&ticket)?;
         self.running.get_mut(&admitted.call())?.stage = Stage::Redeemed;
         Some(admitted)
@@ -113,7 +117,7 @@ impl Tickets {
         for (call, under_way) in self.running.iter().filter(|(_, one)| about(&one.party)) {
             match under_way.stage {
                 Stage::Here => stopped.unmade.push(*call),
-                Stage::Redeemed => stopped.recalled.push(*call),
+                Stage::Redeemed => stopped.recalled.push((under_way.party.origin, *call)),
             }
         }
         for call in &stopped.unmade {
@@ -135,15 +139,27 @@ impl Tickets {
         }
     }
 
-    /// Ends a call that the courier has; answers whether it had it. Of a call that is still here nothing that it says counts.
-    pub fn report(&mut self, call: CallId) -> bool {
-        let has_it = self.running.get(&call).is_some_and(|one| one.stage == Stage::Redeemed);
-        has_it && self.end(call)
+    /// Ends a call that this courier has; answers whether it had it. Of a call that is still here, or with the other one, nothing
+    /// that it says counts.
+    pub fn report(&mut self, call: CallId, by: Origin) -> bool {
+        let has_it = |one: &UnderWay| one.stage == Stage::Redeemed && one.party.origin == by;
+        self.running.get(&call).is_some_and(has_it) && self.end(call)
     }
 
     /// Whether a call is under way.
     pub fn holds(&self, call: CallId) -> bool {
         self.running.contains_key(&call)
+    }
+
+    /// Takes out every call of a courier's providers, waiting or running.
+    pub fn take_of(&mut self, origin: Origin) -> Vec<CallId> {
+        let its = self.running.iter().filter(|(_, one)| one.party.origin == origin);
+        let its: Vec<CallId> = its.map(|(call, _)| *call).collect();
+        for call in &its {
+            self.end(*call);
+        }
+        self.waiting.retain(|_, (admitted, _)| admitted.origin() != origin);
+        its
     }
 
     /// Takes out every call, waiting or running.

@@ -8,6 +8,7 @@ use strongroom_policy::claims::{Claims, Length};
 use strongroom_policy::dialect::Dialect;
 use strongroom_policy::id::CallId;
 use strongroom_policy::name::{BetaName, Label, ProviderName};
+use strongroom_policy::provider::Origin;
 use strongroom_policy::refusal::Refusal;
 use strongroom_policy::route::{BodyKind, Method, PathPattern};
 use strongroom_policy::target::Target;
@@ -80,7 +81,7 @@ pub enum ToGateway {
 pub enum Answer {
     /// The proof acts, and may call this provider.
     Identified,
-    /// The call is in the journal; the courier will make it for whoever brings the ticket.
+    /// The call is in the journal; the courier of its provider's origin will make it for whoever brings the ticket.
     Admitted {
         /// Good for one redemption within [`TICKET_LIFE`].
         ticket: Ticket,
@@ -146,6 +147,8 @@ pub enum VaultState {
 pub struct Route {
     /// The name in the route.
     pub name: ProviderName,
+    /// Which courier its tickets are for.
+    pub origin: Origin,
     /// How to read bodies and word refusals.
     pub dialect: Dialect,
     /// Which methods and paths have which kind of body.

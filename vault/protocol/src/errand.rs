@@ -1,8 +1,10 @@
-//! `errand.sock`: the courier redeems tickets and reports outcomes; the keeper hands out errands and recalls them.
+//! `errand.sock`: a courier redeems tickets and reports outcomes; the keeper hands out errands and recalls them. There is one for the
+//! courier of built-in providers, and `errand-defined.sock` for that of operator-defined ones.
 //!
 //! An errand is pulled by its ticket: a ticket never outruns it, and an unredeemed ticket holds no opened key.
 //!
 //! Invariant: one key crosses for each redeemed ticket, and none without one.
+//! Invariant: at the other courier's door a ticket is none, and says nothing of itself.
 
 use std::time::Duration;
 

@@ -359,8 +359,10 @@ pub struct Status {
     pub seal: Option<SealKind>,
     /// The vault's public key, when it is open.
     pub vault_key: Option<VaultKey>,
-    /// Whether a courier is connected.
+    /// Whether the courier of built-in providers is connected.
     pub courier: bool,
+    /// Whether the courier of operator-defined providers is connected.
+    pub courier_defined: bool,
     /// Whether a gateway is connected.
     pub gateway: bool,
     /// Entries in the journal.

@@ -41,7 +41,10 @@ pub enum Profile<'a> {
         run_dir: &'a Path,
     },
     /// Dials the providers. Its Unix sockets are bound and connected before.
-    Courier,
+    Courier {
+        /// The TCP ports that it may dial; without a list, any.
+        ports: Option<&'a [u16]>,
+    },
     /// Accepts on the inherited listener. Its connections to the vault are made before.
     Gateway,
     /// Talks to a TPM and to the keeper; both ways are open before.
@@ -58,9 +61,18 @@ impl Profile<'_> {
     pub fn name(&self) -> &'static str {
         match self {
             Profile::Keeper { .. } => "keeper",
-            Profile::Courier => "courier",
+            Profile::Courier { .. } => "courier",
             Profile::Gateway => "gateway",
             Profile::Tpm | Profile::SoftwareTpm { .. } => "tpm",
+        }
+    }
+
+    /// The TCP ports that it may dial, where these are counted.
+    fn dials(&self) -> &[u16] {
+        match self {
+            Profile::Courier { ports } => ports.unwrap_or_default(),
+            Profile::SoftwareTpm { ports } => ports,
+            Profile::Keeper { .. } | Profile::Gateway | Profile::Tpm => &[],
         }
     }
 }
@@ -161,7 +173,8 @@ pub fn probe(profile: Profile<'_>, on_violation: Violation) -> Result<Report, Co
     let mut layers = Vec::new();
     match profile {
         Profile::Keeper { .. } => layers.push((Layer::SecretMemory, secret_memory()?)),
-        Profile::Courier | Profile::Gateway | Profile::Tpm | Profile::SoftwareTpm { .. } => {}
+        Profile::Courier { .. } | Profile::Gateway | Profile::Tpm | Profile::SoftwareTpm { .. } => {
+        }
     }
     layers.extend(ruleset::offered());
     layers.push((Layer::SystemCalls, syscalls::offered()));

@@ -66,7 +66,9 @@ impl Appliance {
     pub fn wait_state(&self, state: &str) {
         let ready = || {
             let status = self.status();
-            let connected = status["courier"] == true && status["gateway"] == true;
+            let connected = ["courier", "courier_defined", "gateway"]
+                .iter()
+                .all(|process| status[process] == true);
             (status["state"] == state && connected).then_some(())
         };
         let reached = within(PATIENCE, ready).is_some();

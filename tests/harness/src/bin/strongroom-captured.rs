@@ -32,7 +32,7 @@ fn main() {
         arguments.get(at + 1).cloned()
     };
     let own = captured::sockets_of(Path::new(arguments.first().expect("it has a name")));
-    let call = PathBuf::from(value("--call").expect("both are told where lanes are"));
+    let call = PathBuf::from(value("--call").expect("all are told where lanes are"));
     let run = call.parent().and_then(Path::parent).expect("sockets have directories").to_owned();
     if value("--errand").is_some() {
         let lanes = own.join(captured::LANES);

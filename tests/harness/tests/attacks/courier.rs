@@ -36,6 +36,7 @@ pub(crate) struct Courier<'a> {
 }
 
 impl<'a> Courier<'a> {
+    /// In the place of the courier of built-in providers.
     pub(crate) fn stand_in(scene: &'a Scene) -> Self {
         let captured = scene.appliance.capture(&scene.programs, Part::Courier);
         let keeper = captured.open(Socket::Errand);

@@ -16,6 +16,7 @@
 mod claims;
 mod clients;
 mod courier;
+mod couriers;
 mod doors;
 mod ledger;
 mod mutation;

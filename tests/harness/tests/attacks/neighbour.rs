@@ -216,7 +216,12 @@ fn a_neighbour_is_let_in_at_no_socket_of_ours() {
     assert_eq!(attempt(NOBODY, &["connect", &path], b""), "done", "a socket that is open to it");
     drop(open);
     let run = scene.appliance.data().join("run");
-    let users = ["strongroom-gateway", "strongroom-courier", "strongroom-keeper"];
+    let users = [
+        "strongroom-gateway",
+        "strongroom-courier",
+        "strongroom-courier-defined",
+        "strongroom-keeper",
+    ];
     let uid = |name: &str| User::from_name(name).ok().flatten().expect("a user").uid.as_raw();
     for socket in Socket::ALL {
         let path = socket.below(&run).display().to_string();
@@ -230,10 +235,11 @@ fn a_neighbour_is_let_in_at_no_socket_of_ours() {
                 let_in.push(name);
             }
         }
-        // The keeper owns the directories of its own sockets; it has no use for the courier's.
+        // The keeper owns the directories of its own sockets; it has no use for the couriers'. They are there already, and a
+        // second one of either kind is turned away.
         let expected: &[&str] = match socket {
-            Socket::Ask | Socket::Call => &["strongroom-gateway"],
-            Socket::Errand => &[],
+            Socket::Ask | Socket::Call | Socket::CallDefined => &["strongroom-gateway"],
+            Socket::Errand | Socket::ErrandDefined => &[],
             Socket::Operator => &["strongroom-keeper"],
         };
         assert_eq!(let_in, expected, "{socket:?}");
@@ -285,6 +291,7 @@ fn descriptors_that_are_pushed_at_a_socket_arrive_nowhere() {
     for (socket, part, message) in [
         (Socket::Ask, Part::Keeper, question),
         (Socket::Call, Part::Courier, frame_of(FrameKind::Cancel, b"")),
+        (Socket::CallDefined, Part::CourierDefined, frame_of(FrameKind::Cancel, b"")),
     ] {
         let pid = scene.appliance.pid(part).expect("it runs");
         let before = descriptors(pid);

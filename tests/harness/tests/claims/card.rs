@@ -96,7 +96,7 @@ fn card_04_each_process_has_its_own_user_and_the_gateway_no_way_out() {
     assert!(!users.contains(&"0".to_owned()), "{users:?}");
     users.sort();
     users.dedup();
-    assert_eq!(users.len(), 3, "three users: {users:?}");
+    assert_eq!(users.len(), 4, "four users: {users:?}");
     // Nor any interface, in keeper and gateway.
     for part in [Part::Keeper, Part::Gateway] {
         let pid = appliance.pid(part).expect("it runs");

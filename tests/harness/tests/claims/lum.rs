@@ -126,7 +126,7 @@ fn lum_09_tls_everywhere_and_the_vault_listens_on_no_network() {
     connection.call(&models(Api::OpenAi, &token)).is(200);
     // Plain HTTP on the TLS port is no conversation.
     assert!(plain_http(gate.address()).is_empty());
-    for part in [Part::Keeper, Part::Courier] {
+    for part in [Part::Keeper, Part::Courier, Part::CourierDefined] {
         let pid = appliance.pid(part).expect("it runs");
         let mine = sockets_of(pid.as_raw());
         for table in ["tcp", "tcp6", "udp", "udp6"] {

@@ -263,7 +263,9 @@ fn command(data: &Path, run: &Path) -> Command {
     let mut command = Command::new(scratch::programs().join("strongroom-keeper"));
     command.arg("--data").arg(data).arg("--run").arg(run);
     command.args(["--public-url", "https://localhost:8443"]);
-    command.args(["--ask-uid", &uid, "--errand-uid", &uid]).args(store());
+    command
+        .args(["--ask-uid", &uid, "--errand-uid", &uid, "--errand-defined-uid", &uid])
+        .args(store());
     command
 }
 

@@ -80,7 +80,7 @@ fn a_debuggers_dump_of_keeper_and_courier_holds_no_key() {
         appliance.gate().call(&models(api, &token)).is(200);
     }
     let known = vec![("the provider's host".to_owned(), Api::OpenAi.host().as_bytes().to_vec())];
-    for part in [Part::Keeper, Part::Courier] {
+    for part in [Part::Keeper, Part::Courier, Part::CourierDefined] {
         let pid = appliance.pid(part).expect("it runs");
         let place = appliance.scratch().join("dump");
         let ran = Command::new("gcore")

@@ -226,6 +226,7 @@ impl Scene {
             ["--public-url", "https://localhost:8443"],
             ["--ask-uid", &uid],
             ["--errand-uid", &uid],
+            ["--errand-defined-uid", &uid],
             ["--ready-fd", "3"],
             ["--tpm-fd", "4"],
             ["--tpm-seal", if self.required { "required" } else { "optional" }],

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
+use strongroom_policy::provider::Origin;
 use strongroom_protocol::operator::{Check, Verdict};
 
 use super::check;
@@ -20,10 +21,7 @@ pub(super) fn checks(link: &Link, install: Install) -> Vec<Check> {
     let Some(keeper) = link.peer() else { return Vec::new() };
     let mut checks = vec![judge(Role::Keeper, keeper, install)];
     for pid in siblings(keeper) {
-        let name = fs::read_to_string(of(pid, "comm")).unwrap_or_default();
-        let role =
-            [Role::Tpm, Role::Courier, Role::Gateway].into_iter().find(|role| is(*role, &name));
-        checks.extend(role.map(|role| judge(role, pid, install)));
+        checks.extend(role_of(pid).map(|role| judge(role, pid, install)));
     }
     checks
 }
@@ -31,6 +29,15 @@ pub(super) fn checks(link: &Link, install: Install) -> Vec<Check> {
 /// What of the host can get round the processes' walls.
 pub(super) fn host() -> Vec<Check> {
     vec![debuggers(), swap()]
+}
+
+/// Both couriers are one program: which one it is says the socket that it was started with.
+fn role_of(pid: Pid) -> Option<Role> {
+    let name = fs::read_to_string(of(pid, "comm")).unwrap_or_default();
+    let line = fs::read_to_string(of(pid, "cmdline")).unwrap_or_default();
+    let origin =
+        if line.contains("errand-defined.sock") { Origin::Operator } else { Origin::BuiltIn };
+    [Role::Tpm, Role::Courier(origin), Role::Gateway].into_iter().find(|role| is(*role, &name))
 }
 
 /// The kernel keeps 15 bytes of a program's name.

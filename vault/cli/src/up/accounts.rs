@@ -5,6 +5,7 @@
 use std::process::{Command, Stdio};
 
 use nix::unistd::{Gid, Group, Uid, User};
+use strongroom_policy::provider::Origin;
 
 use crate::failure::{Code, Failure, Outcome};
 use crate::files::Owner;
@@ -18,8 +19,10 @@ pub(crate) struct Accounts {
     pub(crate) separation: Separation,
     /// Has the keys.
     pub(crate) keeper: Owner,
-    /// Dials the providers.
+    /// Dials the built-in providers.
     pub(crate) courier: Owner,
+    /// Dials the operator-defined ones.
+    pub(crate) courier_defined: Owner,
     /// Is talked to by users.
     pub(crate) gateway: Owner,
     /// Talks to the TPM, where there is one.
@@ -49,7 +52,15 @@ impl Accounts {
     pub(crate) fn shared() -> Self {
         let own = (Uid::effective(), Gid::effective());
         let separation = Separation::None;
-        Self { separation, keeper: own, courier: own, gateway: own, tpm: None, operators: own.1 }
+        Self {
+            separation,
+            keeper: own,
+            courier: own,
+            courier_defined: own,
+            gateway: own,
+            tpm: None,
+            operators: own.1,
+        }
     }
 
     /// Finds the system users, and makes those that are missing.
@@ -59,10 +70,19 @@ impl Accounts {
             separation: Separation::Users,
             keeper: user(KEEPER_USER)?,
             courier: user("strongroom-courier")?,
+            courier_defined: user("strongroom-courier-defined")?,
             gateway: user("strongroom-gateway")?,
             tpm,
             operators: group(OPERATORS)?,
         })
+    }
+
+    /// The user of a courier.
+    pub(crate) const fn courier(&self, origin: Origin) -> Owner {
+        match origin {
+            Origin::BuiltIn => self.courier,
+            Origin::Operator => self.courier_defined,
+        }
     }
 
     /// Whom a process is to become; `None` when it stays what it is.

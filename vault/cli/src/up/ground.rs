@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use strongroom_policy::provider::Origin;
 use strongroom_sys::inherited::is_listening;
 use time::OffsetDateTime;
 
@@ -254,10 +255,12 @@ fn directories(places: &Places, accounts: &Accounts, outer: u32, demo: bool) -> 
     files::directory(&places.run, outer)?;
     files::directory(&places.examples(), outer)?;
     let mut owned = vec![(places.vault(), accounts.keeper)];
-    for name in ["operator", "ask", "errand"] {
+    for name in ["operator", "ask", "errand", "errand-defined"] {
         owned.push((places.run.join(name), accounts.keeper));
     }
-    owned.push((places.run.join("call"), accounts.courier));
+    for (name, origin) in [("call", Origin::BuiltIn), ("call-defined", Origin::Operator)] {
+        owned.push((places.run.join(name), accounts.courier(origin)));
+    }
     if demo {
         owned.push((places.emulator(), NOBODY));
     }

@@ -16,11 +16,11 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::unistd::{dup2_stdout, fchown, pipe2};
+use strongroom_policy::provider::Origin;
 use strongroom_sys::spawn::{self, FIRST_INHERITED};
 
 use crate::failure::{Code, Failure, Outcome};
 use crate::files;
-use crate::places::Places;
 use crate::up::accounts::Separation;
 use crate::up::ground::Ground;
 use crate::up::role::{Role, check_arguments};
@@ -77,12 +77,12 @@ pub(crate) fn start(role: Role, ground: &Ground, signals: &Signals) -> Result<St
     }
     match (role, &ground.tpm) {
         (Role::Keeper, Some((end, _))) | (Role::Tpm, Some((_, end))) => inherited.push(end.as_fd()),
-        (Role::Keeper | Role::Tpm | Role::Emulator | Role::Courier | Role::Gateway, _) => {}
+        (Role::Keeper | Role::Tpm | Role::Emulator | Role::Courier(_) | Role::Gateway, _) => {}
     }
     let arguments = role.arguments(ground, FIRST_INHERITED);
     let start = || match role {
         Role::Emulator => quietly(|| spawn(role, ground, &arguments, &inherited)),
-        Role::Tpm | Role::Keeper | Role::Courier | Role::Gateway => {
+        Role::Tpm | Role::Keeper | Role::Courier(_) | Role::Gateway => {
             spawn(role, ground, &arguments, &inherited)
         }
     };
@@ -197,7 +197,7 @@ fn check_store(ground: &Ground, signals: &Signals) -> Outcome {
 fn ready_channel(role: Role, ground: &Ground) -> Outcome<(File, OwnedFd)> {
     let failed = |error: io::Error| Failure::new(Code::Process, format!("ready channel: {error}"));
     match role {
-        Role::Tpm | Role::Keeper | Role::Courier | Role::Gateway => {
+        Role::Tpm | Role::Keeper | Role::Courier(_) | Role::Gateway => {
             let (ours, theirs) = UnixStream::pair().map_err(failed)?;
             Ok((File::from(OwnedFd::from(ours)), theirs.into()))
         }
@@ -276,7 +276,7 @@ pub(crate) fn next_step(role: Role, ended: Option<ExitStatus>) -> Option<&'stati
         {
             Some("the TPM says nothing; what else opens the vault opens it without it")
         }
-        Role::Tpm | Role::Keeper | Role::Emulator | Role::Courier | Role::Gateway => None,
+        Role::Tpm | Role::Keeper | Role::Emulator | Role::Courier(_) | Role::Gateway => None,
     }
 }
 
@@ -318,18 +318,18 @@ type SocketOf = (std::path::PathBuf, std::path::PathBuf, nix::unistd::Gid);
 
 fn sockets(role: Role, ground: &Ground) -> Vec<SocketOf> {
     let (places, accounts) = (&ground.places, &ground.accounts);
-    let of = |socket: fn(&Places) -> std::path::PathBuf, client| {
-        let socket = socket(places);
+    let of = |socket: std::path::PathBuf, client| {
         let directory = socket.parent().unwrap_or(&places.run).to_owned();
         (directory, socket, client)
     };
     match role {
         Role::Keeper => vec![
-            of(Places::operator_socket, accounts.operators),
-            of(Places::ask_socket, accounts.gateway.1),
-            of(Places::errand_socket, accounts.courier.1),
+            of(places.operator_socket(), accounts.operators),
+            of(places.ask_socket(), accounts.gateway.1),
+            of(places.errand_socket(Origin::BuiltIn), accounts.courier.1),
+            of(places.errand_socket(Origin::Operator), accounts.courier_defined.1),
         ],
-        Role::Courier => vec![of(Places::call_socket, accounts.gateway.1)],
+        Role::Courier(origin) => vec![of(places.call_socket(origin), accounts.gateway.1)],
         Role::Tpm | Role::Emulator | Role::Gateway => Vec::new(),
     }
 }

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::unistd::{Gid, Uid};
+use strongroom_policy::provider::Origin;
+use strongroom_policy::provider::builtin::PORT as BUILT_IN_PORT;
 use strongroom_sys::spawn::Network;
 
 use crate::files::Owner;
@@ -24,16 +26,22 @@ pub(crate) enum Role {
     Keeper,
     /// The demonstration's provider.
     Emulator,
-    /// Dials the providers.
-    Courier,
+    /// Dials the providers of this origin.
+    Courier(Origin),
     /// Is talked to by users.
     Gateway,
 }
 
 impl Role {
     /// All of them, in the order of their start; they are stopped in reverse.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Tpm, Self::Keeper, Self::Emulator, Self::Courier, Self::Gateway];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Tpm,
+        Self::Keeper,
+        Self::Emulator,
+        Self::Courier(Origin::BuiltIn),
+        Self::Courier(Origin::Operator),
+        Self::Gateway,
+    ];
 
     /// For people.
     pub(crate) const fn name(self) -> &'static str {
@@ -41,7 +49,8 @@ impl Role {
             Self::Tpm => "TPM helper",
             Self::Keeper => "keeper",
             Self::Emulator => "emulator",
-            Self::Courier => "courier",
+            Self::Courier(Origin::BuiltIn) => "courier",
+            Self::Courier(Origin::Operator) => "courier of operator-defined providers",
             Self::Gateway => "gateway",
         }
     }
@@ -52,7 +61,7 @@ impl Role {
             Self::Tpm => "strongroom-tpm",
             Self::Keeper => "strongroom-keeper",
             Self::Emulator => "strongroom-emulator",
-            Self::Courier => "strongroom-courier",
+            Self::Courier(_) => "strongroom-courier",
             Self::Gateway => "strongroom-gateway",
         }
     }
@@ -61,8 +70,10 @@ impl Role {
     pub(crate) const fn needs(self) -> &'static [Self] {
         match self {
             Self::Tpm | Self::Keeper | Self::Emulator => &[],
-            Self::Courier => &[Self::Keeper],
-            Self::Gateway => &[Self::Keeper, Self::Courier],
+            Self::Courier(_) => &[Self::Keeper],
+            Self::Gateway => {
+                &[Self::Keeper, Self::Courier(Origin::BuiltIn), Self::Courier(Origin::Operator)]
+            }
         }
     }
 
@@ -74,7 +85,7 @@ impl Role {
             Self::Tpm => return None,
             Self::Keeper => accounts.keeper,
             Self::Emulator => NOBODY,
-            Self::Courier => accounts.courier,
+            Self::Courier(origin) => accounts.courier(origin),
             Self::Gateway => accounts.gateway,
         })
     }
@@ -86,7 +97,7 @@ impl Role {
             Self::Tpm if !ground.settings.accepts(NO_NETNS) && ground.tpm_is_a_device() => {
                 Network::None
             }
-            Self::Keeper | Self::Gateway | Self::Courier | Self::Emulator | Self::Tpm => {
+            Self::Keeper | Self::Gateway | Self::Courier(_) | Self::Emulator | Self::Tpm => {
                 Network::Host
             }
         }
@@ -98,7 +109,7 @@ impl Role {
             Self::Tpm => tpm(ground, ready),
             Self::Keeper => keeper(ground, ready),
             Self::Emulator => return demo::arguments(ground, ready),
-            Self::Courier => courier(ground),
+            Self::Courier(origin) => courier(ground, origin),
             Self::Gateway => gateway(ground, ready),
         };
         line.pair("--ready-fd", ready);
@@ -154,7 +165,8 @@ fn keeper(ground: &Ground, ready: i32) -> Line {
     line.path("--run", &places.run);
     line.pair("--ask-uid", accounts.gateway.0);
     line.pair("--errand-uid", accounts.courier.0);
-    for flag in ["--operator-gid", "--ask-gid", "--errand-gid"] {
+    line.pair("--errand-defined-uid", accounts.courier_defined.0);
+    for flag in ["--operator-gid", "--ask-gid", "--errand-gid", "--errand-defined-gid"] {
         if let Some((_, gid)) = accounts.identity(accounts.keeper) {
             line.pair(flag, gid);
         }
@@ -172,6 +184,7 @@ fn keeper(ground: &Ground, ready: i32) -> Line {
     let people = [
         ("users.keeper", accounts.keeper.0.as_raw()),
         ("users.courier", accounts.courier.0.as_raw()),
+        ("users.courier-defined", accounts.courier_defined.0.as_raw()),
         ("users.gateway", accounts.gateway.0.as_raw()),
         ("groups.operators", accounts.operators.as_raw()),
     ];
@@ -195,13 +208,18 @@ fn tpm(ground: &Ground, ready: i32) -> Line {
     line
 }
 
-fn courier(ground: &Ground) -> Line {
+fn courier(ground: &Ground, origin: Origin) -> Line {
     let (places, accounts, settings) = (&ground.places, &ground.accounts, &ground.settings);
     let mut line = Line::default();
-    line.path("--errand", &places.errand_socket());
-    line.path("--call", &places.call_socket());
+    line.path("--errand", &places.errand_socket(origin));
+    line.path("--call", &places.call_socket(origin));
     line.pair("--gateway-uid", accounts.gateway.0);
-    line.pair("--gateway-gid", accounts.courier.1);
+    line.pair("--gateway-gid", accounts.courier(origin).1);
+    match origin {
+        Origin::BuiltIn => line.pair("--dial-port", BUILT_IN_PORT),
+        // They stand on any port.
+        Origin::Operator => {}
+    }
     let servers: Vec<_> = settings.dns.servers.iter().map(ToString::to_string).collect();
     line.list("--dns", &servers);
     for (name, ip) in &settings.dns.hosts {
@@ -219,7 +237,8 @@ fn gateway(ground: &Ground, ready: i32) -> Line {
     line.pair("--listener-fd", ready + 1);
     line.pair("--metrics-listener-fd", ready + 2);
     line.path("--ask", &ground.places.ask_socket());
-    line.path("--call", &ground.places.call_socket());
+    line.path("--call", &ground.places.call_socket(Origin::BuiltIn));
+    line.path("--call-defined", &ground.places.call_socket(Origin::Operator));
     line.path("--cert", &ground.certificates.cert);
     line.path("--key", &ground.certificates.key);
     line.pair("--lanes", ground.settings.lanes);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use strongroom_policy::claims::{Claims, Length};
 use strongroom_policy::destination::Destination;
 use strongroom_policy::id::{CallId, CredentialId, UploadId};
+use strongroom_policy::provider::Origin;
 use strongroom_policy::route::BodyKind;
 use strongroom_policy::rules::{Choice, CredentialRules, Home, MAX_CHOICES};
 use strongroom_protocol::SecretBytes;
@@ -23,7 +24,7 @@ use super::people::{gone, taken};
 use super::providers::base_url;
 use super::{Act, fault, full_fault, picked, plain, random_fault, write};
 use crate::clock;
-use crate::keeper::make_id;
+use crate::keeper::{Probing, make_id};
 use crate::keyring::ShredId;
 use crate::keys::{self, HPKE_STACK_BYTES};
 use crate::pipeline;
@@ -233,23 +234,25 @@ impl Act<'_> {
     /// The provider's cheapest call, as an errand without a gateway.
     pub(super) async fn credential_test(&self, pick: &Pick) -> Result<Answer, Fault> {
         let call = make_id().map_err(random_fault)?;
-        if !self.keeper.has_courier() {
+        let id = self.vault(|vault| picked(vault.tables.pick_credential(pick)))?;
+        let origin = self.vault(|vault| origin_of(vault, id))?;
+        if !self.keeper.has_courier(origin) {
             return Err(fault(
                 "SR-COURIER-001",
-                "the courier is not there",
+                format!("the courier of {} providers is not there", origin.name()),
                 "try again in a moment; see 'strongroom status'",
             ));
         }
         if self.keeper.probes.borrow().len() >= MAX_PROBES {
             return Err(full_fault("tests under way"));
         }
-        let id = self.vault(|vault| picked(vault.tables.pick_credential(pick)))?;
         self.begin("credential.test", id.to_string()).await?;
         let errand =
             self.vault(|vault| probe(vault, (call, id), &self.keeper.settings.public_url))?;
         let (waiter, answer) = oneshot::channel();
-        self.keeper.probes.borrow_mut().insert(call, (waiter, None));
-        self.keeper.tell_courier(&ToCourier::Probe(Box::new(errand)));
+        let probing = Probing { origin, waiter, outcome: None };
+        self.keeper.probes.borrow_mut().insert(call, probing);
+        self.keeper.tell_courier(origin, &ToCourier::Probe(Box::new(errand)));
         let told: Option<(Outcome, String)> =
             timeout(PROBE_PATIENCE, answer).await.ok().and_then(Result::ok);
         self.keeper.probes.borrow_mut().remove(&call);
@@ -303,6 +306,13 @@ fn open_upload_for(
         .open(binding.clone(), record, Instant::now())
         .map_err(|error| fault("SR-UPLOAD-003", error.to_string(), "try again in ten minutes"))?;
     Ok(Answer::Upload { binding: Box::new(binding), destination })
+}
+
+/// Whose courier makes the calls of a credential.
+fn origin_of(vault: &Vault, id: CredentialId) -> Result<Origin, Fault> {
+    let held = vault.tables.credentials.get(&id).ok_or_else(|| gone("credential"))?;
+    let provider = vault.tables.providers.get(&held.record.provider);
+    Ok(provider.ok_or_else(|| gone("provider"))?.origin)
 }
 
 fn probe(

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use strongroom_policy::id::{CredentialId, TokenId, UserId};
 use strongroom_policy::moment::Moment;
 use strongroom_policy::name::Label;
+use strongroom_policy::provider::Origin;
 use strongroom_protocol::operator::listing::{JournalRow, UsageRow};
 use strongroom_protocol::operator::{Answer, Check, Fault, Status, UsageBy, Verdict};
 use tokio::task::spawn_blocking;
@@ -36,7 +37,8 @@ impl Act<'_> {
             unsealing: None,
             seal: None,
             vault_key: None,
-            courier: self.keeper.has_courier(),
+            courier: self.keeper.has_courier(Origin::BuiltIn),
+            courier_defined: self.keeper.has_courier(Origin::Operator),
             gateway: self.keeper.has_gateway(),
             journal_entries: 0,
             credentials: 0,
@@ -106,9 +108,11 @@ impl Act<'_> {
             }));
         }
         let fix = "it is started again by 'strongroom up'; see its log".to_owned();
-        for (name, there) in
-            [("courier", self.keeper.has_courier()), ("gateway", self.keeper.has_gateway())]
-        {
+        for (name, there) in [
+            ("courier", self.keeper.has_courier(Origin::BuiltIn)),
+            ("courier-defined", self.keeper.has_courier(Origin::Operator)),
+            ("gateway", self.keeper.has_gateway()),
+        ] {
             checks.push(if there {
                 check(name, Verdict::Ok, "connected".to_owned(), None)
             } else {

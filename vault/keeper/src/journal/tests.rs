@@ -10,6 +10,7 @@ use strongroom_policy::claims::{Claims, Length};
 use strongroom_policy::decide::{Wish, decide};
 use strongroom_policy::id::{CredentialId, TenantId, TokenId, UserId};
 use strongroom_policy::provider::builtin::definitions;
+use strongroom_policy::provider::{Origin, ProviderDefinition};
 use strongroom_policy::refusal::Refusal;
 use strongroom_policy::route::Method;
 use strongroom_policy::rules::{
@@ -30,8 +31,13 @@ const USER: UserId = UserId::from_random([1; 16]);
 type Told = Rc<RefCell<Vec<(u64, Result<(), JournalError>)>>>;
 
 pub(crate) fn permit() -> Permit {
+    permit_for(Origin::BuiltIn)
+}
+
+/// A permit for a provider that comes with the program, or for the same one as if an operator had defined it.
+pub(crate) fn permit_for(origin: Origin) -> Permit {
     let openai = definitions().unwrap().into_iter().find(|one| one.name.as_ref() == "openai");
-    let provider = openai.unwrap();
+    let provider = ProviderDefinition { origin, ..openai.unwrap() };
     let tenant = TenantId::from_random([2; 16]);
     let scope = TokenScope {
         providers: Choice::Any,

@@ -7,7 +7,7 @@ use static_assertions::assert_not_impl_any;
 use strongroom_policy::decide::Permit;
 
 use super::*;
-use crate::journal::tests::permit;
+use crate::journal::tests::permit_for;
 
 // A proof that could be copied, compared or sent would be spent twice.
 assert_not_impl_any!(Permit: Clone, Copy, PartialEq, Default, serde::Serialize);
@@ -18,29 +18,37 @@ assert_not_impl_any!(Admitted: Clone, Copy, PartialEq, Default, serde::Serialize
 enum Step {
     Begin(u8, u8),
     Keep(u8),
-    Redeem(u8),
-    Report(u8),
+    Redeem(u8, Origin),
+    Report(u8, Origin),
     End(u8),
     Expire,
     Stop(u8),
     Wait(u8),
+    TakeOf(Origin),
     TakeAll,
 }
 
+/// Half of the calls are to providers of either kind.
+fn origin(call: u8) -> Origin {
+    Origin::ALL[usize::from(call % 2)]
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let (call, user) = (0..6_u8, 0..3_u8);
+    let (call, user) = (0..4_u8, 0..3_u8);
+    let courier = prop::sample::select(&Origin::ALL[..]);
     let step = prop_oneof![
         4 => (call.clone(), user.clone()).prop_map(|(call, user)| Step::Begin(call, user)),
         4 => call.clone().prop_map(Step::Keep),
-        4 => call.clone().prop_map(Step::Redeem),
-        3 => call.clone().prop_map(Step::Report),
+        6 => (call.clone(), courier.clone()).prop_map(|(call, by)| Step::Redeem(call, by)),
+        5 => (call.clone(), courier.clone()).prop_map(|(call, by)| Step::Report(call, by)),
         2 => call.prop_map(Step::End),
         2 => Just(Step::Expire),
         1 => user.prop_map(Step::Stop),
         2 => (1..8_u8).prop_map(Step::Wait),
+        1 => courier.prop_map(Step::TakeOf),
         1 => Just(Step::TakeAll),
     ];
-    prop::collection::vec(step, 1..60)
+    prop::collection::vec(step, 1..120)
 }
 
 /// Where a call is.
@@ -65,19 +73,35 @@ fn call(number: u8) -> CallId {
     CallId::from_random([number; 16])
 }
 
+fn origin_of(id: CallId) -> Origin {
+    (0..4).find(|number| call(*number) == id).map(origin).unwrap()
+}
+
 fn user(number: u8) -> UserId {
     UserId::from_random([number; 16])
 }
 
-fn party(number: u8) -> Party {
+fn party(number: u8, origin: Origin) -> Party {
     let token = TokenId::from_random([9; 16]);
     let credential = CredentialId::from_random([8; 16]);
-    Party { user: user(number), token, credential, expires: None }
+    Party { user: user(number), token, credential, origin, expires: None }
 }
 
 fn sorted(mut calls: Vec<CallId>) -> Vec<CallId> {
     calls.sort_unstable();
     calls
+}
+
+/// A ticket, brought by a courier.
+fn redeem(table: &mut Tickets, model: &mut [Modelled], now: Instant, (number, by): (u8, Origin)) {
+    let got = table.redeem(Ticket([number; 16]), by, now).map(|admitted| admitted.call());
+    let lives = |place| matches!(place, Place::Waiting(until) if until > now);
+    let found = model.iter_mut().find(|one| one.call == number && lives(one.place));
+    let found = found.filter(|_| origin(number) == by);
+    assert_eq!(got, found.as_ref().map(|_| call(number)));
+    if let Some(found) = found {
+        found.place = Place::Away;
+    }
 }
 
 /// Does one step to both and compares what they answer.
@@ -86,30 +110,23 @@ fn step(table: &mut Tickets, model: &mut Vec<Modelled>, now: &mut Instant, step:
     match step {
         // Ids are random: none begins twice.
         Step::Begin(number, by) if at(model, number).is_none() => {
-            table.begin(call(number), party(by));
+            table.begin(call(number), party(by, origin(number)));
             model.push(Modelled { call: number, user: by, place: Place::Written });
         }
         // The pipeline keeps a ticket of a call that is still under way.
         Step::Keep(number) => {
             let Some(found) = at(model, number) else { return };
             if model[found].place == Place::Written {
-                let admitted = Admitted::of_a_test(permit(), call(number));
+                let admitted = Admitted::of_a_test(permit_for(origin(number)), call(number));
                 table.keep(Ticket([number; 16]), admitted, *now);
                 model[found].place = Place::Waiting(*now + TICKET_LIFE);
             }
         }
-        Step::Redeem(number) => {
-            let got = table.redeem(Ticket([number; 16]), *now).map(|admitted| admitted.call());
-            let lives = |place| matches!(place, Place::Waiting(until) if until > *now);
-            let found = at(model, number).filter(|found| lives(model[*found].place));
-            assert_eq!(got, found.map(|_| call(number)));
-            if let Some(found) = found {
-                model[found].place = Place::Away;
-            }
-        }
-        Step::Report(number) => {
-            let found = at(model, number).filter(|found| model[*found].place == Place::Away);
-            assert_eq!(table.report(call(number)), found.is_some());
+        Step::Redeem(number, by) => redeem(table, model, *now, (number, by)),
+        Step::Report(number, by) => {
+            let is_its = |found: &usize| model[*found].place == Place::Away && origin(number) == by;
+            let found = at(model, number).filter(is_its);
+            assert_eq!(table.report(call(number), by), found.is_some());
             found.map(|found| model.remove(found));
         }
         Step::End(number) => {
@@ -135,10 +152,17 @@ fn step(table: &mut Tickets, model: &mut Vec<Modelled>, now: &mut Instant, step:
                 sorted(those.map(|one| call(one.call)).collect())
             };
             assert_eq!(sorted(stopped.unmade), of(false));
-            assert_eq!(sorted(stopped.recalled), of(true));
+            assert!(stopped.recalled.iter().all(|(whose, call)| *whose == origin_of(*call)));
+            let recalled = stopped.recalled.into_iter().map(|(_, call)| call).collect();
+            assert_eq!(sorted(recalled), of(true));
             model.retain(|one| one.user != by || one.place == Place::Away);
         }
         Step::Wait(seconds) => *now += Duration::from_secs(u64::from(seconds)),
+        Step::TakeOf(whose) => {
+            let its = model.extract_if(.., |one| origin(one.call) == whose);
+            let wanted = its.map(|one| call(one.call)).collect();
+            assert_eq!(sorted(table.take_of(whose)), sorted(wanted));
+        }
         Step::TakeAll => {
             let wanted = model.drain(..).map(|one| call(one.call)).collect();
             assert_eq!(sorted(table.take_all()), sorted(wanted));
@@ -148,7 +172,7 @@ fn step(table: &mut Tickets, model: &mut Vec<Modelled>, now: &mut Instant, step:
 }
 
 proptest! {
-    /// Red when a ticket is redeemed twice, after its life, or after its call was stopped; when a call is closed twice; when a
+    /// Red when a ticket is redeemed twice, after its life, by the other courier, or after its call was stopped; when a call is closed twice; when a
     /// person's count drifts.
     #[test]
     fn the_table_of_tickets_does_what_a_list_would(steps in steps()) {
@@ -156,7 +180,7 @@ proptest! {
         let mut now = Instant::now();
         for one in steps {
             step(&mut table, &mut model, &mut now, one);
-            for number in 0..6 {
+            for number in 0..4 {
                 assert_eq!(table.holds(call(number)), model.iter().any(|one| one.call == number));
             }
             for number in 0..3 {

@@ -163,6 +163,10 @@ impl Keeper {
         self.door("errand")
     }
 
+    pub(crate) fn errand_defined(&self) -> Door {
+        self.door("errand-defined")
+    }
+
     fn door(&self, name: &str) -> Door {
         let path = self.place.path().join(format!("run/{name}/{name}.sock"));
         let stream = UnixStream::connect(path).unwrap();
@@ -208,7 +212,7 @@ fn command(place: &Path, store: &[String]) -> Command {
         .arg("--run")
         .arg(place.join("run"))
         .args(["--public-url", "https://localhost:8443"])
-        .args(["--ask-uid", &uid, "--errand-uid", &uid])
+        .args(["--ask-uid", &uid, "--errand-uid", &uid, "--errand-defined-uid", &uid])
         .args(store);
     command
 }

@@ -27,6 +27,7 @@ use strongroom_protocol::usage::Usage;
 
 mod audit;
 mod backup;
+mod couriers;
 mod disk;
 mod keeper;
 mod keys;

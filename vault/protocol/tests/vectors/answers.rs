@@ -159,6 +159,7 @@ fn status() -> Status {
         seal: Some(SealKind::Shares { threshold: 2, count: 3 }),
         vault_key: None,
         courier: true,
+        courier_defined: false,
         gateway: false,
         journal_entries: 8,
         credentials: 0,

@@ -2,6 +2,7 @@
 
 use strongroom_policy::claims::Length;
 use strongroom_policy::dialect::Dialect;
+use strongroom_policy::provider::Origin;
 use strongroom_policy::refusal::Refusal;
 use strongroom_policy::route::{BodyKind, Method, PathPattern};
 use strongroom_protocol::ask::{
@@ -75,7 +76,12 @@ fn snapshot() -> Snapshot {
         pattern: PathPattern::parse("/v1/models/{model}").unwrap(),
         body: BodyKind::Empty,
     };
-    let route = Route { name: provider(), dialect: Dialect::OpenAi, paths: vec![path] };
+    let route = Route {
+        name: provider(),
+        origin: Origin::Operator,
+        dialect: Dialect::OpenAi,
+        paths: vec![path],
+    };
     Snapshot { version: 3, state: VaultState::Ready, providers: vec![route] }
 }
 

@@ -45,16 +45,15 @@ pub(super) fn restrict(profile: Profile<'_>) -> Result<(), ConfineError> {
                 created = created.add_rule(rule).map_err(refused)?;
             }
         }
-        // Older rungs know no ports, which is reported.
-        Profile::SoftwareTpm { ports }
-            if AccessNet::from_all(abi).contains(AccessNet::ConnectTcp) =>
-        {
-            for port in ports {
-                let rule = NetPort::new(port, AccessNet::ConnectTcp);
-                created = created.add_rule(rule).map_err(refused)?;
-            }
+        Profile::Courier { .. } | Profile::Gateway | Profile::Tpm | Profile::SoftwareTpm { .. } => {
         }
-        Profile::Courier | Profile::Gateway | Profile::Tpm | Profile::SoftwareTpm { .. } => {}
+    }
+    // Older rungs know no ports, which is reported.
+    if AccessNet::from_all(abi).contains(AccessNet::ConnectTcp) {
+        for port in profile.dials() {
+            let rule = NetPort::new(*port, AccessNet::ConnectTcp);
+            created = created.add_rule(rule).map_err(refused)?;
+        }
     }
     let status = created.restrict_self().map_err(refused)?;
     match status.ruleset {
@@ -84,9 +83,10 @@ fn ruleset(abi: ABI, profile: Profile<'_>) -> Result<Ruleset, RulesetError> {
         .handle_access(AccessFs::from_all(abi))?;
     let ports = AccessNet::from_all(abi)
         & match profile {
-            // Any port: providers stand on any; what it dials is decided by the errand.
-            Profile::Courier => BitFlags::from(AccessNet::BindTcp),
-            Profile::Keeper { .. }
+            // Any port: an operator's providers stand on any; what it dials is decided by the errand.
+            Profile::Courier { ports: None } => BitFlags::from(AccessNet::BindTcp),
+            Profile::Courier { ports: Some(_) }
+            | Profile::Keeper { .. }
             | Profile::Gateway
             | Profile::Tpm
             | Profile::SoftwareTpm { .. } => AccessNet::BindTcp | AccessNet::ConnectTcp,

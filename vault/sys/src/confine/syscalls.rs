@@ -176,7 +176,7 @@ pub(super) fn filter(profile: Profile<'_>, on_violation: Violation) -> Result<()
     let mut no_access = NO_PROBING.to_vec();
     match profile {
         Profile::Keeper { .. } => {}
-        Profile::Courier | Profile::Gateway | Profile::Tpm | Profile::SoftwareTpm { .. } => {
+        Profile::Courier { .. } | Profile::Gateway | Profile::Tpm | Profile::SoftwareTpm { .. } => {
             no_access.extend(NO_FILES);
         }
     }
@@ -198,7 +198,7 @@ pub(super) fn filter(profile: Profile<'_>, on_violation: Violation) -> Result<()
             Err(not_enforced("sync_file_range still works; flushes would not be durable".into()))
         }
         Profile::Keeper { .. }
-        | Profile::Courier
+        | Profile::Courier { .. }
         | Profile::Gateway
         | Profile::Tpm
         | Profile::SoftwareTpm { .. } => Ok(()),
@@ -210,7 +210,7 @@ fn allowed(profile: Profile<'_>) -> Result<Rules, BackendError> {
     let mut rules = Rules::new();
     let (own, own_here): (&[Call], &[Call]) = match profile {
         Profile::Keeper { .. } => (KEEPER, KEEPER_HERE),
-        Profile::Courier => (COURIER, &[]),
+        Profile::Courier { .. } => (COURIER, &[]),
         // They read and write what was opened before, like everyone.
         Profile::Gateway | Profile::Tpm => (&[], &[]),
         Profile::SoftwareTpm { .. } => (SOFTWARE_TPM, &[]),
@@ -226,7 +226,7 @@ fn allowed(profile: Profile<'_>) -> Result<Rules, BackendError> {
     let streams = (libc::SOCK_STREAM, libc::IPPROTO_TCP);
     let datagrams = (libc::SOCK_DGRAM, libc::IPPROTO_UDP);
     match profile {
-        Profile::Courier => {
+        Profile::Courier { .. } => {
             rules.insert(libc::SYS_socket, internet_sockets(&[streams, datagrams])?)
         }
         // No rule of Landlock is about datagrams.
@@ -245,7 +245,7 @@ fn sends(profile: Profile<'_>) -> Result<Vec<SeccompRule>, BackendError> {
     let flags = SeccompCondition::new(3, SeccompCmpArgLen::Dword, no_flag_but, 0)?;
     let nowhere = SeccompCondition::new(4, SeccompCmpArgLen::Qword, Eq, 0)?;
     let conditions = match profile {
-        Profile::Courier => vec![flags],
+        Profile::Courier { .. } => vec![flags],
         Profile::Keeper { .. } | Profile::Gateway | Profile::Tpm | Profile::SoftwareTpm { .. } => {
             vec![flags, nowhere]
         }
@@ -370,9 +370,10 @@ mod tests {
     fn count(profile: Profile<'_>) -> usize {
         let soft = match profile {
             Profile::Keeper { .. } => [NOT_IMPLEMENTED, NO_PROBING].concat(),
-            Profile::Courier | Profile::Gateway | Profile::Tpm | Profile::SoftwareTpm { .. } => {
-                [NOT_IMPLEMENTED, NO_PROBING, NO_FILES].concat()
-            }
+            Profile::Courier { .. }
+            | Profile::Gateway
+            | Profile::Tpm
+            | Profile::SoftwareTpm { .. } => [NOT_IMPLEMENTED, NO_PROBING, NO_FILES].concat(),
         };
         let rules = allowed(profile).unwrap();
         rules.keys().filter(|call| !soft.contains(call)).count()
@@ -385,7 +386,7 @@ mod tests {
         let here = Path::new("/");
         let counts = [
             Profile::Keeper { data_dir: here, run_dir: here },
-            Profile::Courier,
+            Profile::Courier { ports: None },
             Profile::Gateway,
             Profile::Tpm,
             Profile::SoftwareTpm { ports: [1, 2] },

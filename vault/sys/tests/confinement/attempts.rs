@@ -69,7 +69,9 @@ pub(crate) fn attempt_alone(
     let options = Options { accept_missing, on_violation };
     let profile = match profile {
         "keeper" => Some(Profile::Keeper { data_dir: &data_dir, run_dir: &run_dir }),
-        "courier" => Some(Profile::Courier),
+        "courier" => Some(Profile::Courier { ports: None }),
+        "courier_here" => Some(Profile::Courier { ports: Some(&[port]) }),
+        "courier_elsewhere" => Some(Profile::Courier { ports: Some(&[port ^ 1]) }),
         "gateway" => Some(Profile::Gateway),
         "tpm" => Some(Profile::Tpm),
         "software_tpm" => Some(Profile::SoftwareTpm { ports: [port, port] }),

@@ -33,6 +33,7 @@ const CLAIMS: &[(&str, fn())] = &[
     ("the_gateway_can_do_its_work", gateway_works),
     ("the_courier_is_banned_from_files_unix_sockets_and_listening", courier_bans),
     ("the_courier_can_do_its_work", courier_works),
+    ("a_courier_that_is_given_ports_dials_no_other", courier_dials),
     ("the_tpm_helper_is_banned_from_files_sockets_and_programs", tpm_bans),
     ("the_tpm_helper_can_do_its_work", tpm_works),
     ("the_helper_of_a_software_tpm_reaches_its_ports_and_no_more", software_tpm),
@@ -122,6 +123,13 @@ fn courier_bans() {
 fn courier_works() {
     let scene = Scene::new();
     scene.allows("courier", &["threads", "tokio", "connect_tcp", "udp", "accept", "unix_stream"]);
+}
+
+fn courier_dials() {
+    let scene = Scene::new();
+    scene.allows("courier_here", &["connect_tcp", "udp", "accept"]);
+    scene.denies("courier_elsewhere", NOBODY);
+    scene.denies("courier_elsewhere", &[("connect_tcp", Errno::EACCES)]);
 }
 
 fn tpm_bans() {
