@@ -24,6 +24,8 @@ pub(crate) const PROVIDER: &str = "bench";
 /// Protects nothing: the credentials are this run's.
 pub(crate) const PASSPHRASE: &str = "measured words protect nothing here";
 const START: Duration = Duration::from_secs(90);
+/// The supervisor, the keeper, two couriers, the gateway.
+const PROCESSES: usize = 5;
 /// The most that a token may have: the rate is counted, and never the limit.
 const RATE: &str = "1000000";
 
@@ -93,13 +95,14 @@ impl Appliance {
         Ok(())
     }
 
-    /// Waits until all three processes run and the gateway takes connections.
+    /// Waits until all processes run and the gateway takes connections.
     pub(crate) fn wait_until_listening(&mut self) -> Result<()> {
         let (address, log) = (self.address, self.log.clone());
         let running = self.running.as_mut().context("it was not started")?;
         running.until(START, &log, |pid| {
             let programs: Vec<_> = process::family(pid).into_iter().map(process::program).collect();
             let all = APPLIANCE.iter().all(|name| programs.iter().any(|program| program == name));
+            let all = all && programs.len() == PROCESSES;
             (all && TcpStream::connect(address).is_ok()).then_some(())
         })
     }
@@ -112,7 +115,7 @@ impl Appliance {
     pub(crate) fn target(&self) -> Result<Target> {
         let running = self.running.as_ref().context("it does not run")?;
         let pids = process::family(running.pid());
-        ensure!(pids.len() == 4, "{} processes instead of 4", pids.len());
+        ensure!(pids.len() == PROCESSES, "{} processes instead of {PROCESSES}", pids.len());
         Ok(Target {
             name: TargetName::Strongroom,
             address: self.address,

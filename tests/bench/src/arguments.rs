@@ -12,7 +12,7 @@ use crate::scene::Kind;
 #[derive(Debug, Clone, Parser)]
 #[command(version, before_help = "Example: strongroom-bench --binaries target/release --quick")]
 pub(crate) struct Arguments {
-    /// Where strongroom, its three processes and strongroom-emulator are [default: beside this program]
+    /// Where strongroom, its other programs and strongroom-emulator are [default: beside this program]
     #[arg(long, value_name = "DIR")]
     pub(crate) binaries: Option<PathBuf>,
     /// Scratch directory; made, and emptied of an earlier run [default: one below the system's]

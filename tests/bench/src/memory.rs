@@ -22,7 +22,7 @@ const STEPS: u32 = 10;
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Held {
     pub(crate) by_program: BTreeMap<String, u64>,
-    /// The three that carry calls; the supervisor is not among them.
+    /// The four that carry calls, two couriers among them; the supervisor is not.
     pub(crate) appliance_kib: u64,
 }
 

@@ -1,4 +1,4 @@
-//! One running appliance: `strongroom up` with its three processes, in front of emulated providers.
+//! One running appliance: `strongroom up` with its processes, in front of emulated providers.
 //!
 //! Invariant: dropping it ends the supervisor and all that came from it, by process id.
 

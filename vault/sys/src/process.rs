@@ -62,7 +62,7 @@ fn tell_where(panic: &PanicHookInfo<'_>) {
 
 /// Tells the scheduler that this process rather finishes what it has at hand than interrupts another (`SCHED_BATCH`).
 ///
-/// Under load each of our processes then finds more of its work gathered when its turn comes: at 64 connections all three
+/// Under load each of our processes then finds more of its work gathered when its turn comes: at 64 connections gateway, keeper and courier
 /// together took 13 % less CPU a call, and half the context switches. On an idle processor nothing changes.
 ///
 /// # Errors
