@@ -74,7 +74,8 @@ for (const [name, base] of [["openai", "/openai/v1"], ["xai", "/xai/v1"]]) {
   await check(`${name} cut`, () => raises(() => stream("emu-cut-3"), () => true));
   await check(`${name} abort`, () => raises(async () => {
     const stop = new AbortController();
-    setTimeout(() => stop.abort(), 300);
+    // By then the provider has it.
+    setTimeout(() => stop.abort(), 3000);
     return client.chat.completions.create({ model: "emu-silent", messages: user("x") }, { signal: stop.signal });
   }, (error) => error.constructor.name === "APIUserAbortError"));
   await check(`${name} 20 MB`, async () => {
@@ -95,9 +96,13 @@ await check("transcription, file first", async () => {
 });
 await check("transcription, file first, denied", () => raises(() => openai(narrow).audio.transcriptions.create({ file: new File([new Uint8Array(300_000)], "a.wav"), model: "whisper-1" }), (error) => error.status === 403 && error.code === "SR-POLICY-002"));
 await check("model denied, not retried", async () => {
-  const begun = performance.now();
-  const told = await raises(() => openai(narrow).chat.completions.create({ model: "another", messages: user("x") }), (error) => error.status === 403 && error.code === "SR-POLICY-002");
-  assert.ok(performance.now() - begun < 400, "it was retried");
+  let sent = 0;
+  const counting = (...what) => {
+    sent += 1;
+    return fetch(...what);
+  };
+  const told = await raises(() => openai(narrow, { fetch: counting }).chat.completions.create({ model: "another", messages: user("x") }), (error) => error.status === 403 && error.code === "SR-POLICY-002");
+  same(sent, 1);
   return told;
 });
 await check("foreign key is named", () => raises(() => openai(foreign).models.list(), (error) => error.status === 401 && error.message.includes("OPENAI_API_KEY") && !error.message.includes(foreign)));
