@@ -15,8 +15,9 @@ use strongroom_tests::{Appliance, Part, until};
 
 const WINDOW: Duration = Duration::from_secs(5);
 
-/// How often a process may wake within a window: a little more than it does.
-const MOST: [(&str, u64); 4] = [("supervisor", 2), ("gateway", 4), ("courier", 8), ("keeper", 24)];
+/// How often a process may wake within a window: about twice what it does, and less than one clock of a tick each half second costs
+/// it besides.
+const MOST: [(&str, u64); 4] = [("supervisor", 4), ("gateway", 6), ("courier", 12), ("keeper", 25)];
 
 /// The embedded store's own threads wake each second whatever we do.
 const STORES_OWN: &str = "sled-io-";
@@ -42,7 +43,7 @@ fn an_appliance_that_nobody_calls_hardly_wakes() {
         [appliance.supervisor(), part(Part::Gateway), part(Part::Courier), part(Part::Keeper)];
     let mut last = String::new();
     // What the call left behind comes to rest first; on a bad day each window tells more than there was.
-    let rested = strongroom_tests::patience::within(12 * WINDOW, || {
+    let rested = strongroom_tests::patience::within(36 * WINDOW, || {
         let before = pids.map(rests);
         sleep(WINDOW);
         let after = pids.map(rests);

@@ -17,7 +17,7 @@ use strongroom_protocol::operator::{Answer, Fault, Request, SealWish, UnsealWith
 use strongroom_protocol::tpm::{Ask, MAX_TPM_BYTES, PcrSet, ToTpm};
 use strongroom_sys::spawn::{self, Network};
 use strongroom_tests::operator::Operator;
-use strongroom_tests::{PATIENCE, scratch, until};
+use strongroom_tests::{PATIENCE, journal, scratch, until};
 
 use crate::emulator::{Emulator, code, header};
 
@@ -186,9 +186,15 @@ impl Scene {
         self.ask(&Request::ChangeWays(Box::new(WaysChange { proof, act })))
     }
 
-    /// Whoever keeps the journal cannot put a checkpoint in its place from now on.
+    /// Whoever keeps the journal cannot put a checkpoint in its place from now on, and has none to put there before the next entry.
     pub(crate) fn jam_checkpoints(&self) {
-        let other = self.data().join("journal/checkpoint.new");
+        let journal = self.data().join("journal");
+        until("a checkpoint covers all entries", || {
+            let signed = fs::read_to_string(journal.join("checkpoint")).ok()?;
+            let signed: usize = signed.lines().nth(1)?.parse().ok()?;
+            (signed == journal::read(&journal.join("tail")).len()).then_some(())
+        });
+        let other = journal.join("checkpoint.new");
         fs::remove_file(&other).unwrap();
         fs::create_dir_all(other.join("in the way")).unwrap();
     }
