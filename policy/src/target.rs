@@ -271,6 +271,37 @@ mod tests {
         assert!(Target::parse(&format!("/{}", "a".repeat(4095))).is_ok());
     }
 
+    /// The path as a list of characters, each with whether it was escaped; a plain second reading of the rules.
+    fn read_plainly(path: &str) -> Option<String> {
+        let mut rest = path.as_bytes();
+        let mut read: Vec<(u8, bool)> = Vec::new();
+        while let [first, tail @ ..] = rest {
+            let (byte, escaped, after) = match (first, tail) {
+                (b'%', [high, low, after @ ..]) => {
+                    let digits = [*high, *low];
+                    let digits = std::str::from_utf8(&digits).ok()?;
+                    let plain = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+                    (u8::from_str_radix(digits, 16).ok().filter(|_| plain)?, true, after)
+                }
+                (b'%', _) => return None,
+                _ => (*first, false, tail),
+            };
+            read.push((byte, escaped));
+            rest = after;
+        }
+        let allowed =
+            "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:@!$'()*+,=";
+        let good = |(byte, escaped): &(u8, bool)| match (byte, escaped) {
+            (b'/' | b'.', true) => false,
+            (b'/', false) => true,
+            (other, _) => allowed.as_bytes().contains(other),
+        };
+        let plain: String = read.iter().map(|(byte, _)| char::from(*byte)).collect();
+        let no_dots = |segment: &str| !["", ".", ".."].contains(&segment);
+        let whole = plain == "/" || plain.strip_prefix('/')?.split('/').all(no_dots);
+        (read.iter().all(good) && whole).then_some(plain)
+    }
+
     proptest! {
         #[test]
         fn parsing_is_idempotent(text in any::<String>()) {
@@ -284,6 +315,16 @@ mod tests {
             if let Ok(once) = Target::parse(&text) {
                 prop_assert_eq!(Target::parse(once.as_str()), Ok(once));
             }
+        }
+
+        /// Red when a dot, a slash or an escape of them is taken for something else by the one than by the other.
+        #[test]
+        fn a_path_is_read_as_a_plain_second_reader_does(
+            path in "(/|%2[EeFf5]|%[0-9A-Fa-f]{0,2}|\\.|[a-c:;&_ ~=]|/\\.{0,2}|[\\x00-\\xff]){0,12}"
+        ) {
+            let path = format!("/{}", path.replace('?', ""));
+            let read = Target::parse(&path).map(|target| target.path().to_owned());
+            prop_assert_eq!(read.ok(), read_plainly(&path), "{:?}", path);
         }
     }
 }

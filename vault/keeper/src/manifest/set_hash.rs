@@ -142,6 +142,9 @@ impl<'a> Delta<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
     use strongroom_sys::Secret;
 
     use super::*;
@@ -197,5 +200,55 @@ mod tests {
         let bytes = Vec::from(hash.clone());
         assert_eq!(Accumulator::try_from(bytes.clone()).unwrap(), hash);
         assert!(Accumulator::try_from(bytes[1..].to_vec()).is_err());
+    }
+
+    /// What is done to a set: a record is put, or deleted if it is there; a batch ends.
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Put(u8, u8),
+        Delete(u8),
+        End,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => (0..6_u8, any::<u8>()).prop_map(|(record, value)| Step::Put(record, value)),
+            2 => (0..6_u8).prop_map(Step::Delete),
+            1 => Just(Step::End),
+        ];
+        prop::collection::vec(step, 1..40)
+    }
+
+    proptest! {
+        /// Red when a change, a deletion or a batch leaves a trace, or when the count drifts.
+        #[test]
+        fn after_any_batches_the_hash_is_that_of_the_map_that_is_left(steps in steps()) {
+            let key = key(9);
+            let (mut map, mut hash, mut count) = (BTreeMap::new(), Accumulator::empty(), 0);
+            let mut batch = Delta::new(&key);
+            for step in steps.into_iter().chain([Step::End]) {
+                match step {
+                    Step::Put(record, value) => {
+                        let old = map.insert([record], [value]);
+                        let old = old.as_ref().map(|old: &[u8; 1]| &old[..]);
+                        batch.put(RecordId(&[record]), old, &[value]).unwrap();
+                    }
+                    Step::Delete(record) => {
+                        if let Some(old) = map.remove(&[record]) {
+                            batch.delete(RecordId(&[record]), &old).unwrap();
+                        }
+                    }
+                    Step::End => {
+                        let change = std::mem::replace(&mut batch, Delta::new(&key)).change();
+                        hash = hash.plus(&change.set_hash);
+                        count += change.count;
+                        let left: Vec<(&[u8], &[u8])> =
+                            map.iter().map(|(record, value)| (&record[..], &value[..])).collect();
+                        prop_assert_eq!(&hash, &of(&key, &left));
+                        prop_assert_eq!(usize::try_from(count), Ok(map.len()));
+                    }
+                }
+            }
+        }
     }
 }
