@@ -16,7 +16,7 @@ use crate::target::{Target, TargetName};
 
 /// The provider's key of this run: shaped like one, worth nothing.
 pub(crate) const KEY: &str = "sk-proj-bench-0nlyF0rMeasurements-4Vt7BqMz4WdK8sLh1PcR6yGn3";
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_mins(1);
 
 /// The running emulator.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use crate::emulator::{KEY, Provider};
 use crate::process;
 use crate::target::{Target, TargetName};
 
-const START: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_mins(1);
 /// More than there are connections, so that none is closed for want of a place.
 const KEPT: u32 = 1024;
 

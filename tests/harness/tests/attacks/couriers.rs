@@ -51,7 +51,7 @@ fn a_captured_courier_of_operator_defined_providers_gets_no_key_and_no_call_of_b
         std::thread::spawn(move || while lane.frame_when_it_comes().is_some() {});
     });
     scene.appliance.wait_ready();
-    assert!(lanes.load(Ordering::Relaxed) > 0, "the gateway's lanes lead to it");
+    until("the gateway's lanes lead to it", || (lanes.load(Ordering::Relaxed) > 0).then_some(()));
     // Not at the other's door, where somebody stands; root's install does not even let it knock.
     match captured.knock(Socket::Errand) {
         Err(error) => assert_eq!(error.kind(), ErrorKind::PermissionDenied),

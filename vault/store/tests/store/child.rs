@@ -89,4 +89,4 @@ impl Dice {
 const TASK: &str = "STRONGROOM_STORE_TEST_TASK";
 const SOCKET: &str = "STRONGROOM_STORE_TEST_SOCKET";
 const KIND: &str = "STRONGROOM_STORE_TEST_KIND";
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(1);

@@ -78,7 +78,7 @@ fn run_and_kill(place: (&Choice, &Path), acks: u64, acked: &mut BTreeMap<(u64, u
         }
     });
     let mut count = 0;
-    while let Ok(line) = heard.recv_timeout(std::time::Duration::from_secs(30)) {
+    while let Ok(line) = heard.recv_timeout(std::time::Duration::from_mins(1)) {
         let numbers: Option<Vec<u64>> = line
             .strip_prefix("ack ")
             .map(|rest| rest.split(' ').map(|n| n.parse().unwrap()).collect());
