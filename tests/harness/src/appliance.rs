@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 
@@ -224,10 +224,15 @@ impl Appliance {
         fs::read_to_string(self.scratch.path().join("up.log")).unwrap_or_default()
     }
 
+    /// Where the gateway tells its metrics.
+    pub const fn metrics_address(&self) -> SocketAddr {
+        SocketAddr::new(IpAddr::V4(self.address), METRICS_PORT)
+    }
+
     /// The gateway's metrics.
     pub fn metrics(&self) -> String {
         let get = || -> std::io::Result<String> {
-            let mut stream = TcpStream::connect((self.address, METRICS_PORT))?;
+            let mut stream = TcpStream::connect(self.metrics_address())?;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: m\r\nconnection: close\r\n\r\n")?;
             let mut text = String::new();

@@ -18,6 +18,7 @@ pub mod appliance;
 pub mod canary;
 pub mod captured;
 pub mod client;
+pub mod clock;
 pub mod command;
 pub mod dice;
 pub mod journal;

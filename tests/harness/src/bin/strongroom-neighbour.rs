@@ -27,6 +27,10 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 use nix::sys::wait::waitpid;
 use nix::unistd::{AccessFlags, Pid, access};
+use rustix::process::{
+    PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, pidfd_getfd, pidfd_open, pidfd_send_signal,
+    prlimit,
+};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -70,6 +74,13 @@ fn try_to(attempt: &str, words: &[&str]) -> io::Result<()> {
             let signal = (number != 0).then(|| Signal::try_from(number).expect("a signal"));
             Ok(kill(own.pid(), signal)?)
         }
+        ("handle", [_, what, ..]) => by_handle(own.pid(), what),
+        ("limit", _) => {
+            // Reads and writes it, as one call.
+            let pid = rustix::process::Pid::from_raw(own.pid().as_raw());
+            let none = Rlimit { current: Some(64), maximum: Some(64) };
+            Ok(prlimit(pid, Resource::Nofile, none).map(drop)?)
+        }
         ("proc", [_, name, ..]) => look(&Path::new("/proc").join(own.pid().to_string()).join(name)),
         ("connect", [path]) => {
             let mut stream = UnixStream::connect(path)?;
@@ -83,6 +94,17 @@ fn try_to(attempt: &str, words: &[&str]) -> io::Result<()> {
         }
         ("push", [path, rest @ ..]) => push(path, rest),
         _ => panic!("no such attempt: {attempt} {words:?}"),
+    }
+}
+
+/// By a descriptor that stands for a process: takes one of its own out of it, or signals it.
+fn by_handle(pid: Pid, what: &str) -> io::Result<()> {
+    let pid = rustix::process::Pid::from_raw(pid.as_raw()).expect("a pid");
+    let handle = pidfd_open(pid, PidfdFlags::empty())?;
+    match what {
+        "take" => Ok(pidfd_getfd(&handle, 0, PidfdGetfdFlags::empty()).map(drop)?),
+        "signal" => Ok(pidfd_send_signal(&handle, rustix::process::Signal::USR1)?),
+        _ => panic!("no such attempt: {what}"),
     }
 }
 

@@ -76,6 +76,7 @@ fn old_versions_of_tls_and_noise_get_nothing_but_an_alert() {
         ("SSL 3.0", hello([3, 0], [3, 0])),
         ("TLS 1.0", hello([3, 1], [3, 1])),
         ("TLS 1.1", hello([3, 1], [3, 2])),
+        ("TLS 1.2", hello([3, 1], [3, 3])),
         ("TLS 9.9", hello([9, 9], [9, 9])),
         ("HTTP without TLS", plain),
         ("HTTP/2 without TLS", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec()),

@@ -15,9 +15,11 @@
 
 mod claims;
 mod clients;
+mod clocks;
 mod courier;
 mod couriers;
 mod doors;
+mod handshakes;
 mod ledger;
 mod mutation;
 mod neighbour;

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::io::{IoSliceMut, Write};
+use std::io::{IoSliceMut, Read, Write};
+use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -19,7 +20,7 @@ use strongroom_emulator::Api;
 use strongroom_protocol::call::FrameKind;
 use strongroom_tests::captured::Socket;
 use strongroom_tests::speak::models;
-use strongroom_tests::{Part, canary, scratch, until};
+use strongroom_tests::{Appliance, PATIENCE, Part, canary, scratch, until};
 
 use crate::doors::bytes;
 use crate::scene::Scene;
@@ -27,7 +28,7 @@ use crate::speech::{frame_of, identify};
 
 const NOBODY: u32 = 65_534;
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     let root = Uid::effective().is_root();
     if !root {
         let _told = writeln!(std::io::stderr(), "skipped: other users need root");
@@ -73,6 +74,9 @@ const ON_PROCESSES: &[&[&str]] = &[
     &["seize"],
     &["read-memory"],
     &["write-memory"],
+    &["handle", "take"],
+    &["handle", "signal"],
+    &["limit"],
     &["signal", "0"],
     &["signal", "1"],
     &["signal", "9"],
@@ -93,6 +97,9 @@ const ON_PROCESSES: &[&[&str]] = &[
     &["proc", "cwd"],
     &["proc", "root"],
     &["proc", "io"],
+    &["proc", "syscall"],
+    &["proc", "personality"],
+    &["proc", "timers"],
     &["proc", "ns/net"],
 ];
 
@@ -119,6 +126,50 @@ fn a_neighbour_reads_writes_traces_and_signals_no_process_of_ours() {
     for (name, pid, _) in &victims {
         assert!(strongroom_tests::processes::runs(*pid), "the {name}");
     }
+}
+
+#[test]
+fn a_neighbour_at_the_metrics_reads_numbers_and_holds_nobody_up() {
+    let (appliance, token) = Appliance::stocked();
+    let gate = appliance.gate();
+    gate.call(&models(Api::OpenAi, &token)).is(200);
+    let address = appliance.metrics_address();
+    // Whoever says nothing there keeps the next one waiting for a bounded time, and no call.
+    let silent: Vec<_> = (0..4).map(|_| TcpStream::connect(address).expect("it listens")).collect();
+    gate.call(&models(Api::OpenAi, &token)).is(200);
+    let page = appliance.metrics();
+    drop(silent);
+    let (_, body) = page.split_once("\r\n\r\n").expect("a head and a page");
+    assert!(body.contains("strongroom_asks_total 2"), "{body}");
+    for line in body.lines().filter(|line| !line.starts_with('#')) {
+        let (name, value) = line.rsplit_once(' ').expect("a name and a value");
+        assert!(value.parse::<u64>().is_ok() && name.starts_with("strongroom_"), "{line}");
+        let labels = name.split_once('{').map_or("", |(_, labels)| labels);
+        let closed = ["provider=\"openai\",status=\"", "courier=\""];
+        let is_closed = labels.is_empty() || closed.iter().any(|known| labels.starts_with(known));
+        assert!(is_closed, "{line}");
+    }
+    // Nothing else is there.
+    for target in ["/", "/metrics/../debug", "/openai/v1/models", "/healthz", "*"] {
+        for method in ["GET", "POST", "CONNECT", "metrics"] {
+            let mut stream = TcpStream::connect(address).expect("it listens");
+            stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+            let asked =
+                format!("{method} {target} HTTP/1.1\r\nauthorization: Bearer {token}\r\n\r\n");
+            stream.write_all(asked.as_bytes()).expect("it reads");
+            let mut told = String::new();
+            let _reset = stream.read_to_string(&mut told);
+            let refused = told.starts_with("HTTP/1.1 404") && told.ends_with("\r\n\r\n");
+            assert!(refused, "{method} {target}: {told}");
+        }
+    }
+    let mut long = TcpStream::connect(address).expect("it listens");
+    long.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    let _cut = long.write_all(&vec![b'a'; 1 << 20]);
+    let mut told = Vec::new();
+    let _reset = long.read_to_end(&mut told);
+    assert!(told.is_empty(), "{}", String::from_utf8_lossy(&told));
+    assert_eq!(appliance.providers().counts().requests, 2);
 }
 
 /// What everybody may read: nothing of it is secret, and clients need some of it.
