@@ -84,6 +84,16 @@ impl Terminal {
         tcgetattr(&self.screen).expect("a terminal").local_flags.contains(LocalFlags::ECHO)
     }
 
+    /// The program's process id.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"))
+    }
+
+    /// Sends the program a signal, as another program would.
+    pub fn signal(&self, signal: Signal) {
+        processes::signal(self.pid(), signal);
+    }
+
     /// Waits for the program's end, and yields its exit code.
     #[track_caller]
     pub fn ended(&mut self) -> Option<i32> {

@@ -12,6 +12,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -106,6 +107,89 @@ fn dependencies(manifest: &str) -> Vec<&str> {
         }
     }
     found
+}
+
+/// Red when the lists of the programs go the way of the lists of all else, and when a file has no sum.
+#[test]
+fn a_release_into_a_directory_of_the_checkout_keeps_its_lists_and_sums_every_file() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let (tree, tools) = (scratch.path().join("tree"), scratch.path().join("tools"));
+    for place in [tree.join("deploy"), tree.join("vault"), tools.clone()] {
+        fs::create_dir_all(place).expect("a directory");
+    }
+    fs::copy(root().join("deploy/release"), tree.join("deploy/release")).expect("the script");
+    // In cargo's place: programs and lists appear where it puts them.
+    let cargo = tools.join("cargo");
+    let names = [&PROGRAMS[..], &["another"]].concat().join(" ");
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in\nbuild*) mkdir -p target/release-programs/release\n\
+         for p in {names}; do echo $p >target/release-programs/release/$p; done ;;\n\
+         'cyclonedx --version') ;;\n\
+         cyclonedx*) for p in {names}; do echo $p >vault/${{p}}_bin.cdx.json; done ;;\nesac\n"
+    );
+    fs::write(&cargo, script).expect("a script");
+    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let path = format!("{}:{}", tools.display(), std::env::var("PATH").expect("a path"));
+    let run = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(&tree).env("PATH", &path);
+        let ran = command.output().expect("it starts");
+        assert!(ran.status.success(), "{program}: {}", String::from_utf8_lossy(&ran.stderr));
+    };
+    run("git", &["init", "-q"]);
+    run("git", &["add", "deploy"]);
+    let named = ["-c", "user.name=x", "-c", "user.email=x@localhost", "commit", "-qm", "x"];
+    run("git", &named);
+    run("bash", &["deploy/release", "out"]);
+    let out = tree.join("out");
+    let sums = read(&out.join("SHA256SUMS"));
+    for program in PROGRAMS {
+        let list = format!("{program}.cdx.json");
+        assert!(out.join(&list).is_file() && sums.contains(&list), "{sums}");
+        assert!(!tree.join(format!("vault/{program}_bin.cdx.json")).exists());
+    }
+    assert!(sums.contains("  BUILT-WITH\n") && !tree.join("vault/another_bin.cdx.json").exists());
+}
+
+/// Red when a longer program passes, or any few bytes do.
+#[test]
+fn two_builds_differ_in_the_known_place_alone_or_are_told_apart() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, keeper: &[u8], tool: &[u8]| {
+        let place = scratch.path().join(name);
+        fs::create_dir_all(&place).expect("a directory");
+        fs::write(place.join("strongroom-keeper"), keeper).expect("a file");
+        fs::write(place.join("strongroom"), tool).expect("a file");
+        let sums = "sha256sum strongroom-keeper strongroom >SHA256SUMS";
+        let ran = Command::new("sh").args(["-c", sums]).current_dir(&place).status();
+        assert!(ran.expect("it starts").success());
+        place
+    };
+    let tool = vec![7; 64 * 1024];
+    let changed = |places: &[usize]| {
+        let mut other = tool.clone();
+        for at in places {
+            other[*at] = 8;
+        }
+        other
+    };
+    let near: Vec<usize> = (1000..1012).collect();
+    let one = write("one", b"k", &tool);
+    for (keeper, other, same) in [
+        (&b"k"[..], tool.clone(), true),
+        (b"k", changed(&near), true),
+        (b"k", [&tool[..], b"x"].concat(), false),
+        (b"k", changed(&[&near[..], &[1012]].concat()), false),
+        (b"k", changed(&[1000, 9000]), false),
+        (b"K", tool.clone(), false),
+    ] {
+        let two = write("two", keeper, &other);
+        let script = root().join("deploy/reproduce");
+        let ran = Command::new("bash").arg(script).arg("--compare").args([&one, &two]).output();
+        let ran = ran.expect("it starts");
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.success(), same, "{} bytes: {said}", other.len());
+    }
 }
 
 fn read(path: &Path) -> String {

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use serde_json::json;
 use strongroom_policy::provider::Origin;
+use strongroom_protocol::ask::VaultState;
 use strongroom_protocol::operator::{Answer, Check, Request, Verdict};
 use time::OffsetDateTime;
 
@@ -25,6 +26,7 @@ use crate::out::{self, Colour, Form, paint};
 use crate::places::{Install, Places};
 use crate::render;
 use crate::settings::{NO_UIDS, Settings};
+use crate::status;
 use crate::tpm;
 
 /// Prints the checks; fails when one of them did.
@@ -35,7 +37,8 @@ pub(crate) fn run(desk: &Desk) -> Outcome {
     checks.extend(sockets(places));
     let settings = Settings::read(&places.settings());
     checks.extend(processes::host());
-    checks.extend(trials::checks(settings.as_ref().ok().and_then(Option::as_ref)));
+    let known = settings.as_ref().ok().cloned().flatten();
+    checks.extend(trials::checks(known.as_ref()));
     match settings {
         Ok(Some(settings)) => {
             checks.push(check("settings", Verdict::Ok, "read, no unknown key", None));
@@ -52,7 +55,7 @@ pub(crate) fn run(desk: &Desk) -> Outcome {
         }
         Err(failure) => checks.push(failed("settings", &failure)),
     }
-    checks.extend(keeper(desk));
+    checks.extend(keeper(desk, known.as_ref()));
     print(desk.form, &checks);
     let bad = checks.iter().filter(|check| check.verdict == Verdict::Fail).count();
     match bad {
@@ -86,9 +89,10 @@ fn print(form: Form, checks: &[Check]) {
     }
 }
 
-fn keeper(desk: &Desk) -> Vec<Check> {
+fn keeper(desk: &Desk, settings: Option<&Settings>) -> Vec<Check> {
     let asked = desk.link().and_then(|mut link: Link| {
-        let processes = processes::checks(&link, desk.places.install);
+        let is_open = status::ask(&mut link)?.state == VaultState::Ready;
+        let processes = processes::checks(&link, is_open, desk.places.install, settings);
         Ok((processes, link.ask(&Request::Doctor)?))
     });
     match asked {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: no secret comes from the command line or the environment; data goes to standard output, talk to
 //! standard error.
+//! Invariant: no passphrase or share is read before this process can leave no core and be traced by nobody but root.
 #![forbid(unsafe_code)]
 
 mod arguments;
@@ -52,11 +53,18 @@ mod workspace;
 use std::process::ExitCode;
 
 use clap::Parser;
+use strongroom_sys::process::keep_memory_private;
 
 use crate::arguments::Cli;
+use crate::failure::{Code, Failure};
+use crate::out::Form;
 
 /// Does what the command line says.
 pub fn run() -> ExitCode {
+    if let Err(error) = keep_memory_private() {
+        out::failure(Form::Text, &Failure::new(Code::Process, format!("harden itself: {error}")));
+        return ExitCode::FAILURE;
+    }
     match Cli::try_parse() {
         Ok(cli) => cli.run(),
         Err(error) => {

@@ -35,6 +35,8 @@ pub struct Records {
     pub data: PathBuf,
     /// What keeps the records.
     pub store: Keeping,
+    /// Layers of confinement that may be missing.
+    pub accept_missing: Vec<Layer>,
 }
 
 /// What keeps the records.
@@ -87,8 +89,6 @@ pub struct Arguments {
     pub tpm_fd: Option<RawFd>,
     /// Whether a vault that is not sealed to a TPM is refused.
     pub tpm_demand: Demand,
-    /// Layers of confinement that may be missing.
-    pub accept_missing: Vec<Layer>,
     /// When a journal entry is on the disk.
     pub durability: Durability,
     /// Who else is told what stands in the journal.
@@ -243,6 +243,7 @@ impl Given {
         Ok(Records {
             data: self.data.take().ok_or(BadArguments::Missing("--data"))?,
             store: self.keeping()?,
+            accept_missing: std::mem::take(&mut self.accept_missing),
         })
     }
 
@@ -302,7 +303,6 @@ impl Given {
             ready_fd: self.ready_fd,
             tpm_fd: self.tpm_fd,
             tpm_demand: self.tpm_demand,
-            accept_missing: self.accept_missing,
             durability: self.durability,
             sinks: self.sinks,
             settings: self.settings,

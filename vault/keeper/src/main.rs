@@ -1,6 +1,6 @@
 //! The keeper's start order: arguments, directories and sockets, confinement, runtime, serve.
 //!
-//! Invariant: not one message is read before the process is confined.
+//! Invariant: not one message, and no store, is read before the process is confined.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
@@ -24,15 +24,8 @@ fn main() -> ExitCode {
         .with_ansi(false)
         .with_target(false)
         .init();
-    let outcome = match Wish::parse(std::env::args().skip(1)) {
-        Ok(Wish::Check(records)) => return check(&records),
-        Ok(Wish::Move(records, from, told)) => return moving::move_to(&records, from, told),
-        Ok(Wish::Compact(records, told)) => return moving::compact(&records, told),
-        Ok(Wish::Serve(arguments)) => serve(&arguments),
-        Err(error) => Err(error.into()),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+    match work() {
+        Ok(ended) => ended,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
@@ -40,15 +33,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(arguments: &Arguments) -> anyhow::Result<()> {
+fn work() -> anyhow::Result<ExitCode> {
     harden()?;
     keep_environment(&[])?;
+    match Wish::parse(std::env::args().skip(1))? {
+        Wish::Check(records) => Ok(check(&records)),
+        Wish::Move(records, from, told) => Ok(moving::move_to(&records, from, told)),
+        Wish::Compact(records, told) => Ok(moving::compact(&records, told)),
+        Wish::Serve(arguments) => serve(&arguments).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     map_large_blocks();
     if let Err(error) = prefer_batches() {
         tracing::info!(%error, "calls will cost more");
     }
     let opened = open(arguments)?;
-    let accept_missing = arguments.accept_missing.clone();
+    let accept_missing = arguments.records.accept_missing.clone();
     let options = Options { accept_missing, ..Options::default() };
     let profile = Profile::Keeper { data_dir: &arguments.records.data, run_dir: &arguments.run };
     let report = confine(profile, &options)?;

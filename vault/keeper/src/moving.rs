@@ -5,6 +5,7 @@
 //! ```text
 //! {"rows": 960, "all": 4000}        {"code": "SR-STORE-017", "message": "…", "next": "…"}
 //! ```
+//! Invariant: no record is read before the process is confined.
 //! Invariant: the data directory is held meanwhile, so that no keeper opens what is being moved.
 //! Invariant: what the store was moved from stays until a vault that was unsealed has vouched for what it was moved to.
 
@@ -23,7 +24,7 @@ use strongroom_sys::inherited::take_unix_stream;
 use crate::arguments::Records;
 use crate::books::STORE_DIRECTORY;
 use crate::founding::VAULT_DIRECTORY;
-use crate::start::{choose, hold, refusal};
+use crate::start::{choose, confine_for_store, hold, refusal};
 
 /// Rows between two words about how far it is.
 const TELL_EVERY: u64 = 960;
@@ -111,6 +112,8 @@ fn try_to(
     })?;
     let to = choose(&records.store).map_err(refused)?;
     let from = from(found, &to)?;
+    // Both databases are reached, and no record is read yet.
+    confine_for_store(records)?;
     let mut name = [0; 16];
     getrandom::fill(&mut name)?;
     let mut last = 0_u64;

@@ -19,7 +19,9 @@ use strongroom_protocol::operator::{Check, Exit, Fault, Verdict};
 use strongroom_store::check::{CheckError, Report as Checked};
 use strongroom_store::moving;
 use strongroom_store::{Choice, Database, StoreError};
-use strongroom_sys::confine::{Layer, Report, State as LayerState};
+use strongroom_sys::confine::{
+    ConfineError, Layer, Options, Profile, Report, State as LayerState, confine,
+};
 use strongroom_sys::inherited::{take_unix_datagram, take_unix_stream};
 use strongroom_sys::peer::Peer;
 use strongroom_sys::socket_directory::SocketDirectory;
@@ -330,10 +332,12 @@ pub fn check(records: &Records) -> ExitCode {
     if matches!(fs::exists(&store), Ok(false)) {
         return ExitCode::SUCCESS;
     }
-    let checked = choose(&records.store)
-        .map_err(CheckError::Original)
-        .and_then(|choice| check_when_free(&store, &choice));
-    match checked {
+    let chosen = choose(&records.store).map_err(CheckError::Original);
+    if let Err(error) = confine_for_store(records) {
+        tracing::error!("{error}");
+        return ExitCode::from(UNCONFINED);
+    }
+    match chosen.and_then(|choice| check_when_free(&store, &choice)) {
         Ok(report) => {
             tracing::info!(records = report.records, "the store opens");
             ExitCode::SUCCESS
@@ -357,6 +361,14 @@ pub fn check(records: &Records) -> ExitCode {
             ExitCode::from(CORRUPT)
         }
     }
+}
+
+/// Whoever has the disk chose what is read from it: a process that works on a store instead of serving from it has the keeper's walls.
+pub(crate) fn confine_for_store(records: &Records) -> Result<(), ConfineError> {
+    let options = Options { accept_missing: records.accept_missing.clone(), ..Options::default() };
+    // It has no sockets to remove.
+    let profile = Profile::Keeper { data_dir: &records.data, run_dir: &records.data };
+    confine(profile, &options).map(drop)
 }
 
 /// The chosen implementation of the store; to a database it is connected here, because a confined keeper makes no socket.
@@ -400,6 +412,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const CORRUPT: u8 = 5;
 /// `EX_TEMPFAIL` of sysexits(3): the database is not there now.
 const TRY_AGAIN: u8 = 75;
+/// `EX_OSERR` of sysexits(3): a layer of confinement is missing, and nothing was looked at.
+const UNCONFINED: u8 = 71;
 
 /// Ends the runtime after what was written is written.
 pub fn finish(runtime: tokio::runtime::Runtime) {

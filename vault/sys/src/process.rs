@@ -42,12 +42,22 @@ pub enum ProcessError {
 /// Any failure is meant to end the process.
 pub fn harden() -> Result<(), ProcessError> {
     prctl::set_no_new_privs().map_err(at("set no_new_privs"))?;
+    keep_memory_private()?;
+    umask(Mode::from_bits_truncate(0o077));
+    Ok(())
+}
+
+/// The part of [`harden`] for a program that starts others as root and makes files for all: no core, no debugger of its user, mute
+/// panics.
+///
+/// # Errors
+/// Any failure is meant to end the process.
+pub fn keep_memory_private() -> Result<(), ProcessError> {
     prctl::set_dumpable(false).map_err(at("set undumpable"))?;
     if prctl::get_dumpable().map_err(at("read dumpable"))? {
         return Err(at("set undumpable")(Errno::EPERM));
     }
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(at("set the core limit"))?;
-    umask(Mode::from_bits_truncate(0o077));
     panic::set_hook(Box::new(tell_where));
     Ok(())
 }

@@ -2,12 +2,13 @@
 //!
 //! Invariant: the child holds standard streams and the listed descriptors, and nothing else.
 //! Invariant: the child is killed when the thread that started it ends.
-//! Invariant: the child has no terminal: what is typed there, Control-C above all, reaches the supervisor alone.
+//! Invariant: the child has no terminal but to write to: what is typed there, Control-C and passphrases, reaches the supervisor alone.
 #![expect(unsafe_code, reason = "code between fork and exec must keep to what is safe there")]
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{self, Command, Stdio};
@@ -41,6 +42,11 @@ pub enum SpawnError {
     /// A descriptor could not be duplicated.
     #[error("duplicate a descriptor: {0}")]
     Descriptor(#[from] Errno),
+    /// The terminal cannot be opened anew.
+    #[error(
+        "open the terminal to write to it alone: {0}; or show its lines by another program: strongroom up 2>&1 | cat"
+    )]
+    Terminal(#[source] io::Error),
     /// The program could not be started, or could not become its user.
     #[error("start {program}: {source}")]
     Start {
@@ -92,6 +98,7 @@ impl Child<'_> {
         let (user, network, parent) = (self.user, self.network, Pid::this());
         let mut command = Command::new(self.program);
         command.args(self.arguments).stdin(Stdio::null()).env_clear();
+        command.stdout(to_write(&io::stdout())?).stderr(to_write(&io::stderr())?);
         command.env("GLIBC_TUNABLES", if self.wipes_freed { WIPING_MALLOC } else { MALLOC });
         for name in self.keep_environment {
             if let Some(value) = std::env::var_os(name) {
@@ -123,6 +130,16 @@ impl Child<'_> {
             source,
         })
     }
+}
+
+/// A stream for a child to write to. A terminal is opened to be read as well; the child gets one that is not.
+fn to_write(stream: &(impl AsFd + IsTerminal)) -> Result<Stdio, SpawnError> {
+    if !stream.is_terminal() {
+        return Ok(Stdio::inherit());
+    }
+    let path = format!("/proc/self/fd/{}", stream.as_fd().as_raw_fd());
+    let opened = File::options().write(true).custom_flags(libc::O_NOCTTY).open(path);
+    opened.map(Stdio::from).map_err(SpawnError::Terminal)
 }
 
 /// One above the highest number that the child's descriptors take.

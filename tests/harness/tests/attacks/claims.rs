@@ -4,7 +4,7 @@
 
 use strongroom_emulator::Api;
 use strongroom_policy::claims::Length;
-use strongroom_policy::name::{Label, ModelName};
+use strongroom_policy::name::Label;
 use strongroom_policy::refusal::Refusal;
 use strongroom_policy::target::Target;
 use strongroom_protocol::ask::{Answer, CallAsk, Refused};
@@ -133,13 +133,11 @@ fn a_captured_gateway_reaches_no_path_key_or_credential_of_others() {
     for name in ["nobody", "evil", "emulator"] {
         assert_eq!(refused(of(None, name)).refusal, Refusal::ProviderUnknown);
     }
-    let model = ModelName::parse("m").expect("a name");
     for proof in
         [&b""[..], b"sr_", &[0; 300], scene.bens.as_bytes(), token.split_at(token.len() - 1).0]
     {
         assert_eq!(refused(chat(proof)).refusal, Refusal::TokenInvalid);
     }
-    drop(model);
     assert_eq!(scene.appliance.providers().counts().requests, 0);
     drop(keeper);
     let loot = scene.judge(&before, captured);

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a prompt never holds anybody, and leaves the terminal as it was found.
 
+use nix::sys::signal::Signal;
 use strongroom_tests::appliance::Vault;
 use strongroom_tests::terminal::Terminal;
 use strongroom_tests::{Appliance, Options, PASSPHRASE, until};
@@ -35,6 +36,24 @@ fn control_c_ends_a_hidden_prompt_at_once() {
     terminal.wait_for("SR-CLI-016: cancelled", 1);
     assert!(terminal.is_as_found());
     assert!(!terminal.shown().contains("half"), "{}", terminal.shown());
+    assert_eq!(appliance.status()["state"], "sealed");
+}
+
+// Red when a signal ends the process while the terminal is quiet.
+#[test]
+fn a_signal_at_a_hidden_prompt_leaves_the_terminal_as_it_was_found() {
+    let appliance = sealed();
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        let mut terminal = asked(&appliance);
+        assert!(!terminal.is_as_found());
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", terminal.pid()));
+        let limits = limits.expect("it runs");
+        let core = limits.lines().find(|line| line.starts_with("Max core file size"));
+        assert!(core.is_some_and(|line| line.split_whitespace().nth(5) == Some("0")), "{limits}");
+        terminal.signal(signal);
+        assert_eq!(terminal.ended(), None, "by the signal: {}", terminal.shown());
+        assert!(terminal.is_as_found(), "{signal}");
+    }
     assert_eq!(appliance.status()["state"], "sealed");
 }
 

@@ -14,16 +14,49 @@ use strongroom_protocol::operator::{Check, Verdict};
 use super::check;
 use crate::link::Link;
 use crate::places::Install;
+use crate::settings::{NO_NETNS, Settings};
 use crate::up::role::Role;
 
-/// Checks each process that can be found; none when nothing answers at the keeper's socket.
-pub(super) fn checks(link: &Link, install: Install) -> Vec<Check> {
+/// Checks each process that can be found; none when nothing answers at the keeper's socket. With an open vault those that calls
+/// need must be there.
+pub(super) fn checks(
+    link: &Link,
+    vault_is_open: bool,
+    install: Install,
+    settings: Option<&Settings>,
+) -> Vec<Check> {
     let Some(keeper) = link.peer() else { return Vec::new() };
-    let mut checks = vec![judge(Role::Keeper, keeper, install)];
+    let mut found = vec![(Role::Keeper, keeper)];
     for pid in siblings(keeper) {
-        checks.extend(role_of(pid).map(|role| judge(role, pid, install)));
+        found.extend(role_of(pid).map(|role| (role, pid)));
     }
-    checks
+    let couriers = Origin::ALL.into_iter().map(Role::Courier);
+    let missing = couriers
+        .chain([Role::Gateway])
+        .filter(|role| vault_is_open && found.iter().all(|(there, _)| there != role))
+        .map(absent);
+    let there = found.iter().map(|(role, pid)| {
+        let wants_none = settings.is_some_and(|settings| wants_no_network(*role, settings));
+        judge(*role, *pid, install, wants_none)
+    });
+    there.chain(missing).collect()
+}
+
+/// It may have ended just now; whoever asks again sees that.
+fn absent(role: Role) -> Check {
+    let row = format!("process {}", role.name());
+    let detail = "is not to be found, and without it no call is made";
+    check(&row, Verdict::Fail, detail, Some("look at the lines that `strongroom up` wrote"))
+}
+
+/// Whether it is to have a network of its own, without interfaces.
+fn wants_no_network(role: Role, settings: &Settings) -> bool {
+    let device = settings.tpm.tcti.as_ref().is_some_and(|tcti| tcti.starts_with("device:"));
+    match role {
+        Role::Keeper | Role::Gateway => !settings.accepts(NO_NETNS),
+        Role::Tpm => device && !settings.accepts(NO_NETNS),
+        Role::Courier(_) | Role::Emulator => false,
+    }
 }
 
 /// What of the host can get round the processes' walls.
@@ -67,7 +100,7 @@ fn status(pid: Pid) -> BTreeMap<String, String> {
     fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
 }
 
-fn judge(role: Role, pid: Pid, install: Install) -> Check {
+fn judge(role: Role, pid: Pid, install: Install, wants_no_network: bool) -> Check {
     let row = format!("process {}", role.name());
     let fields = status(pid);
     let field = |name: &str| fields.get(name).map_or("", String::as_str);
@@ -77,24 +110,30 @@ fn judge(role: Role, pid: Pid, install: Install) -> Check {
         .filter(|(name, _, _)| install == Install::System || *name != OF_ROOT)
         .map(|(_, _, without)| *without)
         .collect();
-    let filters = field("Seccomp_filters");
-    if filters.parse::<u32>().is_ok_and(|filters| filters < OWN_FILTERS) {
+    let own = own_filters(&fields);
+    if own.is_some_and(|own| own < OWN_FILTERS) {
         bad.push("lacks one of its filters");
+    }
+    let network = own_network(pid);
+    if wants_no_network && network == Some(false) {
+        bad.push("is in the host's network");
     }
     let uid = field("Uid").split_whitespace().next().unwrap_or("?");
     let mut detail = format!("pid {pid}, uid {uid}");
     if bad.is_empty() {
+        let filters = own.map_or_else(|| "its".to_owned(), |own| own.to_string());
         detail.push_str(": no new privileges, no capability, ");
-        detail.push_str(filters);
-        detail.push_str(" filters of system calls");
+        detail.push_str(&filters);
+        detail.push_str(" filters of system calls of its own");
     } else {
         detail.push_str(": ");
         detail.push_str(&bad.join(", "));
     }
-    let network = own_network(pid);
-    if let Some(network) = network {
-        detail.push_str(network);
-    }
+    detail.push_str(match network {
+        Some(true) => ", a network of its own",
+        Some(false) if bad.is_empty() => ", the host's network",
+        Some(false) | None => "",
+    });
     let verdict = if bad.is_empty() { Verdict::Ok } else { Verdict::Fail };
     let fix = (!bad.is_empty()).then_some("stop it and start it again with `strongroom up`");
     check(&row, verdict, detail, fix)
@@ -110,17 +149,27 @@ const WANTED: &[(&str, &[&str], &str)] = &[
     ("CapBnd", &[NO_CAPABILITY], "can be given capabilities"),
     ("CapAmb", &[NO_CAPABILITY], "keeps capabilities over exec"),
 ];
-/// Those of `vault/sys/src/confine/syscalls.rs`; a container or systemd adds more. Kernels before 5.11 do not tell.
+/// How many filters a process has beyond its parent's: what a container or systemd puts over all of them counts for nothing.
+/// Kernels before 5.11 do not tell.
+fn own_filters(fields: &BTreeMap<String, String>) -> Option<u32> {
+    let count = |fields: &BTreeMap<String, String>| fields.get("Seccomp_filters")?.parse().ok();
+    let all: u32 = count(fields)?;
+    let parent = fields.get("PPid")?.parse().ok().map(Pid::from_raw)?;
+    // A parent that cannot be seen may have put all of them there.
+    Some(all.saturating_sub(count(&status(parent)).unwrap_or(all)))
+}
+
+/// Those of `vault/sys/src/confine/syscalls.rs`.
 const OWN_FILTERS: u32 = 3;
 /// Only root can empty it; `no_new_privs` makes it worthless.
 const OF_ROOT: &str = "CapBnd";
 const NO_CAPABILITY: &str = "0000000000000000";
 
 /// Only root is told.
-fn own_network(pid: Pid) -> Option<&'static str> {
+fn own_network(pid: Pid) -> Option<bool> {
     let network = |path: PathBuf| fs::metadata(path).ok().map(|about| about.ino());
     let (theirs, ours) = (network(of(pid, "ns/net"))?, network("/proc/self/ns/net".into())?);
-    Some(if theirs == ours { ", the host's network" } else { ", a network of its own" })
+    Some(theirs != ours)
 }
 
 /// Root can attach a debugger to the keeper unless this says no to everybody.
@@ -158,13 +207,34 @@ mod tests {
     use nix::unistd::Pid;
     use strongroom_protocol::operator::Verdict;
 
-    use super::{Install, Role, is, judge, siblings};
+    use super::{Install, Role, is, judge, own_filters, siblings, status};
 
     #[test]
     fn a_process_that_is_not_confined_fails_and_says_what_it_lacks() {
-        let found = judge(Role::Keeper, Pid::this(), Install::System);
+        let found = judge(Role::Keeper, Pid::this(), Install::System, true);
         assert_eq!(found.verdict, Verdict::Fail);
         assert!(found.detail.contains("has no filter of system calls"), "{}", found.detail);
+    }
+
+    // Red when what systemd or a container puts over all processes is counted for this one.
+    #[test]
+    fn filters_of_the_parent_are_nobodys_own() {
+        let fields = |filters: u32, parent: u32| {
+            let rows = [("Seccomp_filters", filters), ("PPid", parent)];
+            rows.map(|(name, value)| (name.to_owned(), value.to_string())).into()
+        };
+        let this = std::process::id();
+        let parents = status(Pid::this())["Seccomp_filters"].parse::<u32>().unwrap();
+        assert_eq!(own_filters(&fields(parents, this)), Some(0));
+        assert_eq!(own_filters(&fields(parents + 3, this)), Some(3));
+    }
+
+    // Red when a process that is in the network that it should not have passes.
+    #[test]
+    fn the_hosts_network_fails_where_there_should_be_none() {
+        let found = |wants_none| judge(Role::Gateway, Pid::this(), Install::System, wants_none);
+        assert!(found(true).detail.contains("is in the host's network"));
+        assert!(!found(false).detail.contains("is in the host's network"));
     }
 
     #[test]

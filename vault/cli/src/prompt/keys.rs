@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{
     LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr,
 };
@@ -34,23 +36,55 @@ pub(super) fn ask(
     mut is_wanted: impl FnMut() -> Outcome<bool>,
 ) -> Outcome<Option<Typed>> {
     let mut input = super::unbuffered()?;
+    let ends = Ends::hold().map_err(|error| no_terminal(&error))?;
     let terminal = Quiet::new(io::stdin()).map_err(|error| no_terminal(&error))?;
     out::ask(prompt);
-    let read = read(&mut input, &mut is_wanted);
+    let read = read(&mut input, &ends, &mut is_wanted);
     drop(terminal);
     out::say("");
+    // What waited ends this process here.
+    drop(ends);
     read
 }
 
-fn read(input: &mut File, is_wanted: &mut impl FnMut() -> Outcome<bool>) -> Outcome<Option<Typed>> {
+/// What would end this process, held back until the terminal is as it was found.
+struct Ends {
+    before: SigSet,
+    waiting: SignalFd,
+}
+
+impl Ends {
+    /// Without those that somebody holds back already, and asks for.
+    fn hold() -> nix::Result<Self> {
+        let before = SigSet::thread_get_mask()?;
+        let all = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
+        let ends: SigSet = all.into_iter().filter(|end| !before.contains(*end)).collect();
+        let waiting = SignalFd::with_flags(&ends, SfdFlags::SFD_CLOEXEC)?;
+        ends.thread_block()?;
+        Ok(Self { before, waiting })
+    }
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        // It was the mask a moment ago.
+        let _same = self.before.thread_set_mask();
+    }
+}
+
+fn read(
+    input: &mut File,
+    ends: &Ends,
+    is_wanted: &mut impl FnMut() -> Outcome<bool>,
+) -> Outcome<Option<Typed>> {
     let mut line = Line::new();
     let mut byte = Zeroizing::new([0_u8; 1]);
     loop {
-        if !is_ready(input)? {
-            if is_wanted()? {
-                continue;
-            }
-            return Ok(None);
+        match wait(input, ends)? {
+            Woken::Key => {}
+            Woken::End => return Err(cancelled()),
+            Woken::Look if is_wanted()? => continue,
+            Woken::Look => return Ok(None),
         }
         // A terminal that went away ends the line.
         let pressed = match input.read(&mut *byte).map_err(|error| no_terminal(&error))? {
@@ -66,15 +100,30 @@ fn read(input: &mut File, is_wanted: &mut impl FnMut() -> Outcome<bool>) -> Outc
     }
 }
 
-/// Waits for a key, or until it is time to look.
-fn is_ready(input: &File) -> Outcome<bool> {
+/// Why the wait for a key is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    Key,
+    /// A signal waits.
+    End,
+    /// It is time to look whether the secret is still wanted.
+    Look,
+}
+
+fn wait(input: &File, ends: &Ends) -> Outcome<Woken> {
     let milliseconds = u16::try_from(LOOK_EVERY.as_millis()).unwrap_or(u16::MAX);
-    let mut ready = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
+    let [key, end] = [input.as_fd(), ends.waiting.as_fd()];
+    let mut ready = [key, end].map(|one| PollFd::new(one, PollFlags::POLLIN));
     match poll(&mut ready, PollTimeout::from(milliseconds)) {
-        Ok(count) => Ok(count > 0),
-        Err(Errno::EINTR) => Ok(false),
-        Err(error) => Err(no_terminal(&error)),
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(error) => return Err(no_terminal(&error)),
     }
+    let [key, end] = ready.map(|one| one.any().unwrap_or(false));
+    Ok(match (end, key) {
+        (true, _) => Woken::End,
+        (false, true) => Woken::Key,
+        (false, false) => Woken::Look,
+    })
 }
 
 fn no_terminal(error: &dyn std::fmt::Display) -> Failure {

@@ -32,6 +32,8 @@ const READY_WITHIN: Duration = Duration::from_mins(1);
 const CHECKED_WITHIN: Duration = Duration::from_mins(10);
 /// `EX_TEMPFAIL` of sysexits(3): the keeper's word for a database that is not there now.
 const TRY_AGAIN: u8 = 75;
+/// `EX_OSERR` of sysexits(3): the keeper's word for a layer of confinement that this machine does not have.
+const UNCONFINED: u8 = 71;
 /// What the dynamic linker ends with when a library is missing.
 const NOT_LINKED: i32 = 127;
 /// Most that is heard of a work: a line for each thousand of many million rows.
@@ -187,6 +189,12 @@ fn check_store(ground: &Ground, signals: &Signals) -> Outcome {
     if refusal == Some(TRY_AGAIN) {
         return Err(Failure::new(Code::Process, "the database that keeps the vault is not there")
             .next("look at the lines above, and start it"));
+    }
+    if refusal == Some(UNCONFINED) {
+        let what = "the check of the store could not be confined, and did not begin";
+        return Err(Failure::new(Code::Process, what).next(
+            "the lines above say which layer this machine does not have; strongroom doctor",
+        ));
     }
     Err(Failure::new(Code::Store, format!("the check of the store refused it ({status})"))
         .next("keep a copy of the data directory, then look at the lines above")

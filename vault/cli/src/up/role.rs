@@ -135,6 +135,7 @@ pub(crate) fn task_arguments(task: &str, ground: &Ground) -> Vec<String> {
 /// Where the records are and what keeps them.
 fn records(line: &mut Line, ground: &Ground) {
     line.path("--data", &ground.places.vault());
+    line.list("--accept-missing", &ground.settings.missing_layers());
     let store = &ground.settings.store;
     line.pair("--store", store.kind.name());
     match store.kind {
@@ -180,7 +181,6 @@ fn keeper(ground: &Ground, ready: i32) -> Line {
     for sink in &ground.settings.journal.sink {
         line.pair("--sink", sink.argument());
     }
-    line.list("--accept-missing", &ground.settings.missing_layers());
     let people = [
         ("users.keeper", accounts.keeper.0.as_raw()),
         ("users.courier", accounts.courier.0.as_raw()),

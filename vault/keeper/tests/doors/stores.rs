@@ -136,6 +136,24 @@ fn records(keeper: &Keeper) -> (u32, usize) {
     }
 }
 
+/// Red when a check or a rebuild follows what whoever has the disk put into its place.
+#[test]
+fn a_store_that_leads_out_of_the_vaults_directory_is_neither_checked_nor_rebuilt() {
+    let mut keeper = Keeper::start();
+    furnish(&keeper);
+    keeper.kill();
+    assert!(keeper.check().status.success());
+    let outside = tempfile::tempdir().unwrap();
+    let (store, there) = (keeper.data().join("vault/store"), outside.path().join("store"));
+    keeper::copy(&store, &there);
+    std::fs::remove_dir_all(&store).unwrap();
+    std::os::unix::fs::symlink(&there, &store).unwrap();
+    for ran in [keeper.check(), keeper.rebuild(&["--compact"], &[])] {
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert!(!ran.status.success() && said.contains("ermission denied"), "{said}");
+    }
+}
+
 /// Red when a store is moved while a keeper has it, when a moved store is not judged, or when an older one is taken.
 #[test]
 fn a_vault_moves_from_sled_to_redb_to_postgres_and_back_and_its_older_stores_are_refused() {

@@ -12,16 +12,17 @@ mod children;
 mod scene;
 
 use std::fs::{self, File, Permissions};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::{env, thread};
 
 use nix::errno::Errno;
+use nix::pty::openpty;
 use nix::unistd::Uid;
 use strongroom_sys::confine::{Layer, Profile, Violation, probe};
 use strongroom_sys::spawn::{Child, Network};
@@ -48,6 +49,7 @@ const CLAIMS: &[(&str, fn())] = &[
     ("a_panic_tells_a_place_and_no_value", panics_are_mute),
     ("a_child_has_its_user_descriptors_and_environment_and_nothing_else", spawned_child),
     ("a_child_dies_with_its_supervisor", child_dies_with_parent),
+    ("a_child_writes_to_the_terminal_and_reads_nothing_there", child_at_terminal),
 ];
 
 /// Every process is denied these, with this error.
@@ -375,6 +377,22 @@ fn child_dies_with_parent() {
     assert_eq!(ours.read(&mut ready).unwrap(), 0);
 }
 
+fn child_at_terminal() {
+    let ends = openpty(None, None).unwrap();
+    let stream = || Stdio::from(ends.slave.try_clone().unwrap());
+    let mut supervisor = Command::new(env::current_exe().unwrap());
+    supervisor.arg("--at-terminal").stdin(stream()).stdout(stream()).stderr(stream());
+    // A line for each stream is there before anybody could read it.
+    let mut terminal = File::from(ends.master);
+    terminal.write_all(b"my passphrase\nmy passphrase\n").unwrap();
+    assert!(supervisor.status().unwrap().success());
+    let mut shown = [0; 4096];
+    let length = terminal.read(&mut shown).unwrap();
+    let shown = String::from_utf8_lossy(&shown[..length]);
+    // Each stream: what reading it said, written to it.
+    assert!(shown.contains("1: EBADF") && shown.contains("2: EBADF"), "{shown}");
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let told: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -388,6 +406,8 @@ fn main() -> ExitCode {
         ),
         ["--report-child", leaked] => children::report_child(leaked),
         ["--supervise"] => children::supervise(),
+        ["--at-terminal"] => children::start_at_terminal(),
+        ["--read-terminal"] => children::read_terminal(),
         ["--outlive"] => loop {
             thread::park();
         },
