@@ -31,7 +31,7 @@ struct Seen {
 
 #[test]
 fn what_was_acknowledged_survives_the_death_of_every_process() {
-    let rounds = std::env::var("SR_CRASH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(6);
+    let rounds = std::env::var("SR_CRASH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
     let (appliance, token) = Appliance::stocked();
     let seen = Seen::default();
     thread::scope(|scope| {

@@ -17,7 +17,8 @@ const WINDOW: Duration = Duration::from_secs(5);
 
 /// How often a process may wake within a window: about twice what it does, and less than one clock of a tick each half second costs
 /// it besides.
-const MOST: [(&str, u64); 4] = [("supervisor", 4), ("gateway", 6), ("courier", 12), ("keeper", 25)];
+const MOST: [(&str, u64); 5] =
+    [("supervisor", 4), ("gateway", 6), ("courier", 12), ("courier-defined", 12), ("keeper", 25)];
 
 /// The embedded store's own threads wake each second whatever we do.
 const STORES_OWN: &str = "sled-io-";
@@ -39,8 +40,13 @@ fn an_appliance_that_nobody_calls_hardly_wakes() {
     let (appliance, token) = Appliance::stocked();
     appliance.gate().call(&models(Api::OpenAi, &token)).is(200);
     let part = |part| appliance.pid(part).expect("it runs");
-    let pids =
-        [appliance.supervisor(), part(Part::Gateway), part(Part::Courier), part(Part::Keeper)];
+    let pids = [
+        appliance.supervisor(),
+        part(Part::Gateway),
+        part(Part::Courier),
+        part(Part::CourierDefined),
+        part(Part::Keeper),
+    ];
     let mut last = String::new();
     // What the call left behind comes to rest first; on a bad day each window tells more than there was.
     let rested = strongroom_tests::patience::within(36 * WINDOW, || {

@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde::de::DeserializeOwned;
 use strongroom_policy::id::{CredentialId, Id, Kind, TenantId, TokenId, UserId, WorkspaceId};
 use strongroom_policy::name::{Label, ProviderName};
-use strongroom_policy::provider::{ProviderDefinition, builtin};
+use strongroom_policy::provider::{Origin, ProviderDefinition, builtin};
 use strongroom_policy::rules::{CredentialFacts, Home, Standing, Subject};
 use strongroom_protocol::operator::Pick;
 use strongroom_protocol::operator::backup::Restored;
@@ -140,7 +140,12 @@ impl Tables {
                     }
                     tables.insert_token(id, record);
                 }
-                RecordName::Provider(name) => drop(tables.providers.insert(name, decode(&plain)?)),
+                RecordName::Provider(name) => {
+                    // Whatever it says of itself, what is stored is an operator's: its courier is not the built-in ones'.
+                    let origin = Origin::Operator;
+                    let definition = ProviderDefinition { origin, ..decode(&plain)? };
+                    tables.providers.insert(name, definition);
+                }
                 RecordName::Witness(name) => drop(tables.witnesses.insert(name, decode(&plain)?)),
                 RecordName::Credential(id) => drop(described.insert(id, decode(&plain)?)),
                 RecordName::Key(id) => drop(keys.insert(id, hold(id, &plain)?)),
@@ -333,4 +338,23 @@ fn decode<T: DeserializeOwned>(plain: &Secret) -> Result<T, Malformed> {
         Ok((record, [])) => Ok(record),
         Ok(_) | Err(_) => Err(Malformed),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Red when the stored origin is believed.
+    #[test]
+    fn a_stored_provider_is_an_operators_whatever_it_says() {
+        let builtin = builtin::definitions().unwrap().into_iter().next().unwrap();
+        assert_eq!(builtin.origin, Origin::BuiltIn);
+        let name = ProviderName::parse("mine").unwrap();
+        let stored = ProviderDefinition { name: name.clone(), ..builtin };
+        let plain = Secret::take(postcard::to_stdvec(&stored).unwrap());
+        let records = [(RecordName::Provider(name.clone()), plain)];
+        let tenant = TenantId::from_random([1; 16]);
+        let tables = Tables::read(tenant, records, |_, _| Err(Malformed)).unwrap();
+        assert_eq!(tables.providers.get(&name).unwrap().origin, Origin::Operator);
+    }
 }

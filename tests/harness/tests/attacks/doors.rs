@@ -10,7 +10,7 @@ use serde::Serialize;
 use strongroom_policy::id::CallId;
 use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::SecretBytes;
-use strongroom_protocol::ask::{Answer, Ask, FromGateway, Refused, Ticket, ToGateway};
+use strongroom_protocol::ask::{Answer, Ask, FromGateway, Refused, TICKET_LIFE, Ticket, ToGateway};
 use strongroom_protocol::call::FrameKind;
 use strongroom_protocol::errand::{Ending, FromCourier, Outcome, Probed, Recall, ToCourier};
 use strongroom_protocol::frame::{MAX_ASK_BYTES, MAX_OPERATOR_BYTES, encode};
@@ -254,13 +254,14 @@ fn a_captured_gateway_takes_up_its_persons_places_and_no_more() {
     let before = scene.before(Part::Gateway);
     let captured = scene.appliance.capture(&scene.programs, Part::Gateway);
     let mut door = asking(&captured);
-    let (mut admitted, mut busy) = (0, 0);
+    let (mut admitted, mut busy) = (0_u64, 0);
     let question =
         || FromGateway { number: 3, ask: Ask::Call(Box::new(chat(scene.token.as_bytes()))) };
     let all: Vec<u8> = (0..1500).flat_map(|_| bytes(&question())).collect();
     // More than one person may have under way, faster than their tickets end: on a machine that is held up, at another try.
     for _ in 0..4 {
         let mut writer = door.second_handle();
+        let (begun, before_it) = (Instant::now(), admitted);
         thread::scope(|scope| {
             scope.spawn(|| {
                 std::io::Write::write_all(&mut writer, &all).expect("the keeper reads");
@@ -273,6 +274,10 @@ fn a_captured_gateway_takes_up_its_persons_places_and_no_more() {
                 }
             }
         });
+        // A place is free again when the ticket that took it has ended.
+        let lives = begun.elapsed().as_secs() / TICKET_LIFE.as_secs();
+        let more = admitted - before_it;
+        assert!(more <= 1024 * (lives + 1), "{more} admitted in {:?}", begun.elapsed());
         if busy > 0 {
             break;
         }

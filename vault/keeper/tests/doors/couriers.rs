@@ -5,8 +5,8 @@ use strongroom_policy::provider::{Origin, ProviderDefinition, builtin};
 use strongroom_policy::refusal::Refusal;
 use strongroom_policy::rules::CredentialRules;
 use strongroom_protocol::SecretBytes;
-use strongroom_protocol::ask::CallAsk;
-use strongroom_protocol::errand::{Recall, ToCourier};
+use strongroom_protocol::ask::{CallAsk, Ticket};
+use strongroom_protocol::errand::{Errand, FromCourier, Probed, Recall, ToCourier};
 use strongroom_protocol::operator::{
     Answer as Told, CredentialWish, HomePick, Pick, Request, Status,
 };
@@ -148,4 +148,46 @@ fn a_courier_that_is_gone_takes_its_own_calls_along_and_no_other() {
     keeper::until(|| status(&mut operator).courier_defined);
     assert_eq!(redeem(&mut own, unspent).unwrap_err(), Refusal::TicketUnknown);
     admitted(ask(&mut gateway, chat_with_own(&proof)));
+}
+
+// Red when a probe goes to another courier, when another's outcome or text is taken, or when the loss of another ends it.
+#[test]
+fn a_probe_is_its_own_couriers_alone() {
+    let keeper = Keeper::start();
+    furnish(&keeper);
+    define_own(&keeper);
+    let (_gateway, mut courier, mut own) = peers(&keeper);
+    let mut waiting = keeper.operator();
+    waiting.send(&Request::CredentialTest(Pick(label("own"))));
+    let errand = match own.receive() {
+        ToCourier::Probe(errand) => *errand,
+        other => panic!("{other:?}"),
+    };
+    assert!(errand.secret.expose(|key| key == OWN_KEY));
+    own.send(&outcome(&errand));
+    is_heard(&mut own);
+    // Nor was the other told of it: what it hears is the answer to its question.
+    let FromCourier::Outcome(mut forged) = outcome(&errand) else { panic!() };
+    forged.status = Some(500);
+    courier.send(&FromCourier::Outcome(forged));
+    courier.send(&probed(&errand, "forged"));
+    is_heard(&mut courier);
+    drop(courier);
+    let mut operator = keeper.operator();
+    keeper::until(|| !status(&mut operator).courier);
+    own.send(&probed(&errand, "its own"));
+    let tested = match waiting.receive() {
+        Told::Tested(tested) => tested,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((tested.outcome.status, tested.text.as_str()), (Some(200), "its own"));
+}
+
+fn probed(errand: &Errand, text: &str) -> FromCourier {
+    FromCourier::Probed(Box::new(Probed { call: errand.call, text: text.to_owned() }))
+}
+
+/// All that was said over this door has been read.
+fn is_heard(door: &mut Door) {
+    assert_eq!(redeem(door, Ticket([9; 16])).unwrap_err(), Refusal::TicketUnknown);
 }

@@ -19,6 +19,8 @@ pub(crate) const PASSPHRASE: &[u8] = b"correct horse battery staple";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// What needs no more than a moment, on a machine that is loaded.
 pub(crate) const PROMPT: Duration = Duration::from_secs(10);
+/// What is promised within a second, in one of three tries.
+pub(crate) const A_SECOND: Duration = Duration::from_secs(2);
 const LIMIT: usize = 1024 * 1024;
 
 pub(crate) struct Keeper {
@@ -256,6 +258,15 @@ pub(crate) fn each_file(directory: &Path, see: &mut impl FnMut(&Path, &[u8])) {
         } else {
             see(&path, &fs::read(&path).unwrap());
         }
+    }
+}
+
+/// Tries until one of three takes less than `limit`: what waits does so each time, what only the machine holds up does not.
+pub(crate) fn one_of_three_within(limit: Duration, mut attempt: impl FnMut() -> Duration) {
+    let mut times = Vec::new();
+    while times.iter().all(|took| *took >= limit) {
+        assert!(times.len() < 3, "{times:?}");
+        times.push(attempt());
     }
 }
 

@@ -22,8 +22,14 @@ fn sinks(wish: &str) -> Sinks {
     Sinks::start(&[open]).unwrap()
 }
 
-/// Within a second, says the documentation; a loaded machine's scheduler is no part of that.
-const SOON: Duration = Duration::from_secs(10);
+/// Within a second, says the documentation; what a loaded machine's scheduler adds is no part of that, and not there each time.
+fn one_of_three_is_prompt(mut attempt: impl FnMut() -> Duration) {
+    let mut times = Vec::new();
+    while times.iter().all(|took| *took >= Duration::from_secs(2)) {
+        assert!(times.len() < 3, "{times:?}");
+        times.push(attempt());
+    }
+}
 
 fn until(what: &str, done: impl Fn() -> bool) {
     let begun = Instant::now();
@@ -42,16 +48,19 @@ fn a_file_gets_a_line_for_each_entry_and_its_loss_stops_service() {
     until("three lines", || fs::read_to_string(&path).unwrap().lines().count() == 3);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o007, 0);
     assert_eq!(sinks.health(), Ok(()));
-    fs::rename(&path, scratch.path().join("rotated")).unwrap();
-    let taken = Instant::now();
-    until("the loss is seen", || sinks.health() == Err(JournalError::Sink));
-    assert!(taken.elapsed() < SOON, "{:?}", taken.elapsed());
-    assert!(sinks.each()[0].fails.as_ref().unwrap().contains("taken away"));
-    assert_eq!(sinks.changes().len(), 1);
-    assert!(sinks.changes().is_empty());
-    fs::rename(scratch.path().join("rotated"), &path).unwrap();
-    until("it is back", || sinks.health() == Ok(()));
-    assert_eq!(sinks.changes()[0].1, SinkState::Takes);
+    one_of_three_is_prompt(|| {
+        fs::rename(&path, scratch.path().join("rotated")).unwrap();
+        let taken = Instant::now();
+        until("the loss is seen", || sinks.health() == Err(JournalError::Sink));
+        let took = taken.elapsed();
+        assert!(sinks.each()[0].fails.as_ref().unwrap().contains("taken away"));
+        assert_eq!(sinks.changes().len(), 1);
+        assert!(sinks.changes().is_empty());
+        fs::rename(scratch.path().join("rotated"), &path).unwrap();
+        until("it is back", || sinks.health() == Ok(()));
+        assert_eq!(sinks.changes()[0].1, SinkState::Takes);
+        took
+    });
 }
 
 // Red when the mode is left to `open`, whose umask takes the group's part away.
@@ -76,27 +85,30 @@ fn a_file_that_is_made_is_for_its_group_whatever_the_umask_and_one_that_is_there
 // Red when a required sink is not waited for, or when telling waits for it.
 #[test]
 fn a_pipe_that_nobody_empties_stops_service_within_a_second_and_holds_up_nobody() {
-    let scratch = tempfile::tempdir().unwrap();
-    let path = scratch.path().join("pipe");
-    mkfifo(&path, Mode::from_bits_truncate(0o600)).unwrap();
-    let wish = format!("ocsf,required,{}", path.display());
-    assert!(wish.parse::<SinkWish>().unwrap().open().is_err(), "nobody reads");
-    let reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-    let sinks = sinks(&wish);
-    let begun = Instant::now();
-    // The quickest of five: one that waits does so each time, one that is only held up by the machine does not.
-    let quickest = (0..5).map(|_| {
-        let told = Instant::now();
-        sinks.tell(&bundle(0..2000));
-        told.elapsed()
+    one_of_three_is_prompt(|| {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("pipe");
+        mkfifo(&path, Mode::from_bits_truncate(0o600)).unwrap();
+        let wish = format!("ocsf,required,{}", path.display());
+        assert!(wish.parse::<SinkWish>().unwrap().open().is_err(), "nobody reads");
+        let reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let sinks = sinks(&wish);
+        let begun = Instant::now();
+        // The quickest of five: one that waits does so each time, one that is only held up by the machine does not.
+        let quickest = (0..5).map(|_| {
+            let told = Instant::now();
+            sinks.tell(&bundle(0..2000));
+            told.elapsed()
+        });
+        let quickest = quickest.min().unwrap();
+        assert!(quickest < SINK_PATIENCE, "telling waits: {quickest:?}");
+        until("it is stuck", || sinks.health() == Err(JournalError::Sink));
+        let took = begun.elapsed();
+        std::thread::spawn(move || io::copy(&mut &reader, &mut io::sink()));
+        until("it goes on", || sinks.health() == Ok(()));
+        assert_eq!(sinks.each()[0].lost, 0);
+        took
     });
-    let quickest = quickest.min().unwrap();
-    assert!(quickest < SINK_PATIENCE, "telling waits: {quickest:?}");
-    until("it is stuck", || sinks.health() == Err(JournalError::Sink));
-    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
-    std::thread::spawn(move || io::copy(&mut &reader, &mut io::sink()));
-    until("it goes on", || sinks.health() == Ok(()));
-    assert_eq!(sinks.each()[0].lost, 0);
 }
 
 #[test]
