@@ -24,11 +24,11 @@ pub enum Broken {
     /// The connection to the keeper.
     #[error("the connection to the keeper broke")]
     Keeper,
-    /// One of the couriers has ended.
-    #[error("a courier is gone")]
+    /// The courier of built-in providers has ended.
+    #[error("the courier is gone")]
     Courier,
-    /// More than a quarter of the lanes to one had to be closed.
-    #[error("too few lanes to a courier are left")]
+    /// More than a quarter of the lanes to it had to be closed.
+    #[error("too few lanes to the courier are left")]
     Lanes,
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a lane goes back only when both terminal frames of its exchange have passed.
 //! Invariant: who waits for a lane is bounded in number and in time.
+//! Invariant: the courier of operator-defined providers takes no call of others along: without it theirs are refused.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,42 +65,45 @@ pub(crate) struct Pool {
     waiters: AtomicUsize,
     alive: AtomicUsize,
     opened: usize,
-    broken: mpsc::Sender<Broken>,
+    broken: Option<mpsc::Sender<Broken>>,
 }
 
 impl Lanes {
-    /// Takes over the connections. The last one is the sentinel: never lent, its end says that the courier is gone.
-    pub fn new(mut streams: Vec<(Reader, Writer)>, broken: mpsc::Sender<Broken>) -> Self {
-        if let Some(sentinel) = streams.pop() {
-            tokio::spawn(watch(sentinel, broken.clone()));
-        }
+    /// Takes over the connections. The last one is the sentinel: never lent, its end says that the courier is gone; without any it
+    /// is gone already. `broken` is told when the process cannot go on; without it nothing is said, and calls are refused.
+    pub fn new(mut streams: Vec<(Reader, Writer)>, broken: Option<mpsc::Sender<Broken>>) -> Self {
+        let sentinel = streams.pop();
         let opened = streams.len();
         let idle = streams.into_iter().map(Lane::new).collect();
-        let pool = Pool {
+        let pool = Arc::new(Pool {
             idle: Mutex::new(idle),
             free: Semaphore::new(opened),
             waiters: AtomicUsize::new(0),
             alive: AtomicUsize::new(opened),
             opened,
             broken,
-        };
-        Self { pool: Arc::new(pool) }
+        });
+        match sentinel {
+            Some(sentinel) => drop(tokio::spawn(watch(sentinel, Arc::clone(&pool)))),
+            None => pool.free.close(),
+        }
+        Self { pool }
     }
 
     /// How many lanes are idle.
     pub fn idle(&self) -> usize {
-        self.pool.free.available_permits()
+        if self.pool.free.is_closed() { 0 } else { self.pool.free.available_permits() }
     }
 
     /// How many lanes are alive, idle or not.
     pub fn alive(&self) -> usize {
-        self.pool.alive.load(Ordering::Relaxed)
+        if self.pool.free.is_closed() { 0 } else { self.pool.alive.load(Ordering::Relaxed) }
     }
 
     /// Borrows a lane.
     ///
     /// # Errors
-    /// [`Refusal::Busy`] when too many wait, or none came free in time.
+    /// [`Refusal::Busy`] when too many wait, or none came free in time; [`Refusal::CourierUnavailable`] when the courier is gone.
     pub(crate) async fn borrow(&self) -> Result<HeldLane, Refusal> {
         if let Ok(permit) = self.pool.free.try_acquire() {
             permit.forget();
@@ -107,7 +111,8 @@ impl Lanes {
             let _waiter = Waiter::join(&self.pool.waiters)?;
             match timeout(LANE_WAIT, self.pool.free.acquire()).await {
                 Ok(Ok(permit)) => permit.forget(),
-                Ok(Err(_)) | Err(_) => return Err(Refusal::Busy),
+                Ok(Err(_)) => return Err(Refusal::CourierUnavailable),
+                Err(_) => return Err(Refusal::Busy),
             }
         }
         let lane = self.pool.idle().pop();
@@ -157,8 +162,10 @@ impl Pool {
     pub(crate) fn lose(&self) {
         let left = self.alive.fetch_sub(1, Ordering::Relaxed).saturating_sub(1);
         tracing::warn!(left, "a lane to the courier was closed");
-        if left * 4 < self.opened * 3 {
-            let _ = self.broken.try_send(Broken::Lanes);
+        match &self.broken {
+            Some(broken) if left * 4 < self.opened * 3 => drop(broken.try_send(Broken::Lanes)),
+            None if left == 0 => self.free.close(),
+            Some(_) | None => {}
         }
     }
 }
@@ -181,11 +188,14 @@ impl Drop for Waiter<'_> {
     }
 }
 
-async fn watch((mut sentinel, _open): (Reader, Writer), broken: mpsc::Sender<Broken>) {
+async fn watch((mut sentinel, _open): (Reader, Writer), pool: Arc<Pool>) {
     // The courier never writes without a question, so anything that comes is the end.
     drop(sentinel.read_u8().await);
-    tracing::error!("the courier is gone");
-    let _ = broken.send(Broken::Courier).await;
+    tracing::error!("a courier is gone");
+    pool.free.close();
+    if let Some(broken) = &pool.broken {
+        let _ = broken.send(Broken::Courier).await;
+    }
 }
 
 #[cfg(test)]
@@ -202,7 +212,7 @@ mod tests {
         let (here, there): (Vec<_>, _) = (0..=count).map(|_| UnixStream::pair().unwrap()).unzip();
         let (broken, told) = mpsc::channel(4);
         let here = here.into_iter().map(|stream| split_again(stream).unwrap()).collect();
-        (Lanes::new(here, broken), there, told)
+        (Lanes::new(here, Some(broken)), there, told)
     }
 
     #[tokio::test(start_paused = true)]
@@ -224,6 +234,28 @@ mod tests {
         }
         assert_eq!(told.recv().await, Some(Broken::Lanes));
         assert_eq!(lanes.alive(), 2);
+    }
+
+    // Red when whoever waits for a lane of a courier that is gone waits on.
+    #[tokio::test(start_paused = true)]
+    async fn without_its_courier_calls_are_refused_and_nobody_waits() {
+        let (here, there) = UnixStream::pair().unwrap();
+        let (sentinel, far) = UnixStream::pair().unwrap();
+        let streams = [here, sentinel].map(|stream| split_again(stream).unwrap());
+        let lanes = Lanes::new(Vec::from(streams), None);
+        let held = lanes.borrow().await.unwrap();
+        let waiting = tokio::spawn({
+            let lanes = lanes.clone();
+            async move { lanes.borrow().await.map(|_| ()) }
+        });
+        tokio::task::yield_now().await;
+        drop((there, far));
+        assert_eq!(waiting.await.unwrap(), Err(Refusal::CourierUnavailable));
+        drop(held);
+        for gone in [lanes, Lanes::new(Vec::new(), None)] {
+            assert_eq!(gone.borrow().await.map(|_| ()), Err(Refusal::CourierUnavailable));
+            assert_eq!((gone.alive(), gone.idle()), (0, 0));
+        }
     }
 
     #[tokio::test]

@@ -68,12 +68,19 @@ pub fn open(settings: &Settings) -> anyhow::Result<Opened> {
     let dial = |path: &Path| {
         UnixStream::connect(path).with_context(|| format!("connect to {}", path.display()))
     };
-    let lanes = |path| (0..=settings.lanes).map(|_| dial(path)).collect::<Result<_, _>>();
+    let lanes = |path| (0..=settings.lanes).map(|_| dial(path)).collect::<Result<Vec<_>, _>>();
+    let without = |error: anyhow::Error| {
+        tracing::warn!("{error:#}: calls to operator-defined providers are refused");
+        Vec::new()
+    };
+    if room < settings.max_connections {
+        tracing::warn!(room, "the limit of open files lowers max-connections");
+    }
     Ok(Opened {
         listener: take_tcp_listener(settings.listener_fd)?,
         tls: tls(&settings.cert, &settings.key)?,
         ask: dial(&settings.ask)?,
-        lanes: [lanes(&settings.call)?, lanes(&settings.call_defined)?],
+        lanes: [lanes(&settings.call)?, lanes(&settings.call_defined).unwrap_or_else(without)],
         metrics: settings.metrics_listener_fd.map(take_tcp_listener).transpose()?,
         ready: settings.ready_fd.map(take_unix_stream).transpose()?,
         max_connections: settings.max_connections.min(room),
@@ -110,12 +117,13 @@ pub async fn run(opened: Opened) -> anyhow::Result<Ended> {
     let mut keeper = KeeperLink::start(split(opened.ask)?, broken.clone());
     // The keeper sends the state of the vault at once; without it every call would hear "sealed".
     drop(timeout(SNAPSHOT_WAIT, keeper.changed()).await);
-    let lanes = |streams: Vec<UnixStream>| -> anyhow::Result<Lanes> {
+    let lanes = |streams: Vec<UnixStream>, broken| -> anyhow::Result<Lanes> {
         let streams = streams.into_iter().map(split).collect::<Result<_, _>>()?;
-        Ok(Lanes::new(streams, broken.clone()))
+        Ok(Lanes::new(streams, broken))
     };
     let [built_in, operator] = opened.lanes;
-    let couriers = Couriers { built_in: lanes(built_in)?, operator: lanes(operator)? };
+    let couriers =
+        Couriers { built_in: lanes(built_in, Some(broken))?, operator: lanes(operator, None)? };
     let gateway = Arc::new(Gateway::new(keeper, couriers));
     if let Some(listener) = opened.metrics {
         tokio::spawn(metrics::serve(socket(listener)?, Arc::clone(&gateway)));

@@ -162,13 +162,26 @@ async fn the_confined_program_serves_counts_and_stops() {
 }
 
 #[tokio::test]
-async fn without_its_keeper_or_one_of_its_couriers_the_program_asks_to_be_started_again() {
+async fn without_its_keeper_or_its_courier_the_program_asks_to_be_started_again() {
     let mut program = Program::start().await;
     program.keeper.abort();
     assert_eq!(program.ended().await.code(), Some(75));
-    for one in 0..2 {
-        let mut program = Program::start().await;
-        program.couriers[one].iter().for_each(JoinHandle::abort);
-        assert_eq!(program.ended().await.code(), Some(75));
+    let mut program = Program::start().await;
+    program.couriers[0].iter().for_each(JoinHandle::abort);
+    assert_eq!(program.ended().await.code(), Some(75));
+}
+
+// Red when the end of the one courier ends the process, or leaves its callers waiting.
+#[tokio::test]
+async fn without_the_courier_of_operator_defined_providers_the_others_are_served() {
+    let mut program = Program::start().await;
+    let own = chat("plain", BODY).replace("/openai/", "/p/mine/");
+    assert!(program.send(&own).await.ends_with(BODY));
+    program.couriers[1].iter().for_each(JoinHandle::abort);
+    within(async { while !program.send(&own).await.contains("SR-COURIER-001") {} }).await;
+    for _ in 0..3 {
+        assert!(program.send(&chat("plain", BODY)).await.ends_with(BODY));
+        assert!(program.send(&own).await.contains("SR-COURIER-001"));
     }
+    assert!(program.child.try_wait().unwrap().is_none(), "it goes on");
 }

@@ -84,16 +84,19 @@ impl Stage {
         let (publish, published) = mpsc::unbounded_channel();
         let state = Arc::new(Mutex::new(VaultState::Ready));
         tokio::spawn(play_keeper(keeper, tell.clone(), Arc::clone(&state), published));
-        let open = |lanes, first| {
+        let open = |lanes, first, broken| {
             let mut ours = Vec::new();
             for number in first..=first + lanes {
                 let (here, there) = UnixStream::pair().unwrap();
                 ours.push(split_again(here).unwrap());
                 tokio::spawn(play_courier(there, number, tell.clone()));
             }
-            Lanes::new(ours, broken.clone())
+            Lanes::new(ours, broken)
         };
-        let couriers = Couriers { built_in: open(lanes, 0), operator: open(1, FIRST_DEFINED) };
+        let couriers = Couriers {
+            built_in: open(lanes, 0, Some(broken.clone())),
+            operator: open(1, FIRST_DEFINED, None),
+        };
         let mut link = KeeperLink::start(split_again(ask).unwrap(), broken.clone());
         link.changed().await;
         let gateway = Arc::new(Gateway::new(link, couriers));

@@ -112,6 +112,22 @@ impl Programs {
         self.0.path()
     }
 
+    /// From its next start on a part's program is there, and is never ready.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn hang(&self, part: Part) {
+        let next = self.0.path().join("next");
+        fs::write(&next, "#!/bin/sh\nwhile :; do sleep 1; done\n").expect("the directory is ours");
+        fs::set_permissions(&next, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        fs::rename(&next, self.0.path().join(part.program())).expect("the directory is ours");
+    }
+
+    /// From the next start on it is the true one again.
+    pub fn mend(&self, part: Part) {
+        self.put(part.program(), part.program());
+    }
+
     /// From the next start on `name` is the program that cargo calls `built`.
     fn put(&self, name: &str, built: &str) {
         let (from, to) = (scratch::programs().join(built), self.0.path().join("next"));
@@ -223,7 +239,7 @@ impl Captured<'_> {
 
     /// Gives the place back, and waits until the appliance serves again.
     pub fn release(self) {
-        self.programs.put(self.part.program(), self.part.program());
+        self.programs.mend(self.part);
         let before = self.appliance.kill(self.part);
         until("the true process is back", || {
             self.appliance.pid(self.part).filter(|pid| *pid != before)

@@ -66,7 +66,7 @@ impl Accounts {
     /// Finds the system users, and makes those that are missing.
     pub(crate) fn separate(settings: &Settings) -> Outcome<Self> {
         let tpm = settings.tpm.tcti.as_ref().map(|_| user("strongroom-tpm")).transpose()?;
-        Ok(Self {
+        Self {
             separation: Separation::Users,
             keeper: user(KEEPER_USER)?,
             courier: user("strongroom-courier")?,
@@ -74,7 +74,30 @@ impl Accounts {
             gateway: user("strongroom-gateway")?,
             tpm,
             operators: group(OPERATORS)?,
-        })
+        }
+        .distinct()
+    }
+
+    /// Users that share a uid or a gid would undo the separation as well.
+    pub(crate) fn distinct(self) -> Outcome<Self> {
+        let all = [
+            Some((KEEPER_USER, self.keeper)),
+            Some(("strongroom-courier", self.courier)),
+            Some(("strongroom-courier-defined", self.courier_defined)),
+            Some(("strongroom-gateway", self.gateway)),
+            self.tpm.map(|tpm| ("strongroom-tpm", tpm)),
+        ];
+        let all: Vec<_> = all.into_iter().flatten().collect();
+        for (at, (name, (uid, gid))) in all.iter().enumerate() {
+            let same = all.iter().skip(at.saturating_add(1));
+            let mut same = same.filter(|(_, (its_uid, its_gid))| its_uid == uid || its_gid == gid);
+            if let Some((other, _)) = same.next() {
+                let what = format!("the system users {name} and {other} share a uid or a group");
+                let next = format!("userdel {other}, then 'strongroom up' by hand, which makes it");
+                return Err(Failure::new(Code::Accounts, what).next(next));
+            }
+        }
+        Ok(self)
     }
 
     /// The user of a courier.
@@ -155,8 +178,9 @@ fn make(program: &str, arguments: &[&str]) -> Outcome {
     let line = || format!("{program} {}", arguments.join(" "));
     match status {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Failure::new(Code::Accounts, format!("{}: {status}", line()))
-            .next("make the user by hand, or accept_missing = [\"uids\"] in strongroom.toml")),
+        Ok(status) => Err(Failure::new(Code::Accounts, format!("{}: {status}", line())).next(
+            "run that line as root (under systemd nothing may make users), then start again",
+        )),
         Err(error) => Err(Failure::new(Code::Accounts, format!("{}: {error}", line()))
             .next("install the package `passwd` (or shadow-utils)")),
     }
@@ -164,4 +188,35 @@ fn make(program: &str, arguments: &[&str]) -> Outcome {
 
 fn missing(name: &str) -> Failure {
     Failure::new(Code::Accounts, format!("{name} was made and is not there"))
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::unistd::{Gid, Uid};
+
+    use super::{Accounts, Separation};
+
+    #[test]
+    fn users_that_share_a_uid_or_a_group_are_refused_by_name() {
+        let of = |id: u32| (Uid::from_raw(id), Gid::from_raw(id));
+        let good = Accounts {
+            separation: Separation::Users,
+            keeper: of(901),
+            courier: of(902),
+            courier_defined: of(903),
+            gateway: of(904),
+            tpm: Some(of(905)),
+            operators: Gid::from_raw(906),
+        };
+        assert!(good.distinct().is_ok());
+        let one_uid = Accounts { courier_defined: (of(902).0, of(903).1), ..good };
+        let one_group = Accounts { tpm: Some((of(905).0, of(901).1)), ..good };
+        for (bad, names) in [
+            (one_uid, ["strongroom-courier ", "strongroom-courier-defined"]),
+            (one_group, ["strongroom-keeper", "strongroom-tpm"]),
+        ] {
+            let failure = bad.distinct().unwrap_err().to_string();
+            assert!(names.iter().all(|name| failure.contains(name)), "{failure}");
+        }
+    }
 }

@@ -71,9 +71,8 @@ impl Role {
         match self {
             Self::Tpm | Self::Keeper | Self::Emulator => &[],
             Self::Courier(_) => &[Self::Keeper],
-            Self::Gateway => {
-                &[Self::Keeper, Self::Courier(Origin::BuiltIn), Self::Courier(Origin::Operator)]
-            }
+            // Not the other courier: without it, the built-in providers are served.
+            Self::Gateway => &[Self::Keeper, Self::Courier(Origin::BuiltIn)],
         }
     }
 

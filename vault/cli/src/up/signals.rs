@@ -3,6 +3,7 @@
 //! Invariant: a signal to stop is never lost, nor that a child ended. The terminal's Control-C reaches this process alone (its children have
 //! sessions of their own), so that the others stop in their order.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ pub(crate) enum Woken {
 #[derive(Debug)]
 pub(crate) struct Signals {
     descriptor: SignalFd,
+    /// Whether somebody wanted the end at any time: whoever waits in between may have taken the signal.
+    end_wanted: Cell<bool>,
 }
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -40,12 +43,17 @@ impl Signals {
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let descriptor = SignalFd::with_flags(&all, flags).map_err(failed)?;
         change(SigmaskHow::SIG_BLOCK, FIRST)?;
-        Ok(Self { descriptor })
+        Ok(Self { descriptor, end_wanted: Cell::new(false) })
     }
 
     /// Holds back everything that is waited for.
     pub(crate) fn hold_all() -> Outcome {
         change(SigmaskHow::SIG_BLOCK, LATER)
+    }
+
+    /// Whether somebody wanted the end, now or before.
+    pub(crate) fn is_end_wanted(&self) -> bool {
+        self.end_wanted.get()
     }
 
     /// Waits for a signal.
@@ -73,6 +81,7 @@ impl Signals {
             let is_child = i32::try_from(told.ssi_signo) == Ok(Signal::SIGCHLD as i32);
             if !is_child {
                 woken = Woken::Stop;
+                self.end_wanted.set(true);
             }
         }
         Ok(woken)

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use strongroom_policy::provider::Origin;
 use strongroom_protocol::ask::VaultState;
 use strongroom_protocol::operator::{PANIC_EXIT, SEAL_EXIT};
 
@@ -41,6 +42,9 @@ pub(crate) struct Supervisor {
     held: Held,
     /// Since when it was last looked whether the witness that is waited for has answered, while one is.
     waits: Option<Instant>,
+    /// When the gateway is to be started anew, and when it last was for that reason.
+    renewal: Option<Instant>,
+    renewed: Option<Instant>,
 }
 
 /// One process, running or due.
@@ -67,6 +71,8 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(10);
 /// How long the gateway lets calls go on that are under way: `DRAIN_WAIT` in `gateway/src/listener.rs`. Deadlines of
 /// calls are longer, but whoever stops the appliance does not wait for them.
 const CALLS_END_WITHIN: Duration = Duration::from_secs(5);
+/// Between two such renewals of the gateway.
+const RENEWED_EVERY: Duration = Duration::from_secs(30);
 /// Between two looks at a vault that waits.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Nothing is waited for longer: what would not be noticed otherwise is noticed then.
@@ -78,7 +84,16 @@ impl Supervisor {
     /// Nothing runs yet.
     pub(crate) const fn new(ground: Ground, signals: Signals) -> Self {
         let held = Held::Written;
-        Self { ground, signals, posts: Vec::new(), backups: Clock::new(), held, waits: None }
+        Self {
+            ground,
+            signals,
+            posts: Vec::new(),
+            backups: Clock::new(),
+            held,
+            waits: None,
+            renewal: None,
+            renewed: None,
+        }
     }
 
     /// What the processes stand on.
@@ -117,12 +132,15 @@ impl Supervisor {
     /// Watches until somebody wants the end.
     pub(crate) fn watch(&mut self) -> Outcome {
         let mut next = Instant::now();
-        while self.signals.wait_until(next, &self.not_ready())? == Woken::Look {
+        while self.signals.wait_until(next, &self.not_ready())? == Woken::Look
+            && !self.signals.is_end_wanted()
+        {
             let ends: Vec<_> = self.posts.iter_mut().filter_map(Post::look).collect();
             for end in ends {
                 self.judge(end);
             }
             let tried = self.start_what_is_due()?;
+            self.renew_the_gateway();
             self.look_for_the_witness();
             self.backups.tick(&self.ground.places, self.ground.settings.backup.as_ref());
             // A start takes a while, and takes the signals of that time.
@@ -142,7 +160,7 @@ impl Supervisor {
         let witness = self.waits.map(|looked| looked + LOOK_EVERY);
         let backup = self.ground.settings.backup.as_ref().map(|_| self.backups.next());
         let longest = Instant::now() + LONGEST;
-        starts.chain(witness).chain(backup).fold(longest, Instant::min)
+        starts.chain(witness).chain(backup).chain(self.renewal).fold(longest, Instant::min)
     }
 
     /// The vault is open and makes no call yet: the end of that is said.
@@ -195,9 +213,7 @@ impl Supervisor {
                     if post.ready.is_none() {
                         out::say(&format!("the {} runs again", role.name()));
                     }
-                    if role == Role::Keeper {
-                        self.tell_of_the_vault();
-                    }
+                    self.has_started(role);
                 }
                 Err(failure) if failure.code == Code::Store.text() => return Err(failure),
                 Err(failure) => {
@@ -207,6 +223,39 @@ impl Supervisor {
             }
         }
         Ok(tried)
+    }
+
+    /// What a process that was started again asks for.
+    fn has_started(&mut self, role: Role) {
+        match role {
+            Role::Keeper => self.tell_of_the_vault(),
+            // A gateway cannot dial it; one that is started anew does.
+            Role::Courier(Origin::Operator) => {
+                let earliest = self.renewed.map_or(Instant::now(), |last| last + RENEWED_EVERY);
+                self.renewal = Some(earliest);
+            }
+            Role::Gateway => self.renewal = None,
+            Role::Tpm | Role::Emulator | Role::Courier(Origin::BuiltIn) => {}
+        }
+    }
+
+    /// Ends a gateway that has no lanes to the courier of operator-defined providers; it is started again at once. Calls under way
+    /// have their time, and a courier that keeps ending costs the others no more than that each [`RENEWED_EVERY`].
+    fn renew_the_gateway(&mut self) {
+        if self.renewal.is_none_or(|due| due > Instant::now()) {
+            return;
+        }
+        self.renewal = None;
+        let gateway = self.posts.iter().find(|post| post.role == Role::Gateway);
+        let Some(child) = gateway.and_then(|post| post.child.as_ref()) else { return };
+        self.renewed = Some(Instant::now());
+        let (courier, seconds) =
+            (Role::Courier(Origin::Operator).name(), CALLS_END_WITHIN.as_secs());
+        out::say(&format!(
+            "the gateway is started anew, to reach the {courier}; calls under way have {seconds} s"
+        ));
+        // It may have ended by itself.
+        let _gone = i32::try_from(child.id()).map(|pid| kill(Pid::from_raw(pid), Signal::SIGTERM));
     }
 
     fn start_again(&mut self, role: Role) -> Outcome<Started> {
