@@ -107,12 +107,16 @@ pub struct Errand {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deadlines {
     /// Name, TCP and TLS together.
+    #[serde(deserialize_with = "crate::span::exact")]
     pub connect: Duration,
     /// From the request's last byte to the answer's first.
+    #[serde(deserialize_with = "crate::span::exact")]
     pub first_byte: Duration,
     /// Between bytes of the answer.
+    #[serde(deserialize_with = "crate::span::exact")]
     pub idle: Duration,
     /// Between bytes of the request body.
+    #[serde(deserialize_with = "crate::span::exact")]
     pub body_idle: Duration,
 }
 
@@ -151,8 +155,10 @@ pub struct Outcome {
     /// How many echoes of the key were scrubbed.
     pub scrubbed: u32,
     /// From redemption to the answer's head.
+    #[serde(deserialize_with = "crate::span::exact_option")]
     pub first_byte: Option<Duration>,
     /// From redemption to the end.
+    #[serde(deserialize_with = "crate::span::exact")]
     pub total: Duration,
 }
 

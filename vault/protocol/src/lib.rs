@@ -17,6 +17,7 @@ pub mod errand;
 pub mod frame;
 pub mod operator;
 pub mod secret_bytes;
+mod span;
 pub mod token;
 pub mod tpm;
 pub mod upload;
