@@ -178,3 +178,14 @@ impl std::fmt::Debug for Ticket {
         f.write_str("<ticket>")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Ticket;
+
+    /// Whoever reads a log must not redeem what was admitted.
+    #[test]
+    fn a_ticket_does_not_print() {
+        assert_eq!(format!("{:?}", Ticket([7; 16])), "<ticket>");
+    }
+}

@@ -153,8 +153,10 @@ pub fn split_first(bytes: &[u8], limit: usize) -> Result<Option<(&[u8], usize)>,
 mod tests {
     use proptest::prelude::{any, prop_assert, proptest};
 
-    use super::{FrameError, announced, decode, encode, encode_into, split_first};
-    use crate::SecretBytes;
+    use zeroize::Zeroizing;
+
+    use super::{FIRST_BYTES, FrameError, announced, decode, encode, encode_into, split_first};
+    use crate::secret_bytes::{MAX_SECRET_BYTES, SecretBytes};
 
     #[test]
     fn a_message_reads_back_and_ends_at_its_last_byte() {
@@ -176,6 +178,7 @@ mod tests {
     fn a_frame_over_the_limit_is_neither_sent_nor_read() {
         assert!(encode(&vec![0_u8; 65], 64).is_err());
         assert!(announced([65, 0, 0, 0], 64).is_err());
+        assert_eq!(announced([64, 0, 0, 0], 64), Ok(64));
         assert!(announced([255, 255, 255, 255], 64).is_err());
     }
 
@@ -191,9 +194,36 @@ mod tests {
         assert_eq!(out.len(), before.len() + 4 + 603);
     }
 
+    /// A `Vec` that grows by itself moves, and leaves its bytes where they were; by a byte at a time too. Its own growth
+    /// is by as little as it can.
     #[test]
-    fn a_secret_does_not_print() {
-        assert_eq!(format!("{:?}", SecretBytes::copy_from(b"key")), "<secret>");
+    fn a_buffer_that_is_too_small_is_replaced_and_never_grown() {
+        for room in 0..8 {
+            let mut out = Zeroizing::new(Vec::with_capacity(room));
+            encode_into(&mut out, &(1_u8, 2_u8, 3_u8), 64).unwrap();
+            assert_eq!(*out, [3, 0, 0, 0, 1, 2, 3]);
+            let replaced = out.capacity() >= FIRST_BYTES;
+            assert_eq!(replaced, room < 7, "{room}: {}", out.capacity());
+        }
+    }
+
+    #[test]
+    fn a_secret_tells_its_length_and_does_not_print() {
+        let secret = SecretBytes::copy_from(b"key");
+        assert_eq!(format!("{secret:?}"), "<secret>");
+        assert_eq!((secret.len(), secret.is_empty()), (3, false));
+        assert!(SecretBytes::copy_from(b"").is_empty());
+    }
+
+    #[test]
+    fn a_secret_of_a_message_is_bounded() {
+        let read = |length| {
+            let frame = encode(&SecretBytes::copy_from(&vec![b'k'; length]), 64 * 1024).unwrap();
+            decode::<SecretBytes>(&frame[4..]).map(|secret| secret.len())
+        };
+        assert_eq!(read(MAX_SECRET_BYTES), Ok(MAX_SECRET_BYTES));
+        assert_eq!(read(MAX_SECRET_BYTES + 1), Err(FrameError::Malformed));
+        assert_eq!(read(MAX_SECRET_BYTES + 2), Err(FrameError::Malformed));
     }
 
     proptest! {

@@ -222,6 +222,12 @@ const CASES: &[(Dialect, &str, &str, &str)] = &[
     (
         Dialect::OpenAi,
         CHAT,
+        r#"{"messages":[{"content":[{"type":"input_audio","input_audio":{"data":"s3+a.b-c://x"}}]}]}"#,
+        "remote-urls",
+    ),
+    (
+        Dialect::OpenAi,
+        CHAT,
         r#"{"input":[{"role":"user","content":[{"type":"input_file","file_url":"https://x"}]}]}"#,
         "remote-urls",
     ),

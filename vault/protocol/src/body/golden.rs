@@ -94,6 +94,7 @@ const DIFFERENTIALS: &[(&[u8], &str)] = &[
     (br#"{"a":True}"#, "an unexpected byte"),
     (br#"{"a":nullx}"#, "an unexpected byte"),
     (b"{\"a\":\"\n\"}", "a control character"),
+    (b"{\"a\":\"\n\n\"}", "a control character"),
     (b"{\"a\":\"\t\"}", "a control character"),
     (b"{\"a\":\"\0\"}", "a control character"),
     (br#"{"a":"\x41"}"#, "an escape"),
@@ -103,6 +104,7 @@ const DIFFERENTIALS: &[(&[u8], &str)] = &[
     (br#"{"a":"\udc00"}"#, "an unpaired surrogate"),
     (br#"{"a":"\ud800\ud800"}"#, "an unpaired surrogate"),
     (br#"{"a":"\ud800x"}"#, "an unpaired surrogate"),
+    (br#"{"metadata":"\ud83dxude00"}"#, "an unpaired surrogate"),
     (br#"{"a":"\ud83d\n"}"#, "an unpaired surrogate"),
     (b"{\"a\":\"\xc0\xaf\"}", "not UTF-8"),
     (b"{\"a\":\"\xed\xa0\x80\"}", "not UTF-8"),
@@ -197,6 +199,27 @@ fn a_plain_body_claims_little() {
     let claims = chat(body).unwrap();
     let expected = Claims { max_output: Some(32), stream: Stream::Streamed, ..claims_of("gpt-4o") };
     assert_eq!(claims, expected);
+}
+
+/// Null is the same as no value, and every escape of JSON is one.
+#[test]
+fn what_any_parser_takes_for_nothing_special_is_taken() {
+    let body =
+        r#"{"model":"m","models":null,"stream":null,"n":null,"user":"\"\\\/\b\f\n\r\t\u0041"}"#;
+    for chunk_bytes in 1..9 {
+        let read = scan_cut(Dialect::OpenAi, "/v1/chat/completions", body.as_bytes(), chunk_bytes);
+        assert_eq!(read, Ok(claims_of("m")), "{chunk_bytes}");
+    }
+}
+
+#[test]
+fn an_error_says_at_which_byte_wherever_the_body_is_cut() {
+    for chunk_bytes in 1..9 {
+        let path = "/v1/chat/completions";
+        let place = |body: &[u8]| scan_cut(Dialect::OpenAi, path, body, chunk_bytes).unwrap_err();
+        assert!(place(b"{\"model\":\"m\",]").to_string().contains("at byte 14:"));
+        assert!(place(b"{\"model\":\"m\"").to_string().contains("at byte 12:"));
+    }
 }
 
 #[test]
@@ -308,6 +331,7 @@ fn forms_that_parsers_read_differently_are_refused() {
     let upload = MODEL.replace("\"model\"", "\"model\"; filename=\"x\"");
     let typed = MODEL.replace("\n\n", "\nContent-Type: application/json\n\n");
     let long = MODEL.replace("whisper-1", &"w".repeat(201));
+    let hidden = MODEL.replace("whisper-1", &format!("{}\nwhisper-1", "w".repeat(200)));
     let folded = MODEL.replace("\"model\"", "\"Model\"");
     let twice = STREAM.replace("true", "TRUE");
     for (bad, says) in [
@@ -317,6 +341,7 @@ fn forms_that_parsers_read_differently_are_refused() {
         (format!("{MODEL}{MODEL}{END}"), "given twice"),
         (format!("{MODEL}{folded}{END}"), "must be spelled"),
         (format!("{long}{END}"), "not valid"),
+        (format!("{hidden}{END}"), "not valid"),
         (format!("{twice}{END}"), "not valid"),
         (format!("\n{MODEL}{END}"), "must begin with the boundary"),
         (format!("x\n{MODEL}{END}"), "must begin with the boundary"),
@@ -339,6 +364,21 @@ fn forms_that_parsers_read_differently_are_refused() {
     assert!(form_cut(bare_lf.as_bytes(), 9).is_err());
 }
 
+/// Some clients say of a value that it is text, and write a choice that is the usual one.
+#[test]
+fn a_part_that_says_it_is_plain_text_is_one() {
+    for media in ["text/plain", "Text/Plain; charset=UTF-8"] {
+        let typed = MODEL.replace("\n\n", &format!("\nContent-Type: {media}\n\n"));
+        let whole = STREAM.replace("true", "false");
+        let claims = form(&format!("{typed}{whole}{END}"));
+        assert_eq!(claims, Ok(claims_of("whisper-1")), "{media}");
+    }
+    for media in ["text/plain; charset=utf-16", "text/html", ""] {
+        let typed = MODEL.replace("\n\n", &format!("\nContent-Type: {media}\n\n"));
+        assert!(form(&format!("{typed}{END}")).is_err(), "{media}");
+    }
+}
+
 #[test]
 fn a_form_claims_answers_and_addresses() {
     let part = |name: &str, value: &str| {
@@ -346,6 +386,12 @@ fn a_form_claims_answers_and_addresses() {
     };
     let claims = form(&format!("{}{MODEL}{FILE}{END}", part("n", "3"))).unwrap();
     assert_eq!((claims.answers, claims.features.has(Feature::ManyAnswers)), (3, true));
+    for few in ["0", "1"] {
+        let claims = form(&format!("{}{MODEL}{END}", part("n", few)));
+        assert_eq!(claims, Ok(claims_of("whisper-1")), "{few}");
+    }
+    let inline = part("input_reference[image_url]", "data:image/png;base64,AAAA");
+    assert_eq!(form(&format!("{inline}{MODEL}{END}")), Ok(claims_of("whisper-1")));
     let address = part("input_reference[image_url]", "https://x");
     assert!(form(&format!("{address}{END}")).unwrap().features.has(Feature::RemoteUrls));
     let id = part("input_reference[file_id]", "file-1");

@@ -257,7 +257,8 @@ mod tests {
     #[test]
     fn a_journals_path_leads_nowhere_else() {
         for good in ["journal.jsonl", "tile/entries/x001/234", "checkpoint", "tile/0/000.p/7"] {
-            assert!(JournalPath::parse(good).is_ok(), "{good}");
+            let path = JournalPath::parse(good).unwrap();
+            assert_eq!((path.as_ref(), path.to_string().as_str()), (good, good));
         }
         for bad in
             ["", "/etc/passwd", "..", "a/../b", "a//b", ".hidden", "a b", "a\0", "a/b/c/d/e/f/g"]

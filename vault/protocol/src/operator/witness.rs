@@ -155,3 +155,18 @@ impl From<NoteText> for String {
         text.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{KeyText, MAX_KEY_BYTES, MAX_NOTE_BYTES, NoteText};
+
+    /// What a witness checks is, byte for byte, what was sent.
+    #[test]
+    fn texts_of_witnesses_are_bounded_and_handed_on_as_they_are() {
+        let (key, note) = ("k".repeat(MAX_KEY_BYTES), "n".repeat(MAX_NOTE_BYTES));
+        assert_eq!(KeyText::new(key.clone()).unwrap().as_ref(), key);
+        assert_eq!(NoteText::new(note.clone()).unwrap().as_ref(), note);
+        assert!(KeyText::new(key + "k").is_err());
+        assert!(NoteText::new(note + "n").is_err());
+    }
+}
