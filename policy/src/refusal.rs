@@ -440,9 +440,10 @@ mod tests {
     use crate::dialect::Dialect;
 
     #[test]
-    fn every_refusal_has_a_code_of_its_own() {
+    fn every_refusal_has_a_code_and_a_sentence_of_its_own() {
         let codes: BTreeSet<_> = Refusal::ALL.iter().map(|refusal| refusal.code()).collect();
-        assert_eq!(codes.len(), Refusal::ALL.len());
+        let sentences: BTreeSet<_> = Refusal::ALL.iter().map(|refusal| refusal.message()).collect();
+        assert_eq!((codes.len(), sentences.len()), (Refusal::ALL.len(), Refusal::ALL.len()));
     }
 
     #[test]
