@@ -650,4 +650,6 @@ mod cost;
 #[cfg(test)]
 mod crashes;
 #[cfg(test)]
+mod reading;
+#[cfg(test)]
 pub(crate) mod tests;

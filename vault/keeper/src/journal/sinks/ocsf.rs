@@ -81,4 +81,19 @@ mod tests {
         assert_eq!(event["api"]["operation"], "token.create");
         assert!(line(b"rubbish").ends_with(b"\n"));
     }
+
+    /// What a detection rule looks for: the numbers of the schema for a success, and for a failure of either weight.
+    #[test]
+    fn what_was_refused_or_broke_off_is_a_failure() {
+        let weighed = |entry: &str| {
+            let event: Value = serde_json::from_slice(&line(entry.as_bytes())).unwrap();
+            (event["status_id"].as_u64().unwrap(), event["severity_id"].as_u64().unwrap())
+        };
+        for what in ["refuse", "gap", "stopped", "lost"] {
+            assert_eq!(weighed(&format!(r#"{{"what":"{what}"}}"#)), (2, 3), "{what}");
+        }
+        assert_eq!(weighed(r#"{"what":"close","end":"complete"}"#), (1, 1));
+        assert_eq!(weighed(r#"{"what":"close","end":"SR-UPSTREAM-005"}"#), (2, 2));
+        assert_eq!(weighed(r#"{"what":"unseal"}"#), (1, 1));
+    }
 }
