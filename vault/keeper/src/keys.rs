@@ -814,6 +814,86 @@ mod tests {
         }
     }
 
+    /// Of each of these the first says the usual inputs, and every other one changes a single one of them.
+    fn all_differ<const N: usize>(what: &str, values: &[[u8; N]]) {
+        let distinct: std::collections::BTreeSet<_> = values.iter().collect();
+        assert_eq!(distinct.len(), values.len(), "{what}");
+    }
+
+    /// What is published, kept or shown in place of a secret would else vouch for another one as well.
+    #[test]
+    fn commitments_and_what_a_tpm_is_shown_differ_by_key_vault_and_pin() {
+        let root = |byte| RootKey::from_secret(Secret::copy_from(&[byte; 32])).unwrap();
+        let commitment = |byte, store| derive_root_commitment(&root(byte), store).unwrap();
+        let other = StoreId([8; 16]);
+        all_differ("root", &[commitment(1, STORE), commitment(2, STORE), commitment(1, other)]);
+        let lock = |byte| ShareLockKey::from_secret(Secret::copy_from(&[byte; 32])).unwrap();
+        let commitment = |byte, store| derive_lock_commitment(&lock(byte), store).unwrap();
+        all_differ("lock", &[commitment(1, STORE), commitment(2, STORE), commitment(1, other)]);
+        let pin = |pin: &[u8], store, storage| *derive_tpm_pin(pin, store, storage).unwrap();
+        let base = pin(b"1234", STORE, &[1; 32]);
+        assert_eq!(base, pin(b"1234", STORE, &[1; 32]));
+        let others = [
+            pin(b"1235", STORE, &[1; 32]),
+            pin(b"1234", other, &[1; 32]),
+            pin(b"1234", STORE, &[2; 32]),
+        ];
+        all_differ("pin", &[[base].as_slice(), &others].concat());
+        // A TPM drops zeros at the end: a PIN that ends in one would be shown as a shorter one.
+        for byte in 0..=u8::MAX {
+            assert_eq!(pin(&[byte], STORE, &[1; 32])[31] & 1, 1);
+        }
+    }
+
+    #[test]
+    fn every_tag_and_digest_depends_on_all_that_it_is_made_of() {
+        let secret = |byte| Secret::copy_from(&[byte; 32]);
+        let [one, two] =
+            [1, 2].map(|byte| MacKey::new(&Key::from_secret(secret(byte)).unwrap()).unwrap());
+        all_differ("token", &[tag_token(&one, b"a"), tag_token(&one, b"b"), tag_token(&two, b"a")]);
+        let [one, two] =
+            [1, 2].map(|byte| MacKey::new(&Key::from_secret(secret(byte)).unwrap()).unwrap());
+        let tag = |key, before, record: &[u8]| tag_journal(key, &[before; 32], record);
+        let tags = [tag(&one, 1, b"a"), tag(&one, 1, b"b"), tag(&one, 2, b"a"), tag(&two, 1, b"a")];
+        all_differ("journal", &tags);
+        let [one, two] = [1, 2].map(|byte| Pepper::from_secret(secret(byte)).unwrap());
+        let tag = |key, user, verifier: &[u8]| {
+            tag_verifier(key, &UserId::from_random([user; 16]), verifier)
+        };
+        let tags = [tag(&one, 1, b"a"), tag(&one, 1, b"b"), tag(&one, 2, b"a"), tag(&two, 1, b"a")];
+        all_differ("verifier", &tags);
+        let [one, two] = [1, 2].map(|byte| ShareMacKey::from_secret(secret(byte)).unwrap());
+        all_differ("share", &[tag_share(&one, b"a"), tag_share(&one, b"b"), tag_share(&two, b"a")]);
+        let [one, two] = [1, 2].map(|byte| MarkKey::from_secret(secret(byte)).unwrap());
+        let other = StoreId([8; 16]);
+        let tag = |key, store, commit| tag_mark(key, store, commit);
+        let tags =
+            [tag(&one, STORE, 1), tag(&one, STORE, 2), tag(&one, other, 1), tag(&two, STORE, 1)];
+        all_differ("mark", &tags);
+        let [one, two] = [1, 2].map(|byte| SetHashKey::from_secret(secret(byte)).unwrap());
+        let element = |key, record: &[u8], value: &[u8]| {
+            derive_set_element(key, RecordId(record), value).unwrap()
+        };
+        let elements = [
+            element(&one, b"r", b"a"),
+            element(&one, b"r", b"b"),
+            element(&one, b"s", b"a"),
+            element(&two, b"r", b"a"),
+        ];
+        all_differ("element", &elements);
+        all_differ("digest", &[digest_share(b"a"), digest_share(b"b")]);
+        all_differ("checksum", &[checksum_share(b"a"), checksum_share(b"b")]);
+        let states = [
+            digest_state(STORE, (1, 2), 3, b"h"),
+            digest_state(other, (1, 2), 3, b"h"),
+            digest_state(STORE, (9, 2), 3, b"h"),
+            digest_state(STORE, (1, 9), 3, b"h"),
+            digest_state(STORE, (1, 2), 9, b"h"),
+            digest_state(STORE, (1, 2), 3, b"i"),
+        ];
+        all_differ("state", &states);
+    }
+
     #[test]
     fn one_users_idempotency_key_is_never_anothers() {
         let key = SubjectTagKey::from_secret(Secret::copy_from(&[1; 32])).unwrap();
