@@ -27,6 +27,7 @@ use strongroom_protocol::usage::Usage;
 
 mod audit;
 mod backup;
+mod choice;
 mod couriers;
 mod disk;
 mod keeper;
