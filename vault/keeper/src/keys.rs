@@ -746,6 +746,11 @@ mod tests {
     #[test]
     fn moving_a_byte_between_neighbouring_fields_changes_the_context() {
         assert_ne!(length_prefixed(&[b"ab", b"c"]), length_prefixed(&[b"a", b"bc"]));
+        // Nor can a field hold what looks like the beginning of the next one.
+        for byte in [0_u8, 1] {
+            let joined = [b"a".as_slice(), &[byte; 8], b"b"].concat();
+            assert_ne!(length_prefixed(&[b"a", b"b"]), length_prefixed(&[joined.as_slice()]));
+        }
         let key = TokenHashKey::from_secret(Secret::copy_from(&[1; 32])).unwrap();
         assert_ne!(mac(key.secret(), &[b"ab", b"c"]), mac(key.secret(), &[b"a", b"bc"]));
     }

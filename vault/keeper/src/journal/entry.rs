@@ -287,3 +287,54 @@ fn micros(duration: std::time::Duration) -> u64 {
 const fn is_zero(number: &u32) -> bool {
     *number == 0
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, to_value};
+
+    use super::*;
+    use crate::journal::tests::permit;
+
+    const CALL: CallId = CallId::from_random([9; 16]);
+
+    #[test]
+    fn an_admission_says_whose_call_it_is_and_that_the_answer_comes_whole() {
+        let permit = permit();
+        let entry = to_value(Entry::admit(CALL, &permit)).unwrap();
+        for (field, value) in [
+            ("call", CALL.to_string()),
+            ("user", permit.user().to_string()),
+            ("token", permit.token().to_string()),
+            ("credential", permit.credential().to_string()),
+            ("host", "api.openai.com".to_owned()),
+            ("path", "/v1/models".to_owned()),
+        ] {
+            assert_eq!(entry[field], value, "{field}");
+        }
+        assert!(matches!(entry.get("stream"), None | Some(Value::Bool(false))), "{entry}");
+    }
+
+    #[test]
+    fn an_end_says_how_long_the_call_took() {
+        let mut outcome = Outcome {
+            call: CALL,
+            status: Some(200),
+            ending: Ending::Complete,
+            usage: strongroom_protocol::usage::Usage::default(),
+            sent_bytes: 10,
+            received_bytes: 20,
+            scrubbed: 0,
+            first_byte: Some(Duration::from_micros(1500)),
+            total: Duration::from_millis(2),
+        };
+        let entry = to_value(Entry::close(&outcome)).unwrap();
+        assert_eq!(entry["first_byte_us"], 1500);
+        assert_eq!(entry["total_us"], 2000);
+        assert_eq!(entry["end"], "complete");
+        assert_eq!(entry["status"], 200);
+        outcome.ending = Ending::Aborted(Refusal::Recalled);
+        assert_eq!(to_value(Entry::close(&outcome)).unwrap()["end"], "SR-RECALL-001");
+    }
+}

@@ -224,7 +224,9 @@ fn a_disk_that_stalls_for_long_ends_admitting_while_there_is_room_for_the_end_of
         let stalled = group(&disk).await;
         let end = || journal.note(&Entry::unmade(CallId::from_random([9; 16]), SLOW), NOW);
         (1..PRESSED).for_each(|_| end());
+        assert!(!journal.is_pressed());
         admit(&journal, 2).unwrap();
+        assert!(journal.is_pressed());
         assert_eq!(admit(&journal, 3), Err(JournalError::Full));
         (0..MAX_CALLS).for_each(|_| end());
         journal.health().unwrap();
