@@ -103,7 +103,7 @@ impl Destination {
         let base_is_plain = self.base_path.is_empty()
             || (!self.base_path.ends_with('/')
                 && crate::target::Target::parse(&self.base_path)
-                    .is_ok_and(|target| target.as_str() == self.base_path));
+                    .is_ok_and(|target| target.path() == self.base_path));
         if !base_is_plain {
             return Err(BadDestination::BasePath);
         }
@@ -198,7 +198,18 @@ mod tests {
         for good in ["", "/proxy", "/a/b-c"] {
             assert_eq!(with(good), Ok(()), "{good}");
         }
-        for bad in ["/", "/a/", "a", "/a/../b", "/a//b", "/a%2Db", "/a?", "//evil.example"] {
+        for bad in [
+            "/",
+            "/a/",
+            "a",
+            "/a/../b",
+            "/a//b",
+            "/a%2Db",
+            "/a?",
+            "/a?b",
+            "/?b=/",
+            "//evil.example",
+        ] {
             assert_eq!(with(bad), Err(BadDestination::BasePath), "{bad}");
         }
     }
