@@ -13,9 +13,10 @@ use strongroom_courier::fuzzing::{encodings, request_head, rewrite, urls};
 use strongroom_courier::meter::{Completeness, Ending, Layout, Meter};
 use strongroom_courier::request::{BodyLength, Request};
 use strongroom_courier::scrub::Scrubber;
-use strongroom_policy::destination::{Destination, Injection, Reach};
+use strongroom_policy::destination::{Destination, Injection, MAX_FIXED_HEADERS, Reach};
 use strongroom_policy::dialect::Dialect;
 use strongroom_policy::name::HostName;
+use strongroom_protocol::call::MAX_HEADERS;
 
 use crate::Verdict;
 use crate::cut::Cut;
@@ -77,6 +78,10 @@ fn read_head<'a>(asked: Asked, pieces: impl Iterator<Item = &'a [u8]>) -> Option
 pub fn sent(input: &[u8]) -> Verdict {
     let mut input = Unstructured::new(input);
     let Ok(parts) = Parts::of(&mut input) else { return Verdict::Refused };
+    // More come from no lane (`relay/order.rs`) and stand in no definition.
+    if parts.headers.len() > MAX_HEADERS || parts.fixed.len() > MAX_FIXED_HEADERS {
+        return Verdict::Refused;
+    }
     let headers: Vec<(&str, Cow<'_, [u8]>)> = parts
         .headers
         .iter()
