@@ -226,7 +226,8 @@ fn whoever_asks_for_new_keys_without_end_is_shown_out() {
     };
     strongroom_soak::tell("TLS", "new keys asked for until shown out", asked);
     assert!(ended, "still taken after {asked}");
-    assert!(asked > 100, "{asked}");
+    // So many in a row are an honest client's to ask; how many more are under way by then is a matter of speed.
+    assert!(asked > 30, "{asked}");
     assert_eq!(appliance.pid(Part::Gateway), Some(gateway));
     gate.call(&models(Api::OpenAi, &token)).is(200);
 }
