@@ -45,7 +45,7 @@ pub(super) fn checks(
 /// It may have ended just now; whoever asks again sees that.
 fn absent(role: Role) -> Check {
     let row = format!("process {}", role.name());
-    let detail = "is not to be found, and without it no call is made";
+    let detail = "is not to be found, and without it not every call is made";
     check(&row, Verdict::Fail, detail, Some("look at the lines that `strongroom up` wrote"))
 }
 
