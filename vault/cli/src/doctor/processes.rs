@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use nix::unistd::Pid;
 use strongroom_policy::provider::Origin;
 use strongroom_protocol::operator::{Check, Verdict};
+use strongroom_sys::spawn::Network;
 
 use super::check;
 use crate::link::Link;
 use crate::places::Install;
-use crate::settings::{NO_NETNS, Settings};
+use crate::settings::Settings;
 use crate::up::role::Role;
 
 /// Checks each process that can be found; none when nothing answers at the keeper's socket. With an open vault those that calls
@@ -36,7 +37,7 @@ pub(super) fn checks(
         .filter(|role| vault_is_open && found.iter().all(|(there, _)| there != role))
         .map(absent);
     let there = found.iter().map(|(role, pid)| {
-        let wants_none = settings.is_some_and(|settings| wants_no_network(*role, settings));
+        let wants_none = settings.is_some_and(|settings| role.network(settings) == Network::None);
         judge(*role, *pid, install, wants_none)
     });
     there.chain(missing).collect()
@@ -47,16 +48,6 @@ fn absent(role: Role) -> Check {
     let row = format!("process {}", role.name());
     let detail = "is not to be found, and without it not every call is made";
     check(&row, Verdict::Fail, detail, Some("look at the lines that `strongroom up` wrote"))
-}
-
-/// Whether it is to have a network of its own, without interfaces.
-fn wants_no_network(role: Role, settings: &Settings) -> bool {
-    let device = settings.tpm.tcti.as_ref().is_some_and(|tcti| tcti.starts_with("device:"));
-    match role {
-        Role::Keeper | Role::Gateway => !settings.accepts(NO_NETNS),
-        Role::Tpm => device && !settings.accepts(NO_NETNS),
-        Role::Courier(_) | Role::Emulator => false,
-    }
 }
 
 /// What of the host can get round the processes' walls.

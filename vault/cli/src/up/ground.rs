@@ -110,11 +110,6 @@ impl Ground {
         Ok(())
     }
 
-    /// Whether the TPM is a device of this machine.
-    pub(crate) fn tpm_is_a_device(&self) -> bool {
-        self.settings.tpm.tcti.as_ref().is_some_and(|tcti| tcti.starts_with("device:"))
-    }
-
     /// Whether this is the demonstration.
     pub(crate) const fn is_demo(&self) -> bool {
         self.demo

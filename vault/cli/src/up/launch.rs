@@ -134,7 +134,7 @@ fn spawn(
         program: &program,
         arguments: &arguments,
         user: role.identity(ground),
-        network: role.network(ground),
+        network: role.network(&ground.settings),
         inherited,
         keep_environment: ENVIRONMENT,
         wipes_freed: role == Role::Tpm,

@@ -12,7 +12,7 @@ use strongroom_sys::spawn::Network;
 
 use crate::files::Owner;
 use crate::render;
-use crate::settings::{Guarded, NO_NETNS, StoreKind};
+use crate::settings::{Guarded, NO_NETNS, Settings, StoreKind};
 use crate::up::accounts::KEEPER_USER;
 use crate::up::demo;
 use crate::up::ground::Ground;
@@ -90,12 +90,11 @@ impl Role {
     }
 
     /// Keeper and gateway need no network of their own: the one has none, the other inherits its listener.
-    pub(crate) fn network(self, ground: &Ground) -> Network {
+    pub(crate) fn network(self, settings: &Settings) -> Network {
+        let device = settings.tpm.tcti.as_ref().is_some_and(|tcti| tcti.starts_with("device:"));
         match self {
-            Self::Keeper | Self::Gateway if !ground.settings.accepts(NO_NETNS) => Network::None,
-            Self::Tpm if !ground.settings.accepts(NO_NETNS) && ground.tpm_is_a_device() => {
-                Network::None
-            }
+            Self::Keeper | Self::Gateway if !settings.accepts(NO_NETNS) => Network::None,
+            Self::Tpm if !settings.accepts(NO_NETNS) && device => Network::None,
             Self::Keeper | Self::Gateway | Self::Courier(_) | Self::Emulator | Self::Tpm => {
                 Network::Host
             }
