@@ -86,19 +86,19 @@ impl Keeping {
         loop {
             let idle = self.has_kept_all() && !self.shared.comes(LOOK_EVERY);
             // Looked at when something came, too, for nobody may have looked for a while.
-            if !idle && !self.shared.is_in_place(&tail) {
+            if !self.shared.is_in_place(&tail) {
                 self.shared.stop(TAKEN_AWAY);
             }
-            let patience = if idle { Duration::ZERO } else { SYNC_EVERY };
-            let taken = self.shared.take(&tail, patience);
+            if idle {
+                continue;
+            }
+            let taken = self.shared.take(&tail, SYNC_EVERY);
             let last = taken.last;
             self.keep(&taken);
             if last {
                 return;
             }
-            if !idle {
-                self.shared.rest(BREATH);
-            }
+            self.shared.rest(BREATH);
         }
     }
 
