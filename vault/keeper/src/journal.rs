@@ -650,6 +650,10 @@ mod cost;
 #[cfg(test)]
 mod crashes;
 #[cfg(test)]
+mod judging;
+#[cfg(test)]
 mod reading;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod threads;

@@ -13,7 +13,7 @@ use super::line::Known;
 use super::*;
 use crate::keys::{AuditSigningSeed, JournalKey, MacKey};
 
-const NOW: Moment = Moment::from_unix_millis(1_000_000);
+pub(super) const NOW: Moment = Moment::from_unix_millis(1_000_000);
 /// Groups that fill bundles in the middle, at their end, and several at once.
 const GROUPS: [usize; 12] = [100, 100, 100, 1, 211, 0, 256, 255, 2, 600, 1, 30];
 
@@ -30,17 +30,17 @@ pub(super) fn key() -> MacKey<crate::keys::purpose::Journal> {
     MacKey::new(&JournalKey::from_secret(Secret::copy_from(&[9; 32])).unwrap()).unwrap()
 }
 
-fn look(directory: &Path, noted: Head) -> Result<Found, JournalError> {
+pub(super) fn look(directory: &Path, noted: Head) -> Result<Found, JournalError> {
     Found::look(directory, key(), &signer().verifier(), noted)
 }
 
-fn prepare(directory: &Path, durability: Durability) -> Prepared {
+pub(super) fn prepare(directory: &Path, durability: Durability) -> Prepared {
     let manner = Manner { durability, ..Manner::default() };
     Prepared::of(look(directory, Head::default()).unwrap(), signer(), &manner).unwrap()
 }
 
 /// Entry `n` says its own number.
-fn group(first: u64, count: usize) -> Lines {
+pub(super) fn group(first: u64, count: usize) -> Lines {
     let mut lines = Lines::default();
     for n in (first..).take(count) {
         lines.push(&Entry::Strangers { refused: n }, NOW).unwrap();
@@ -48,13 +48,13 @@ fn group(first: u64, count: usize) -> Lines {
     lines
 }
 
-fn keep(prepared: &mut Prepared) {
+pub(super) fn keep(prepared: &mut Prepared) {
     let taken = prepared.ends.0.take(&prepared.pen.place.tail(), Duration::ZERO);
     prepared.keeping.keep(&taken);
 }
 
 /// The cuts are played: nothing needs a disk, and there are thousands of syncs.
-fn in_memory() -> tempfile::TempDir {
+pub(super) fn in_memory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
@@ -402,7 +402,7 @@ fn a_power_cut_takes_nothing_from_a_strict_journal_that_was_answered() {
 }
 
 /// A journal of a few bundles with a checkpoint over all but the last entries.
-fn written(directory: &Path) -> (Signed, u64) {
+pub(super) fn written(directory: &Path) -> (Signed, u64) {
     let mut prepared = prepare(directory, Durability::Group);
     prepared.pen.write(&group(1, 700)).unwrap();
     keep(&mut prepared);
@@ -412,14 +412,14 @@ fn written(directory: &Path) -> (Signed, u64) {
     (Signed::clone(&signed), 720)
 }
 
-fn refused(directory: &Path, noted: Head) -> JournalError {
+pub(super) fn refused(directory: &Path, noted: Head) -> JournalError {
     match look(directory, noted) {
         Err(error) => error,
         Ok(found) => panic!("{} entries were taken", found.entries()),
     }
 }
 
-fn flip(path: &Path, at: usize) {
+pub(super) fn flip(path: &Path, at: usize) {
     let mut bytes = fs::read(path).unwrap();
     bytes[at] ^= 1;
     fs::write(path, bytes).unwrap();

@@ -47,6 +47,8 @@ pub(super) fn sync(file: &File) -> io::Result<()> {
 /// Hands a directory's names to the disk.
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     step()?;
+    #[cfg(test)]
+    cuts::directory_synced(path);
     File::open(path)?.sync_all()
 }
 
@@ -145,15 +147,30 @@ pub(super) mod cuts {
     use std::fs::File;
     use std::io::{self, Write};
     use std::os::unix::fs::{FileExt, MetadataExt};
+    use std::path::{Path, PathBuf};
+
+    use nix::errno::Errno;
 
     thread_local! {
         static LEFT: Cell<Option<usize>> = const { Cell::new(None) };
+        static REFUSED: Cell<Option<usize>> = const { Cell::new(None) };
         static UNSYNCED: RefCell<BTreeMap<u64, u64>> = const { RefCell::new(BTreeMap::new()) };
+        static DIRECTORIES: RefCell<Vec<PathBuf>> = const { RefCell::new(Vec::new()) };
     }
 
     /// From the `calls`-th system call of this thread on, nothing is done.
     pub(in super::super) fn after(calls: Option<usize>) {
         LEFT.set(calls);
+    }
+
+    /// The `call`-th system call of this thread finds the disk full; those after it are done.
+    pub(in super::super) fn refuse(call: Option<usize>) {
+        REFUSED.set(call);
+    }
+
+    /// Whether a call is still to be refused.
+    pub(in super::super) fn refuses() -> bool {
+        REFUSED.get().is_some()
     }
 
     /// Whether the cut has happened.
@@ -166,7 +183,22 @@ pub(super) mod cuts {
         UNSYNCED.take()
     }
 
+    /// Which directories' names were handed to the disk since the last time, in that order.
+    pub(in super::super) fn take_directories() -> Vec<PathBuf> {
+        DIRECTORIES.take()
+    }
+
+    pub(super) fn directory_synced(path: &Path) {
+        DIRECTORIES.with_borrow_mut(|directories| directories.push(path.to_path_buf()));
+    }
+
     pub(super) fn step() -> io::Result<()> {
+        if let Some(left) = REFUSED.get() {
+            REFUSED.set(left.checked_sub(1));
+            if left == 0 {
+                return Err(Errno::ENOSPC.into());
+            }
+        }
         match LEFT.get() {
             Some(0) => Err(io::Error::other("the machine is dead")),
             Some(left) => {
@@ -182,7 +214,12 @@ pub(super) mod cuts {
         UNSYNCED.with_borrow_mut(|unsynced| {
             unsynced.entry(about.ino()).or_insert(about.len());
         });
-        step()?;
+        if let Err(error) = step() {
+            if error.kind() == io::ErrorKind::StorageFull {
+                file.write_all(&bytes[..bytes.len() / 2])?;
+            }
+            return Err(error);
+        }
         if happened() {
             // The last call before the cut is done in half.
             file.write_all(&bytes[..bytes.len() / 2])?;
@@ -209,3 +246,6 @@ pub(super) mod cuts {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

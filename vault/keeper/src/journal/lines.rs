@@ -125,7 +125,7 @@ pub fn rfc3339(now: Moment) -> String {
 mod tests {
     use strongroom_policy::moment::Moment;
 
-    use super::{Lines, MAX_LINE_BYTES};
+    use super::{KEPT_BYTES, Lines, MAX_LINE_BYTES};
     use crate::journal::entry::{ActResult, Entry};
 
     fn act(target: String) -> Entry<'static> {
@@ -144,5 +144,37 @@ mod tests {
             \"operator\":1,\"target\":\"a\",\"result\":\"begun\"";
         let second = b",\"t\":\"1970-01-01T00:00:01.5Z\",\"what\":\"strangers\",\"refused\":2";
         assert_eq!(texts, [&first[..], &second[..]]);
+    }
+    #[test]
+    fn a_line_may_be_as_long_as_its_bound_and_no_longer() {
+        let length = |target: usize| {
+            let mut lines = Lines::default();
+            let pushed = lines.push(&act("x".repeat(target)), Moment::from_unix_millis(0));
+            pushed.ok().map(|()| lines.bytes.len())
+        };
+        let rest = length(1).unwrap() - 1;
+        assert_eq!(length(MAX_LINE_BYTES - rest), Some(MAX_LINE_BYTES));
+        assert_eq!(length(MAX_LINE_BYTES - rest + 1), None);
+    }
+
+    // Red when each group makes a buffer of its own, or one burst keeps its memory for good.
+    #[test]
+    fn the_buffer_lives_on_unless_a_burst_let_it_grow() {
+        let mut lines = Lines::default();
+        let mut fill = |count: usize| {
+            for _ in 0..count {
+                lines.push(&act("x".repeat(1000)), Moment::from_unix_millis(0)).unwrap();
+            }
+            let room = lines.bytes.capacity();
+            lines.make_last();
+            lines.clear();
+            assert!(lines.is_empty() && lines.bytes.is_empty() && !lines.must_last());
+            (room, lines.bytes.capacity())
+        };
+        let (grown, kept) = fill(10);
+        assert_eq!(grown, kept);
+        let (grown, kept) = fill(KEPT_BYTES / 500);
+        assert!(grown > KEPT_BYTES);
+        assert_eq!(kept, 0);
     }
 }

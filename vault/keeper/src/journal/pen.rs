@@ -57,12 +57,13 @@ impl Pen {
     fn write_encoded(&mut self, group: &Lines, encoded: &mut Encoded) -> Result<(), JournalError> {
         encoded.begin(self.chain);
         let mut number = self.entries;
-        let gap = self.shared.gap();
-        if let Some((gap, now)) = gap.as_ref().zip(group.moment()) {
+        // A group without entries has no moment to tell it at.
+        let gap = self.shared.gap().zip(group.moment());
+        if let Some((gap, now)) = &gap {
             let mut lines = Lines::default();
             lines.push(
                 &Entry::Gap { since: &gap.since, reason: gap.reason, refused: gap.refused },
-                now,
+                *now,
             )?;
             number = encoded.append(&lines, number, &self.key)?;
         }
@@ -242,5 +243,28 @@ const KEPT_BYTES: usize = 512 * 1024;
 impl JournalError {
     pub(super) fn write(error: &io::Error) -> Self {
         Self::Write(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Red when each group makes a buffer of its own, or one burst keeps its memory for good.
+    #[test]
+    fn the_buffer_lives_on_unless_a_burst_let_it_grow() {
+        let mut encoded = Encoded::default();
+        for (burst, kept) in [(100, 100), (KEPT_BYTES + 1, 0), (50, 50)] {
+            encoded.bytes = Vec::with_capacity(burst);
+            encoded.bytes.push(7);
+            encoded.ends.push(1);
+            encoded.leaves.push(Hash([7; 32]));
+            encoded.begin([9; TAG_BYTES]);
+            assert!(encoded.bytes.capacity() >= kept && encoded.bytes.capacity() <= KEPT_BYTES);
+            assert!(
+                encoded.bytes.is_empty() && encoded.ends.is_empty() && encoded.leaves.is_empty()
+            );
+            assert_eq!(encoded.chain, [9; TAG_BYTES]);
+        }
     }
 }

@@ -184,8 +184,34 @@ mod tests {
         let reasons: Vec<_> = found.iter().map(|one| one.reason).collect();
         assert_eq!(reasons, [REASONS[0], UNKNOWN]);
         assert!(found.iter().all(|one| one.at.starts_with("20")));
+        assert_eq!(LastWords::open(&place).unwrap().1, found, "they stay until they are recorded");
         wipe(&place).unwrap();
         assert!(LastWords::open(&place).unwrap().1.is_empty());
+    }
+
+    #[test]
+    fn words_that_do_not_fit_are_not_kept_and_no_link_is_followed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let place = Place::new(scratch.path());
+        let (file, _) = open(&place).unwrap();
+        let (queue, words) = sync_channel(1000);
+        for _ in 0..1000 {
+            queue.send(REASONS[0]).unwrap();
+        }
+        drop(queue);
+        let kept = AtomicU64::new(0);
+        keep_words(&file, &words, &kept);
+        let text = std::fs::read(place.reserve()).unwrap();
+        assert_eq!(text.len(), RESERVE_BYTES);
+        let lines = text.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"{")).count();
+        assert_eq!(u64::try_from(lines).unwrap(), kept.load(Ordering::Relaxed));
+        assert!(lines > 200);
+        assert_eq!(read(&text).len(), MAX_WORDS);
+        std::fs::rename(place.reserve(), scratch.path().join("theirs")).unwrap();
+        std::os::unix::fs::symlink(scratch.path().join("theirs"), place.reserve()).unwrap();
+        assert!(open(&place).is_err());
+        assert!(wipe(&place).is_err());
+        assert_eq!(std::fs::read(scratch.path().join("theirs")).unwrap(), text);
     }
 
     #[test]

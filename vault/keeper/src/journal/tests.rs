@@ -291,3 +291,69 @@ fn nothing_is_lost_when_the_journal_is_finished_while_a_group_is_handed_on() {
     pump.join().unwrap();
     journal.health().unwrap();
 }
+
+#[test]
+fn an_act_is_recorded_when_its_entry_is_on_the_disk_and_refused_when_it_is_not_in_time() {
+    run(async {
+        let (journal, disk, told) = played();
+        for said in [Ok(()), Err(full())] {
+            let recording = Arc::clone(&journal);
+            let act =
+                spawn_local(
+                    async move { recording.record(&Entry::Seal { reason: "test" }, NOW).await },
+                );
+            let written = group(&disk).await;
+            assert!(written.lines.must_last());
+            answer(written, said.clone());
+            assert_eq!(act.await.unwrap(), said);
+        }
+        journal.health().unwrap();
+        let begun = Instant::now();
+        let slow = journal.record(&Entry::Seal { reason: "test" }, NOW).await;
+        assert_eq!(slow, Err(JournalError::Slow));
+        assert!(begun.elapsed() >= ENTRY_PATIENCE);
+        assert!(told.borrow().is_empty(), "no call was asked for");
+    });
+}
+
+#[test]
+fn what_is_out_of_order_full_or_finished_takes_nothing() {
+    let lines = || {
+        let mut lines = Lines::default();
+        lines.push(&Entry::Seal { reason: "test" }, NOW).unwrap();
+        lines
+    };
+    let refusal = |journal: &Journal| journal.writer.submit(lines()).err();
+    let (journal, disk) = before_a_disk();
+    let waits = [journal.writer.submit(lines()).unwrap(), journal.writer.submit(lines()).unwrap()];
+    assert_eq!(refusal(&journal), Some(JournalError::Full));
+    drop((disk, waits));
+    assert_eq!(refusal(&journal), Some(JournalError::Stopped));
+    let (journal, _disk) = before_a_disk();
+    journal.finish();
+    assert_eq!(refusal(&journal), Some(JournalError::Stopped));
+    assert_eq!(admit(&journal, 1), Err(JournalError::Stopped));
+    let (journal, disk) = before_a_disk();
+    journal.writer.stop_admitting();
+    assert!(matches!(refusal(&journal), Some(JournalError::Broken(_))));
+    journal.note(&Entry::Seal { reason: "test" }, NOW);
+    assert!(journal.waiting().lines.is_empty() && disk.try_recv().is_err());
+    assert_eq!((journal.entries(), journal.checkpoint()), (0, None));
+}
+
+/// Of the reasons that may stand in the reserve.
+#[test]
+fn why_nothing_is_written_is_said_in_known_words() {
+    let write = |why: &str| JournalError::Write(why.to_owned()).in_short();
+    assert_eq!(write("No space left on device (os error 28)"), "the disk is full");
+    assert_eq!(write("Disk quota exceeded (os error 122)"), "the disk is full");
+    assert_eq!(write("Read-only file system (os error 30)"), "the disk is read-only");
+    assert_eq!(write("Input/output error (os error 5)"), "the disk failed");
+    assert_eq!(
+        JournalError::Broken("a checkpoint could not be kept").in_short(),
+        "a checkpoint could not be kept"
+    );
+    assert_eq!(JournalError::Sink.in_short(), "a required sink takes no entries");
+    assert_eq!(JournalError::Stalled.in_short(), "the disk did not answer in time");
+    assert_eq!(JournalError::TooLong.in_short(), "the disk failed");
+}

@@ -2,9 +2,13 @@
 
 use std::fs;
 
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
+use super::super::place::Place;
+use super::super::reserve::LastWords;
+use super::super::shared::Shared;
 use super::*;
 
 fn bundle(numbers: std::ops::Range<u64>) -> Vec<u8> {
@@ -156,4 +160,96 @@ fn a_device_without_room_stops_service() {
     sinks.tell(&bundle(1..2));
     until("it fails", || sinks.health() == Err(JournalError::Sink));
     assert!(sinks.each()[0].fails.as_ref().unwrap().contains("No space"));
+}
+
+// Red when half a line that was left is not ended before the next one, or a whole one gets an empty line after it.
+#[test]
+fn a_line_that_was_broken_off_stands_alone_and_is_told_again_whole() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("pipe");
+    mkfifo(&path, Mode::from_bits_truncate(0o600)).unwrap();
+    let mut reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let room = fcntl(&reader, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    assert_eq!(room, 4096);
+    let file = open_file(&path).unwrap();
+    let mut target = Target::File { file, begun: false };
+    let line = |byte: u8, length: usize| [vec![byte; length - 1], vec![b'\n']].concat();
+    let mut read = |length: usize| {
+        let mut bytes = vec![0; length];
+        io::Read::read_exact(&mut reader, &mut bytes).unwrap();
+        bytes
+    };
+    target.put(&line(b'a', 3000)).unwrap();
+    // Nothing of it fits: what comes next begins where it would have.
+    assert_eq!(target.put(&line(b'b', 3000)).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    assert_eq!(read(3000), line(b'a', 3000));
+    target.put(&line(b'b', 3000)).unwrap();
+    assert_eq!(read(3000), line(b'b', 3000));
+    // A part fits.
+    assert!(target.put(&line(b'c', 6000)).is_err());
+    assert_eq!(read(4096), vec![b'c'; 4096]);
+    target.put(&line(b'd', 10)).unwrap();
+    assert_eq!(read(11), [b"\n".to_vec(), line(b'd', 10)].concat());
+    target.put(&line(b'e', 10)).unwrap();
+    assert_eq!(read(10), line(b'e', 10));
+}
+
+// Red when a vault that is sealed leaves the thread of a sink behind that nobody empties.
+#[test]
+fn the_thread_of_a_sink_that_is_stuck_ends_with_the_journal() {
+    let sinks = sinks("ocsf,required,/dev/full");
+    sinks.tell(&bundle(1..2));
+    until("it fails", || sinks.health() == Err(JournalError::Sink));
+    let state = Arc::downgrade(&sinks.0[0].state);
+    drop(sinks);
+    until("its thread has ended", || state.strong_count() == 0);
+}
+
+// Red when an entry that one sink does not get in time is not said in the reserve, or an optional one's is.
+#[test]
+fn what_stops_service_is_said_in_the_reserve() {
+    for (need, said) in [("required", 1), ("optional", 0)] {
+        let scratch = tempfile::tempdir().unwrap();
+        let place = Place::new(scratch.path());
+        let (words, _) = LastWords::open(&place).unwrap();
+        let tail = Arc::new(tempfile::tempfile().unwrap());
+        let edge = strongroom_tlog::Edge::empty();
+        let shared = Shared::new(edge, tail, words, sinks(&format!("ocsf,{need},/dev/full")));
+        assert!(shared.sink_changes().is_empty());
+        shared.tell_sinks(&bundle(1..2));
+        until("it fails", || shared.sinks().each()[0].fails.is_some());
+        let changes = shared.sink_changes();
+        assert_eq!(changes, [("ocsf /dev/full".to_owned(), SinkState::Fails, 0)]);
+        assert_eq!(shared.serves().is_err(), said == 1);
+        // Said after it, and so kept after it.
+        shared.stop("the disk is full");
+        until("all is said", || shared.words().kept() > said);
+        let (_, found) = LastWords::open(&place).unwrap();
+        let sink = found.iter().filter(|one| one.reason == "a required sink takes no entries");
+        assert_eq!(sink.count() as u64, said);
+    }
+    // One that takes entries again stops nothing, and neither does an optional one beside a required one.
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("audit");
+    let wishes =
+        [format!("ocsf,required,{}", path.display()), "ocsf,optional,/dev/full".to_owned()];
+    let open = wishes.map(|wish| wish.parse::<SinkWish>().unwrap().open().unwrap());
+    let sinks = Sinks::start(&open).unwrap();
+    sinks.tell(&bundle(1..2));
+    until("one fails", || sinks.each()[1].fails.is_some());
+    assert_eq!(sinks.health(), Ok(()));
+    until("the other takes", || fs::read_to_string(&path).unwrap().lines().count() == 1);
+}
+
+#[test]
+fn a_sink_is_wished_for_by_kind_need_and_an_absolute_path() {
+    let wish = "syslog,optional,/run/log,a".parse::<SinkWish>().unwrap();
+    let path = PathBuf::from("/run/log,a");
+    assert_eq!(wish, SinkWish { kind: SinkKind::Syslog, need: Need::Optional, path });
+    for bad in ["", "syslog", "syslog,required", "syslog,required,log", "x,required,/log"] {
+        assert_eq!(bad.parse::<SinkWish>(), Err(BadSink), "{bad}");
+    }
+    assert_eq!("ocsf,never,/log".parse::<SinkWish>(), Err(BadSink));
+    let away = "ocsf,required,/nowhere/log".parse::<SinkWish>().unwrap();
+    assert_eq!(away.open().unwrap_err().kind(), io::ErrorKind::NotFound);
 }
