@@ -334,6 +334,9 @@ mod tests {
         assert_eq!(entry["total_us"], 2000);
         assert_eq!(entry["end"], "complete");
         assert_eq!(entry["status"], 200);
+        assert_eq!(entry.get("scrubbed"), None);
+        outcome.scrubbed = 3;
+        assert_eq!(to_value(Entry::close(&outcome)).unwrap()["scrubbed"], 3);
         outcome.ending = Ending::Aborted(Refusal::Recalled);
         assert_eq!(to_value(Entry::close(&outcome)).unwrap()["end"], "SR-RECALL-001");
     }

@@ -30,7 +30,7 @@ use crate::keys::purpose::Journal;
 use crate::keys::{MacKey, TAG_BYTES};
 
 /// Most calls that are open at once in a sound journal; more are not followed.
-const MAX_OPEN_CALLS: usize = 64 * 1024;
+pub(super) const MAX_OPEN_CALLS: usize = 64 * 1024;
 /// Most hash tiles that are made again: those of 256 million entries.
 const MAX_LACKING: usize = 1024 * 1024;
 /// Longest file of a hash tile.

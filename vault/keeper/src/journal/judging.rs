@@ -9,8 +9,8 @@ use strongroom_tlog::bundle::push_entry;
 use strongroom_tlog::tile::encode_hashes;
 use strongroom_tlog::{Entries, Index, Size, leaf_hash, verify_inclusion};
 
-use super::crashes::{NOW, group, keep, look, prepare, refused, signer, written};
-use super::found::{Head, StoreState};
+use super::crashes::{NOW, group, in_memory, keep, look, prepare, refused, signer, written};
+use super::found::{Head, MAX_OPEN_CALLS, StoreState};
 use super::tests::permit;
 use super::*;
 use crate::keys::{JournalKey, MacKey};
@@ -183,6 +183,28 @@ fn calls_without_an_end_are_told_and_the_newest_state_of_the_store() {
     let found = look(scratch.path(), Head::default()).unwrap();
     assert_eq!(found.state(), Some(StoreState { commit: 8, digest: [8; 32] }));
     assert_eq!(prepare(scratch.path(), Durability::Group).unfinished.calls, [call(1)]);
+}
+
+// Red when a journal of calls that never ended takes as much memory as somebody wrote into it.
+#[test]
+fn no_more_calls_are_followed_than_can_be_open() {
+    let scratch = in_memory();
+    let mut prepared = prepare(scratch.path(), Durability::Group);
+    let permit = permit();
+    let most = MAX_OPEN_CALLS as u64;
+    for first in (0..=most).step_by(1024) {
+        let mut lines = Lines::default();
+        for call in (first..=most).take(1024) {
+            let call = CallId::from_random(u128::from(call).to_be_bytes());
+            lines.push(&Entry::admit(call, &permit), NOW).unwrap();
+        }
+        prepared.pen.write(&lines).unwrap();
+        keep(&mut prepared);
+    }
+    assert_eq!(prepared.pen.entries, most + 1);
+    drop(prepared);
+    let found = look(scratch.path(), Head::default()).unwrap();
+    assert_eq!(found.open_calls.len() as u64, most);
 }
 
 /// A journal of 700 entries, and then these.

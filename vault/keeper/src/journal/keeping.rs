@@ -103,7 +103,7 @@ impl Keeping {
     }
 
     /// Whether nothing is to be done before something is written.
-    fn has_kept_all(&self) -> bool {
+    pub(super) fn has_kept_all(&self) -> bool {
         self.published.last().is_some_and(|signed| signed.size == self.synced.0)
     }
 

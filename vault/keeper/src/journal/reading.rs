@@ -237,3 +237,30 @@ fn usage_is_summed_by_a_bounded_number_of_keys() {
     let refused = |key: &str| rows.iter().find(|row| row.key == key).map(|row| row.refused);
     assert_eq!((refused("other"), refused("m1"), refused("m10001")), (Some(2), Some(2), None));
 }
+
+/// A journal of very many calls that never ended takes no more memory than one of so many: the ends of further ones are nobody's.
+#[test]
+fn so_many_calls_are_waited_for_and_no_more() {
+    let most = 64 * 1024;
+    let entry = |n: u64, what: &str, call: u64| {
+        let id = CallId::from_random(u128::from(call).to_be_bytes());
+        let (who, input) = if n < most { (user(1), 1) } else { (user(2), 10) };
+        let mut entry =
+            json!({"n": n, "t": "1970-01-01T00:00:00Z", "what": what, "call": id.to_string()});
+        match what {
+            "admit" => entry["user"] = who.to_string().into(),
+            _ => entry["input"] = input.into(),
+        }
+        entry.to_string()
+    };
+    let mut entries: Vec<_> = (1..=most + 1).map(|n| entry(n, "admit", n)).collect();
+    entries.extend([entry(most + 2, "close", most), entry(most + 3, "close", most + 1)]);
+    let (_directory, place) = written(&entries);
+    let of_two = Filter { user: Some(user(2)), ..Filter::default() };
+    let found = search(&place, (most + 3, 1), &of_two, (0, MAX_ROWS)).unwrap();
+    let numbers: Vec<_> = found.rows.iter().map(|row| row.number).collect();
+    assert_eq!(numbers, [most, most + 1, most + 2]);
+    let rows = usage(&place, (most + 3, 1), seconds(0), UsageBy::User).unwrap();
+    let sums: Vec<_> = rows.iter().map(|row| (row.calls, row.input)).collect();
+    assert_eq!(sums, [(most - 1, 0), (2, 10)]);
+}

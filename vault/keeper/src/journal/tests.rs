@@ -357,3 +357,16 @@ fn why_nothing_is_written_is_said_in_known_words() {
     assert_eq!(JournalError::Stalled.in_short(), "the disk did not answer in time");
     assert_eq!(JournalError::TooLong.in_short(), "the disk failed");
 }
+
+// Red when who comes second waits longer because somebody came first, or the other way round.
+#[test]
+fn the_next_deadline_is_that_of_the_first_call_that_waits() {
+    let (journal, _disk) = before_a_disk();
+    assert!(journal.next_deadline() > Instant::now(), "nobody waits yet");
+    admit(&journal, 1).unwrap();
+    let asked = Instant::now();
+    thread::sleep(Duration::from_millis(20));
+    admit(&journal, 2).unwrap();
+    assert!(journal.next_deadline() <= asked + ENTRY_PATIENCE);
+    assert!(journal.take_late().is_none() || asked.elapsed() >= ENTRY_PATIENCE);
+}

@@ -164,11 +164,13 @@ fn a_checkpoint_is_due_for_much_for_who_waits_at_the_end_and_after_a_while() {
         let (all, signed) = grow(&mut prepared, 63);
         if begun.elapsed() < Duration::from_millis(700) {
             assert_eq!(signed.size, before);
+            assert!(!prepared.keeping.has_kept_all(), "it looks again before something comes");
             let waited = Instant::now();
             while prepared.ends.1.last().unwrap().size < all {
                 assert!(waited.elapsed() < Duration::from_secs(30), "it is never due");
                 keep(&mut prepared);
             }
+            assert!(prepared.keeping.has_kept_all(), "it is at rest, and hashes no tree again");
             break;
         }
     }
