@@ -205,16 +205,7 @@ impl Sink {
         };
         let name = format!("{kind} {}", open.wish.path.display());
         let (queue, groups) = sync_channel(QUEUE_GROUPS);
-        let state = Arc::new(State {
-            base: Instant::now(),
-            waiting: AtomicU64::new(0),
-            queued: AtomicU64::new(0),
-            fails: AtomicBool::new(false),
-            why: Mutex::default(),
-            lost: AtomicU64::new(0),
-            told_fails: AtomicBool::new(false),
-            let_go: AtomicBool::new(false),
-        });
+        let state = Arc::new(State::since(Instant::now()));
         let target = open.target.try_clone().map_err(|error| JournalError::write(&error))?;
         let (watched, path) = (Arc::clone(&state), open.wish.path.clone());
         // It ends when the journal lets go of the queue: a sink that is stuck must not hold up the sealing.
@@ -223,15 +214,11 @@ impl Sink {
     }
 
     fn tell(&self, bundle: &Arc<[u8]>) {
-        self.state.queued.fetch_add(1, Ordering::AcqRel);
+        self.state.comes();
         if self.queue.try_send(Arc::clone(bundle)).is_err() {
             self.state.queued.fetch_sub(1, Ordering::AcqRel);
             self.state.lose(bundle);
         }
-        let now = self.state.now();
-        // The first that waits says since when; whoever tells it takes the mark away.
-        let _since =
-            self.state.waiting.compare_exchange(0, now, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     fn health(&self) -> SinkHealth {
@@ -245,6 +232,19 @@ impl Sink {
 }
 
 impl State {
+    fn since(base: Instant) -> Self {
+        Self {
+            base,
+            waiting: AtomicU64::new(0),
+            queued: AtomicU64::new(0),
+            fails: AtomicBool::new(false),
+            why: Mutex::default(),
+            lost: AtomicU64::new(0),
+            told_fails: AtomicBool::new(false),
+            let_go: AtomicBool::new(false),
+        }
+    }
+
     fn now(&self) -> u64 {
         u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
     }
@@ -254,6 +254,28 @@ impl State {
         let patience = u64::try_from(SINK_PATIENCE.as_millis()).unwrap_or(u64::MAX);
         self.fails.load(Ordering::Acquire)
             || (waiting > 0 && self.now().saturating_sub(waiting) > patience)
+    }
+
+    /// A group is about to be queued. Before it is: whoever tells it takes the mark away.
+    fn comes(&self) {
+        self.queued.fetch_add(1, Ordering::SeqCst);
+        self.mark();
+    }
+
+    /// The first that waits says since when.
+    fn mark(&self) {
+        let now = self.now();
+        let _since = self.waiting.compare_exchange(0, now, Ordering::SeqCst, Ordering::Relaxed);
+    }
+
+    /// A group was told; the next one waits from now on.
+    fn is_told(&self) {
+        self.queued.fetch_sub(1, Ordering::SeqCst);
+        self.waiting.store(0, Ordering::SeqCst);
+        // Looked at after the mark is gone (hence the one order of all four): who came meanwhile has found it, and made none.
+        if self.queued.load(Ordering::SeqCst) > 0 {
+            self.mark();
+        }
     }
 
     fn lose(&self, bundle: &[u8]) {
@@ -280,9 +302,7 @@ fn tell_all(mut target: Target, path: &Path, groups: &Receiver<Arc<[u8]>>, state
                 if tell_until_told(&mut target, (path, &group), state).is_none() {
                     return;
                 }
-                let left = state.queued.fetch_sub(1, Ordering::AcqRel).saturating_sub(1);
-                let next = if left == 0 { 0 } else { state.now() };
-                state.waiting.store(next, Ordering::Release);
+                state.is_told();
             }
             Err(RecvTimeoutError::Timeout) => match target.look(path) {
                 Ok(()) => state.work(),

@@ -370,3 +370,13 @@ fn the_next_deadline_is_that_of_the_first_call_that_waits() {
     assert!(journal.next_deadline() <= asked + ENTRY_PATIENCE);
     assert!(journal.take_late().is_none() || asked.elapsed() >= ENTRY_PATIENCE);
 }
+
+#[test]
+fn whoever_waits_for_a_checkpoint_has_it_made_due_at_once() {
+    let (journal, _disk) = before_a_disk();
+    let wished =
+        || journal.writer.shared().take(std::path::Path::new("tail"), Duration::ZERO).wished;
+    assert!(!wished());
+    journal.hasten();
+    assert!(wished() && !wished());
+}

@@ -311,9 +311,13 @@ fn a_disk_that_is_asked_and_does_not_answer_ends_service_until_it_does() {
 }
 
 fn started(scratch: &TempDir) -> (Journal, Unfinished) {
+    started_by(scratch, &Manner::default())
+}
+
+fn started_by(scratch: &TempDir, manner: &Manner) -> (Journal, Unfinished) {
     let verifier = signer().verifier();
     let found = Found::look(scratch.path(), key(), &verifier, Head::default()).unwrap();
-    Journal::start(found, signer(), &Manner::default()).unwrap()
+    Journal::start(found, signer(), manner).unwrap()
 }
 
 fn record(journal: &Journal, count: usize) {
@@ -395,4 +399,23 @@ fn a_journal_knows_what_was_mended_and_which_of_its_entries_are_kept() {
         assert_eq!(journal.first_kept(), first);
     }
     journal.finish();
+}
+
+#[test]
+fn a_journal_says_how_its_sinks_are_and_each_change_once() {
+    let scratch = tempfile::tempdir().unwrap();
+    let wish: sinks::SinkWish = "ocsf,required,/dev/full".parse().unwrap();
+    let manner = Manner { sinks: Arc::new([wish.open().unwrap()]), ..Manner::default() };
+    let (journal, _) = started_by(&scratch, &manner);
+    let health = journal.sinks();
+    assert_eq!((health.len(), &*health[0].name), (1, "ocsf /dev/full"));
+    assert_eq!((journal.health(), journal.sink_changes()), (Ok(()), vec![]));
+    record(&journal, 1);
+    until("it fails", || journal.health() == Err(JournalError::Sink));
+    assert!(journal.sinks()[0].fails.is_some());
+    let fails = ("ocsf /dev/full".to_owned(), SinkState::Fails, 0);
+    assert_eq!((journal.sink_changes(), journal.sink_changes()), (vec![fails], vec![]));
+    until("it is said", || journal.last_words() == 1);
+    journal.finish();
+    assert_eq!(covered(&journal), 1, "what no sink takes is in the journal all the same");
 }

@@ -253,3 +253,50 @@ fn a_sink_is_wished_for_by_kind_need_and_an_absolute_path() {
     let away = "ocsf,required,/nowhere/log".parse::<SinkWish>().unwrap();
     assert_eq!(away.open().unwrap_err().kind(), io::ErrorKind::NotFound);
 }
+
+// Red when a sink that fell behind looks well, or one that was told everything looks stuck.
+#[test]
+fn a_sink_is_stuck_when_a_group_waits_for_longer_than_its_patience() {
+    let state = State::since(Instant::now().checked_sub(Duration::from_secs(10)).unwrap());
+    assert!(!state.is_stuck(), "nothing waits");
+    state.comes();
+    state.comes();
+    let since = state.waiting.load(Ordering::Acquire);
+    assert!(since > 10_000, "{since}");
+    state.waiting.store(since - 5_000, Ordering::Release);
+    assert!(state.is_stuck());
+    state.comes();
+    assert!(state.is_stuck(), "the first still waits");
+    state.is_told();
+    assert!(state.waiting.load(Ordering::Acquire) >= since, "the second waits from now on");
+    state.is_told();
+    state.is_told();
+    assert_eq!(state.waiting.load(Ordering::Acquire), 0);
+    assert!(!state.is_stuck());
+    state.fail("no room");
+    assert!(state.is_stuck());
+    state.work();
+    assert!(!state.is_stuck());
+}
+
+// Red when the mark is made after the group is queued: it may be told by then, and the mark stays.
+#[test]
+fn nothing_is_left_marked_when_all_is_told_however_close_the_threads_come() {
+    let state = Arc::new(State::since(Instant::now()));
+    let (queue, groups) = sync_channel(QUEUE_GROUPS);
+    let sink = Sink { name: String::new(), need: Need::Required, queue, state: Arc::clone(&state) };
+    let telling = Arc::clone(&state);
+    let thread =
+        std::thread::spawn(move || groups.iter().for_each(|_: Arc<[u8]>| telling.is_told()));
+    let group: Arc<[u8]> = bundle(0..1).into();
+    for turn in 0..20_000 {
+        sink.tell(&group);
+        if turn % 3 == 0 {
+            until("all is told", || state.queued.load(Ordering::Acquire) == 0);
+            until("no mark is left", || state.waiting.load(Ordering::Acquire) == 0);
+        }
+    }
+    drop(sink);
+    thread.join().unwrap();
+    assert_eq!(state.waiting.load(Ordering::Acquire), 0);
+}
