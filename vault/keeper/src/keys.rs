@@ -77,8 +77,8 @@ const SHARE_CHECKSUM: &[u8] = b"strongroom/v1/digest/share-text";
 
 /// Length of every key, 256 bits.
 pub const KEY_BYTES: usize = 32;
-/// More stack than a derivation, a MAC or a cipher's key schedule uses without optimisation.
-pub(crate) const STACK_BYTES: usize = 16 * 1024;
+/// More stack than a derivation, a MAC or a cipher uses without optimisation, where AES takes 28 KiB; with it, 8.
+pub(crate) const STACK_BYTES: usize = 32 * 1024;
 /// More stack than HPKE and the curve below it use.
 pub(crate) const HPKE_STACK_BYTES: usize = 64 * 1024;
 /// More than a MAC over hashed pads uses: one is made several times for each call.
@@ -692,6 +692,8 @@ fn length(part: &[u8]) -> [u8; 8] {
     u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes()
 }
 
+#[cfg(test)]
+mod depth;
 #[cfg(test)]
 mod vectors;
 

@@ -42,8 +42,6 @@ pub struct SealedKey {
 
 pub(crate) const NONCE_BYTES: usize = 12;
 pub(crate) const TAG_BYTES: usize = 16;
-/// More stack than a cipher whose round keys are at hand uses: it copies some of them.
-const CIPHER_STACK_BYTES: usize = 8 * 1024;
 
 impl MemorySeal {
     /// Draws a seal.
@@ -105,7 +103,7 @@ impl MemorySeal {
         let nonce: [u8; NONCE_BYTES] = *number.last_chunk().ok_or(DeriveError::Defect)?;
         let text = InOutBuf::new(plain, sealed).map_err(|_| DeriveError::Defect)?;
         let tag =
-            stack::wiping::<CIPHER_STACK_BYTES, _>(|| match &self.cipher {
+            stack::wiping::<STACK_BYTES, _>(|| match &self.cipher {
                 Cipher::Aes256Gcm(cipher) => cipher
                     .expose(|cipher| cipher.encrypt_inout_detached(&nonce.into(), place, text)),
                 Cipher::ChaCha20Poly1305(cipher) => cipher
@@ -125,7 +123,7 @@ impl MemorySeal {
         plain: &mut [u8],
     ) -> Result<(), DeriveError> {
         let text = InOutBuf::new(sealed, plain).map_err(|_| DeriveError::Defect)?;
-        stack::wiping::<CIPHER_STACK_BYTES, _>(|| match &self.cipher {
+        stack::wiping::<STACK_BYTES, _>(|| match &self.cipher {
             Cipher::Aes256Gcm(cipher) => cipher.expose(|cipher| {
                 cipher.decrypt_inout_detached(nonce.into(), place, text, tag.into())
             }),

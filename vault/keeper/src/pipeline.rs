@@ -340,8 +340,7 @@ pub fn sweep(keeper: &Keeper, since_strangers: Duration) {
         }
         let expired = |party: &Party| party.expires.is_some_and(|end| end <= now);
         let stopped = vault.tickets.stop(expired);
-        if vault.strangers > 0 && since_strangers >= STRANGERS_EVERY {
-            let refused = std::mem::take(&mut vault.strangers);
+        if let Some(refused) = take_strangers(&mut vault.strangers, since_strangers) {
             vault.journal.note(&Entry::Strangers { refused }, now);
         }
         for (sink, state, lost) in vault.journal.sink_changes() {
@@ -353,6 +352,11 @@ pub fn sweep(keeper: &Keeper, since_strangers: Duration) {
     if let Ok(stopped) = swept {
         tell(keeper, &stopped);
     }
+}
+
+/// The refusals of strangers that are to be recorded now: those since the last time, when that is long enough ago.
+fn take_strangers(refused: &mut u64, since: Duration) -> Option<u64> {
+    (*refused > 0 && since >= STRANGERS_EVERY).then(|| std::mem::take(refused))
 }
 
 /// Stops the calls that something restricting was about, wherever they are.
@@ -384,3 +388,17 @@ fn party_of(vault: &Vault, subject: &Subject, permit: &Permit) -> Party {
 
 /// How often refusals of strangers are recorded, as one number.
 pub const STRANGERS_EVERY: Duration = Duration::from_mins(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_are_recorded_as_one_number_after_a_minute_and_counted_anew() {
+        let mut refused = 3;
+        let before = STRANGERS_EVERY.saturating_sub(Duration::from_nanos(1));
+        assert_eq!((take_strangers(&mut refused, before), refused), (None, 3));
+        assert_eq!((take_strangers(&mut refused, STRANGERS_EVERY), refused), (Some(3), 0));
+        assert_eq!((take_strangers(&mut refused, STRANGERS_EVERY), refused), (None, 0));
+    }
+}

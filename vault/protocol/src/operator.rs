@@ -498,3 +498,24 @@ pub struct Tested {
     /// The first bytes of the answer, scrubbed.
     pub text: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Exit;
+
+    // Scripts of operators tell states apart by them: they stay.
+    #[test]
+    fn each_state_has_the_exit_code_that_it_always_had() {
+        let states = [
+            Exit::Error,
+            Exit::Sealed,
+            Exit::Unsealing,
+            Exit::Provisional,
+            Exit::Corrupt,
+            Exit::RolledBack,
+            Exit::Spliced,
+            Exit::Foreign,
+        ];
+        assert_eq!(states.map(Exit::code), [1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use strongroom_keeper::tickets::MAX_CALLS_OF_ONE;
 use strongroom_policy::claims::{Feature, Features};
 use strongroom_policy::moment::Moment;
 use strongroom_policy::name::{BetaName, ModelName, ProviderName};
@@ -15,7 +16,7 @@ use strongroom_protocol::operator::{
 };
 use strongroom_protocol::upload::seal_upload;
 
-use super::keeper::{Door, Keeper};
+use super::keeper::{Door, Keeper, until};
 use super::{KEY, admitted, ask, chat, furnish, label, peers, redeem, refused, scope};
 
 const SPARE: &[u8] = b"sk-spare-0123456789abcdefghijklmnopqrstuvwxyz";
@@ -109,6 +110,44 @@ fn who_is_refused_by_a_rule_is_told_which() {
     let target = Target::parse("/v1/organization/users").unwrap();
     let unknown = CallAsk { target, ..chat(&proof) };
     assert_eq!(told(ask(&mut gateway, unknown)), (Refusal::PathUnknown, None));
+}
+
+// Red when the refusal does not name its entry, or asks for another try that helps nothing.
+#[test]
+fn a_refusal_by_the_rules_names_its_entry_in_the_journal() {
+    let keeper = Keeper::start();
+    let proof = furnish(&keeper);
+    let (mut gateway, _courier) = peers(&keeper);
+    let target = Target::parse("/v1/organization/users").unwrap();
+    match ask(&mut gateway, CallAsk { target, ..chat(&proof) }) {
+        Answer::Refused(Refused { call: Some(call), retry_after_secs: None, .. }) => {
+            let (what, id) = ("\"what\":\"refuse\"", call.to_string());
+            let is_it = |line: &str| line.contains(what) && line.contains(&id);
+            until(|| keeper.told().lines().any(is_it));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn who_has_too_many_calls_under_way_is_told_when_to_come_again() {
+    let keeper = Keeper::start();
+    furnish(&keeper);
+    let (mut gateway, mut courier) = peers(&keeper);
+    let many = TokenScope { calls_per_minute: 10_000, ..scope() };
+    let wish = TokenWish { user: None, label: label("many"), scope: many, credential: None };
+    let made = keeper.operator().request(&Request::TokenCreate(Box::new(wish)));
+    let Told::Token { text: proof, .. } = made else { panic!("{made:?}") };
+    // Those that run stay: a ticket that nobody brings ends by itself.
+    for _ in 0..MAX_CALLS_OF_ONE {
+        redeem(&mut courier, admitted(ask(&mut gateway, chat(&proof)))).unwrap();
+    }
+    match ask(&mut gateway, chat(&proof)) {
+        Answer::Refused(Refused { refusal, retry_after_secs, .. }) => {
+            assert_eq!((refusal, retry_after_secs), (Refusal::Busy, Some(1)));
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -206,6 +206,7 @@ fn a_call_during_a_stall_of_the_disk_is_refused_in_time_and_its_entry_closed_whe
     // What needs no entry goes on beside the stall.
     let errand = redeem(&mut courier, before);
     keeper.disk().thaw();
+    assert!(matches!(answer, Answer::Refused(Refused { retry_after_secs: Some(1), .. })));
     assert_eq!(refused(answer), Refusal::JournalUnavailable);
     assert!(waited >= Duration::from_secs(1) && waited < keeper::PROMPT, "{waited:?}");
     assert!(errand.is_ok());
@@ -556,7 +557,12 @@ fn a_call_whose_entry_is_being_written_does_not_outlive_its_token() {
                     tickets.push(ticket);
                     answers += 1;
                 }
-                ToGateway::Answer { .. } => answers += 1,
+                ToGateway::Answer { answer: Answer::Refused(told), .. } => {
+                    // What was entered is named: its entry has an end.
+                    assert!(told.call.is_some() || told.refusal != Refusal::Recalled, "{told:?}");
+                    answers += 1;
+                }
+                ToGateway::Answer { answer: Answer::Identified, .. } => panic!("round {round}"),
                 ToGateway::Snapshot(_) => {}
             }
         }

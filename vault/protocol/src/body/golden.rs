@@ -336,13 +336,13 @@ fn forms_that_parsers_read_differently_are_refused() {
     let twice = STREAM.replace("true", "TRUE");
     for (bad, says) in [
         (format!("{FILE}{MODEL}{FILE}{MODEL}{END}"), "given twice"),
-        (format!("{upload}{END}"), "must be a plain part"),
-        (format!("{FILE}{typed}{END}"), "must be a plain part"),
+        (format!("{upload}{END}"), "'model' must be a plain part"),
+        (format!("{FILE}{typed}{END}"), "'model' must be a plain part"),
         (format!("{MODEL}{MODEL}{END}"), "given twice"),
         (format!("{MODEL}{folded}{END}"), "must be spelled"),
-        (format!("{long}{END}"), "not valid"),
-        (format!("{hidden}{END}"), "not valid"),
-        (format!("{twice}{END}"), "not valid"),
+        (format!("{long}{END}"), "'model' is not valid"),
+        (format!("{hidden}{END}"), "'model' is not valid"),
+        (format!("{twice}{END}"), "'stream' is not valid"),
         (format!("\n{MODEL}{END}"), "must begin with the boundary"),
         (format!("x\n{MODEL}{END}"), "must begin with the boundary"),
         (format!("{MODEL}{END}x"), "after the last boundary"),

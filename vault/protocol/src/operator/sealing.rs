@@ -132,3 +132,14 @@ impl LockName {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::LockName;
+
+    #[test]
+    fn each_lock_is_called_what_it_is() {
+        let locks = [LockName::Passphrase, LockName::Shares, LockName::Tpm];
+        assert_eq!(locks.map(LockName::name), ["passphrase", "shares", "TPM"]);
+    }
+}
