@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 
@@ -42,6 +43,8 @@ pub struct Options {
     pub data: Option<PathBuf>,
     /// Where its programs are, when not where cargo put them.
     pub programs: Option<PathBuf>,
+    /// Who runs it, when not whoever runs the test.
+    pub user: Option<u32>,
 }
 
 /// How providers' names are resolved.
@@ -69,6 +72,7 @@ pub struct Appliance {
     address: Ipv4Addr,
     data: PathBuf,
     programs: PathBuf,
+    user: Option<u32>,
     vault: Vault,
     runtime: Runtime,
     scratch: TempDir,
@@ -83,6 +87,7 @@ impl Default for Options {
             settings: String::new(),
             data: None,
             programs: None,
+            user: None,
         }
     }
 }
@@ -109,6 +114,7 @@ impl Appliance {
             address,
             data,
             programs,
+            user: options.user,
             vault: options.vault,
             runtime,
             scratch,
@@ -156,7 +162,17 @@ impl Appliance {
     pub fn cli(&self, arguments: &[&str], stdin: &[u8]) -> Ran {
         let data = self.data.display().to_string();
         let arguments = [arguments, &["--dir", &data]].concat();
-        command::run(&self.program(), &arguments, stdin)
+        let (program, before) = self.tool();
+        let before: Vec<&str> = before.iter().map(String::as_str).collect();
+        command::run(&program, &[before, arguments].concat(), stdin)
+    }
+
+    /// The operator's tool as whoever runs this appliance: a program, and its first arguments.
+    fn tool(&self) -> (PathBuf, Vec<String>) {
+        let Some(user) = self.user else { return (self.program(), Vec::new()) };
+        let (who, group) = (format!("--reuid={user}"), format!("--regid={user}"));
+        let program = self.program().display().to_string();
+        ("setpriv".into(), vec![who, group, "--clear-groups".to_owned(), program])
     }
 
     /// Runs the operator's tool, which must succeed, and yields its data.
@@ -300,7 +316,7 @@ impl Appliance {
              public_url = \"{}\"\nmetrics = \"{address}:{METRICS_PORT}\"\nlanes = {lanes}\n\
              accept_missing = [{}]\nextra_roots = [\"{}\"]\n{more}\n[dns]\n",
             self.url(),
-            missing(),
+            if options.user.is_some() { ALONE } else { missing() },
             root.display(),
         );
         match &options.names {
@@ -313,11 +329,18 @@ impl Appliance {
             }
         }
         fs::create_dir_all(&self.data).expect("a directory");
-        fs::write(self.data.join("strongroom.toml"), text).expect("settings");
+        let settings = self.data.join("strongroom.toml");
+        fs::write(&settings, text).expect("settings");
+        for path in [&self.data, &settings] {
+            chown(path, options.user, options.user).expect("only root gives files away");
+        }
     }
 }
 
-/// Without root the processes share one uid and one network.
+/// What is missing where the processes share one uid and one network.
+const ALONE: &str = "\"uids\", \"netns\"";
+
+/// What is missing where the test runs.
 fn missing() -> &'static str {
-    if nix::unistd::Uid::effective().is_root() { "" } else { "\"uids\", \"netns\"" }
+    if nix::unistd::Uid::effective().is_root() { "" } else { ALONE }
 }

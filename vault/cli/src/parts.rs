@@ -167,7 +167,7 @@ impl Proof {
 
     fn next(&self, prompt: &str) -> Outcome<Typed> {
         match self.proof_fd {
-            Some(number) => prompt::shared_descriptor(number),
+            Some(number) => prompt::descriptor(number),
             None => prompt::secret(prompt),
         }
     }

@@ -5,9 +5,6 @@
 
 mod keys;
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read};
 use std::os::fd::AsFd;
@@ -15,6 +12,7 @@ use std::os::unix::fs::FileTypeExt as _;
 
 use secrecy::{ExposeSecret, SecretBox};
 use strongroom_protocol::SecretBytes;
+use strongroom_sys::inherited::duplicate;
 use zeroize::Zeroizing;
 
 use crate::failure::{Code, Failure, Outcome};
@@ -73,14 +71,15 @@ pub(crate) fn standard_input() -> Outcome<Typed> {
     line(&mut unbuffered()?)
 }
 
-/// Reads the first line of an inherited descriptor.
+/// Reads the next line of an inherited descriptor: several secrets may come from one.
 pub(crate) fn descriptor(number: u32) -> Outcome<Typed> {
-    let path = format!("/proc/self/fd/{number}");
-    let mut file = File::open(&path).map_err(|error| {
+    let refused = |error: String| {
         Failure::new(Code::NoSecret, format!("descriptor {number} cannot be read: {error}"))
             .next(format!("open it in the shell: {number}< FILE"))
-    })?;
-    line(&mut file)
+    };
+    let raw = i32::try_from(number).map_err(|error| refused(error.to_string()))?;
+    let duplicate = duplicate(raw).map_err(|error| refused(error.to_string()))?;
+    line(&mut File::from(duplicate))
 }
 
 /// Whether somebody types behind an inherited descriptor.
@@ -91,34 +90,11 @@ pub(crate) fn is_typed(number: u32) -> bool {
     is_device && File::open(&path).is_ok_and(|file| file.is_terminal())
 }
 
-/// Reads the next line of an inherited descriptor that several secrets come from.
-pub(crate) fn shared_descriptor(number: u32) -> Outcome<Typed> {
-    let refused = |error: String| {
-        Failure::new(Code::NoSecret, format!("descriptor {number} cannot be read: {error}"))
-            .next(format!("open it in the shell: {number}< FILE"))
-    };
-    let raw = i32::try_from(number).map_err(|error| refused(error.to_string()))?;
-    let shared = DESCRIPTORS.with_borrow_mut(|open| -> io::Result<File> {
-        match open.entry(raw) {
-            Entry::Occupied(known) => known.get().try_clone(),
-            Entry::Vacant(new) => {
-                new.insert(File::open(format!("/proc/self/fd/{raw}"))?).try_clone()
-            }
-        }
-    });
-    line(&mut shared.map_err(|error| refused(error.to_string()))?)
-}
-
 /// Reads one line that is no secret and is shown as it is typed.
 pub(crate) fn line_in_clear(question: &str) -> Outcome<String> {
     out::ask(question);
     let typed = standard_input()?;
     Ok(typed.lend(|typed| String::from_utf8_lossy(typed).into_owned()))
-}
-
-thread_local! {
-    /// Opening a file by its descriptor's name begins at its start each time, so it is opened once.
-    static DESCRIPTORS: RefCell<BTreeMap<i32, File>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// Whether somebody can be asked.

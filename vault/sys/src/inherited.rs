@@ -92,6 +92,19 @@ pub fn take_unix_datagram(fd: RawFd) -> Result<UnixDatagram, InheritError> {
     }
 }
 
+/// Another descriptor for what a person's shell opened at a number: both read on where either stopped. Works too where whoever
+/// opened it is another user, whose pipe cannot be opened again by its name.
+///
+/// # Errors
+/// When nothing is open there.
+pub fn duplicate(fd: RawFd) -> Result<OwnedFd, InheritError> {
+    // SAFETY: takes a number, and makes a descriptor of it or fails; touches no memory.
+    let made = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, FIRST_INHERITED) };
+    let made = Errno::result(made).map_err(|errno| InheritError::Closed(fd, errno))?;
+    // SAFETY: just made, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(made) })
+}
+
 /// One bit for each number that was taken.
 static TAKEN: AtomicU64 = AtomicU64::new(0);
 
@@ -128,6 +141,8 @@ pub fn is_listening(socket: &impl AsFd) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::{Read, Write};
     use std::net::{TcpListener, UdpSocket};
     use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -135,7 +150,8 @@ mod tests {
     use nix::fcntl::{FcntlArg, fcntl};
 
     use super::{
-        InheritError, take_tcp_listener, take_unix_datagram, take_unix_listener, take_unix_stream,
+        InheritError, duplicate, take_tcp_listener, take_unix_datagram, take_unix_listener,
+        take_unix_stream,
     };
 
     /// Leaves a copy of `fd` at a number that only this test uses.
@@ -193,5 +209,20 @@ mod tests {
             assert_eq!(take_unix_stream(fd).map(|_| ()), Err(InheritError::Number(fd)));
         }
         assert!(matches!(take_unix_stream(63), Err(InheritError::Closed(63, _))));
+    }
+
+    #[test]
+    fn a_duplicate_reads_on_where_the_other_stopped() {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        ours.write_all(b"one two").unwrap();
+        drop(ours);
+        let number = hand_over(theirs, 57);
+        let read = |length| {
+            let mut bytes = vec![0; length];
+            File::from(duplicate(number).unwrap()).read_exact(&mut bytes).unwrap();
+            bytes
+        };
+        assert_eq!((read(4), read(3)), (b"one ".to_vec(), b"two".to_vec()));
+        assert!(matches!(duplicate(1_000_000), Err(InheritError::Closed(1_000_000, _))));
     }
 }

@@ -92,11 +92,14 @@ impl Appliance {
             Vault::Passphrase => &["--passphrase-fd", "0"],
             Vault::None => &["--no-init"],
         };
-        let arguments = [&["up", "--dir", &data, "--binaries", &programs], how].concat();
+        let (program, before) = self.tool();
+        let before: Vec<&str> = before.iter().map(String::as_str).collect();
+        let arguments =
+            [&before, &["up", "--dir", &data, "--binaries", &programs][..], how].concat();
         let passphrase = format!("{PASSPHRASE}\n");
         let input = passphrase.as_bytes();
         let (out, log) = (Stdio::from(out), Stdio::from(log));
-        self.supervisor = Some(command::start(&self.program(), &arguments, input, out, log));
+        self.supervisor = Some(command::start(&program, &arguments, input, out, log));
     }
 
     /// What the next start does about a vault.

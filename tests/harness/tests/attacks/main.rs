@@ -13,6 +13,7 @@
     reason = "a test stops at the first surprise, with a sentence"
 )]
 
+mod alone;
 mod claims;
 mod clients;
 mod clocks;
