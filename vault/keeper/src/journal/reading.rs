@@ -1,7 +1,10 @@
 //! Tests: what is shown of a journal, which entries a search finds, and the sums of usage.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
 use serde_json::{Value, json};
 use strongroom_policy::id::{CallId, CredentialId, TokenId, UserId};
 use strongroom_policy::moment::Moment;
@@ -236,6 +239,23 @@ fn usage_is_summed_by_a_bounded_number_of_keys() {
     assert_eq!(rows.len(), 10_001);
     let refused = |key: &str| rows.iter().find(|row| row.key == key).map(|row| row.refused);
     assert_eq!((refused("other"), refused("m1"), refused("m10001")), (Some(2), Some(2), None));
+}
+
+// Red when whoever searches does not rest as long as it works. It is never red for a busy machine: that only makes it longer.
+#[test]
+fn a_search_takes_half_of_a_processor_at_most() {
+    let (_directory, place) = written(&plain(10_000));
+    let cpu = || {
+        let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
+        let micros = (usage.user_time() + usage.system_time()).num_microseconds();
+        Duration::from_micros(u64::try_from(micros).unwrap())
+    };
+    let (begun, before) = (Instant::now(), cpu());
+    let nobody = Filter { user: Some(user(9)), ..Filter::default() };
+    let found = search(&place, (10_000, 1), &nobody, (0, MAX_ROWS)).unwrap();
+    assert_eq!((found.rows.len(), found.looked, found.end), (0, 10_000, true));
+    let (worked, took) = (cpu() - before, begun.elapsed());
+    assert!(took >= worked * 3 / 2, "{worked:?} of {took:?}");
 }
 
 /// A journal of very many calls that never ended takes no more memory than one of so many: the ends of further ones are nobody's.
