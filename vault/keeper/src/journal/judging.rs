@@ -10,7 +10,7 @@ use strongroom_tlog::tile::encode_hashes;
 use strongroom_tlog::{Entries, Index, Size, leaf_hash, verify_inclusion};
 
 use super::crashes::{NOW, group, in_memory, keep, look, prepare, refused, signer, written};
-use super::found::{Head, MAX_OPEN_CALLS, StoreState};
+use super::found::{Head, MAX_LACKING, MAX_OPEN_CALLS, StoreState};
 use super::tests::permit;
 use super::*;
 use crate::keys::{JournalKey, MacKey};
@@ -183,6 +183,31 @@ fn calls_without_an_end_are_told_and_the_newest_state_of_the_store() {
     let found = look(scratch.path(), Head::default()).unwrap();
     assert_eq!(found.state(), Some(StoreState { commit: 8, digest: [8; 32] }));
     assert_eq!(prepare(scratch.path(), Durability::Group).unfinished.calls, [call(1)]);
+}
+
+// Red when a journal without hash tiles takes as much memory as there are entries in it.
+#[test]
+fn no_more_hash_tiles_are_made_again_than_the_bound_says() {
+    let scratch = in_memory();
+    let mut prepared = prepare(scratch.path(), Durability::Group);
+    let tiles = MAX_LACKING as u64 + 1;
+    for first in (0..tiles * 256).step_by(1024) {
+        let count = (tiles * 256 - first).min(1024);
+        prepared.pen.write(&group(first + 1, count as usize)).unwrap();
+        keep(&mut prepared);
+    }
+    drop(prepared);
+    let take = |index| {
+        let tile = strongroom_tlog::Tile::new(0, index, strongroom_tlog::Width::FULL).unwrap();
+        fs::remove_file(Place::new(scratch.path()).tile(tile)).unwrap();
+    };
+    (1..tiles).for_each(take);
+    let found = look(scratch.path(), Head::default()).unwrap();
+    assert_eq!(found.lacking.len(), MAX_LACKING);
+    take(0);
+    let reason = "too many hash tiles are missing";
+    let error = refused(scratch.path(), Head::default());
+    assert_eq!(error, damaged(tiles * 256 + 1, reason));
 }
 
 // Red when a journal of calls that never ended takes as much memory as somebody wrote into it.
