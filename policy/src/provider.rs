@@ -102,12 +102,17 @@ impl ProviderDefinition {
 #[cfg(test)]
 mod tests {
     use super::builtin::definitions;
-    use super::{BadProvider, MAX_PATHS, MAX_QUERY_NAMES, ProviderDefinition};
+    use super::{BadProvider, MAX_PATHS, MAX_QUERY_NAMES, Origin, ProviderDefinition};
     use crate::destination::BadDestination;
     use crate::route::Method;
 
     fn provider() -> ProviderDefinition {
         definitions().unwrap().swap_remove(0)
+    }
+
+    #[test]
+    fn each_origin_is_called_what_it_is_in_messages_and_metrics() {
+        assert_eq!(Origin::ALL.map(Origin::name), ["built-in", "operator-defined"]);
     }
 
     #[test]

@@ -74,14 +74,19 @@ fn the_names_of_many_keys_are_told_as_far_as_they_fit() {
     let proof = furnish(&keeper);
     let (mut gateway, _courier) = peers(&keeper);
     let mut operator = keeper.operator();
-    for number in 0..4 {
+    for number in 0..6 {
         add(&mut operator, &number.to_string().repeat(80));
     }
+    add(&mut operator, "of 14 letters.");
+    // With "main" and what stands between them just as long as there is room for.
     let (refusal, names) = told(ask(&mut gateway, chat(&proof)));
     let names = names.unwrap();
-    assert_eq!(refusal, Refusal::CredentialAmbiguous);
-    assert!((80..=MAX_ABOUT_BYTES).contains(&names.len()), "{names}");
-    assert!(names.split(", ").all(|name| name == "main" || name.len() == 80), "{names}");
+    assert_eq!((refusal, names.len()), (Refusal::CredentialAmbiguous, MAX_ABOUT_BYTES), "{names}");
+    assert_eq!(names.split(", ").count(), 8, "{names}");
+    add(&mut operator, &"6".repeat(80));
+    let names = told(ask(&mut gateway, chat(&proof))).1.unwrap();
+    assert!((1..=MAX_ABOUT_BYTES).contains(&names.len()), "{names}");
+    assert!(names.split(", ").all(|name| [4, 14, 80].contains(&name.len())), "{names}");
 }
 
 #[test]
