@@ -352,6 +352,15 @@ pub fn check(records: &Records) -> ExitCode {
             tracing::error!("{}", refusal_line(&error));
             ExitCode::FAILURE
         }
+        Err(
+            error @ (CheckError::Io { kind: ErrorKind::PermissionDenied, .. }
+            | CheckError::Original(StoreError::Io {
+                kind: ErrorKind::PermissionDenied, ..
+            })),
+        ) => {
+            tracing::error!(%error, "SR-STORE-020: the store was not looked at: its files are not the keeper's; see whose they are and give them to its user");
+            ExitCode::FAILURE
+        }
         Err(CheckError::Original(error)) if records.store.is_elsewhere() => {
             tracing::error!("{}", refusal_line(&error));
             ExitCode::from(if matches!(error, StoreError::Missing) { CORRUPT } else { TRY_AGAIN })

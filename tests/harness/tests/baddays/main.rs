@@ -7,6 +7,7 @@
 mod disks;
 mod endings;
 mod operators;
+mod owners;
 mod parts;
 mod prompts;
 mod restores;

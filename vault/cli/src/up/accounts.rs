@@ -42,6 +42,8 @@ pub(crate) enum Separation {
 
 /// The keeper's system user.
 pub(crate) const KEEPER_USER: &str = "strongroom-keeper";
+/// The gateway's.
+pub(crate) const GATEWAY_USER: &str = "strongroom-gateway";
 const USERADD: &str = "/usr/sbin/useradd";
 const GROUPADD: &str = "/usr/sbin/groupadd";
 /// Members may talk to the keeper as operators.
@@ -71,7 +73,7 @@ impl Accounts {
             keeper: user(KEEPER_USER)?,
             courier: user("strongroom-courier")?,
             courier_defined: user("strongroom-courier-defined")?,
-            gateway: user("strongroom-gateway")?,
+            gateway: user(GATEWAY_USER)?,
             tpm,
             operators: group(OPERATORS)?,
         }
@@ -84,7 +86,7 @@ impl Accounts {
             Some((KEEPER_USER, self.keeper)),
             Some(("strongroom-courier", self.courier)),
             Some(("strongroom-courier-defined", self.courier_defined)),
-            Some(("strongroom-gateway", self.gateway)),
+            Some((GATEWAY_USER, self.gateway)),
             self.tpm.map(|tpm| ("strongroom-tpm", tpm)),
         ];
         let all: Vec<_> = all.into_iter().flatten().collect();

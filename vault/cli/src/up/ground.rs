@@ -3,11 +3,11 @@
 //! Invariant: every step can be repeated; a second start finds what the first one made.
 //! Distrusts: a data directory that another user owns or can be reached through.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ use crate::settings::{
     DEFAULT_PORT, FirstSettings, NO_NETNS, NO_UIDS, Settings, StoreKind, first_names,
 };
 use crate::up::Arguments;
-use crate::up::accounts::{Accounts, Separation};
+use crate::up::accounts::{Accounts, GATEWAY_USER, KEEPER_USER, Separation};
 use crate::up::role::{NOBODY, Role};
 
 const LISTEN_SETTING: &str = "`listen` in strongroom.toml";
@@ -71,6 +71,7 @@ impl Ground {
         let settings = settings(&places, arguments.port)?;
         let accounts = accounts(&places, &settings)?;
         refuse_exposure(&places, &settings, &accounts)?;
+        refuse_foreign_owner(&places, &accounts)?;
         directories(&places, &accounts, outer, demo)?;
         let certificates = certificates(&places, &settings, &accounts)?;
         let listener = listen(settings.listen, LISTEN_SETTING)?;
@@ -242,6 +243,42 @@ fn refuse_exposure(places: &Places, settings: &Settings, accounts: &Accounts) ->
         let what = "cannot be reached by the system users: a directory on the way is closed";
         return Err(Failure::file(&places.data, what)
             .next("choose a place outside home and private directories"));
+    }
+    Ok(())
+}
+
+/// The system users may have been removed and made again, or one user is to run all processes now: then the data is another
+/// user's, who might have changed it. Whoever runs this knows; it is not taken back by itself.
+fn refuse_foreign_owner(places: &Places, accounts: &Accounts) -> Outcome {
+    let keeper = (accounts.keeper.0, KEEPER_USER, "the keeper");
+    let gateway = (accounts.gateway.0, GATEWAY_USER, "the gateway");
+    let entries = match fs::read_dir(places.vault()) {
+        Ok(entries) => entries.collect::<Result<Vec<_>, _>>(),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    };
+    let entries = entries.map_err(|error| Failure::file(&places.vault(), error))?;
+    let key = places.tls().join("key.pem");
+    let of_keeper = entries.into_iter().map(|entry| (entry.path(), places.vault(), keeper));
+    let of_gateway = (key.clone(), key, gateway);
+    for (path, whole, (owner, name, who)) in of_keeper.chain([of_gateway]) {
+        let found = match fs::symlink_metadata(&path) {
+            Ok(found) if found.uid() != owner.as_raw() => found.uid(),
+            Ok(_) => continue,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(Failure::file(&path, error)),
+        };
+        let user = match accounts.separation {
+            Separation::Users => name.to_owned(),
+            Separation::None => owner.to_string(),
+        };
+        let what = format!("belongs to uid {found}, and {who} runs as {user} (uid {owner})");
+        let next = format!(
+            "its users were removed, or accept_missing has changed; if nobody else was uid {found} since: \
+             chown -R {user}: {}",
+            whole.display()
+        );
+        return Err(Failure::file(&path, what).next(next));
     }
     Ok(())
 }
