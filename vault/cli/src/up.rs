@@ -83,6 +83,10 @@ fn begin(supervisor: &mut Supervisor, arguments: &Arguments, form: Form) -> Outc
     let mut link = Link::open(&supervisor.ground().places.operator_socket())?;
     tpm::unseal_unattended(&mut link, &supervisor.ground().settings);
     let vault = first::open(&mut link, supervisor, arguments)?;
+    // Also before a vault that somebody will open later.
+    if supervisor.ground().is_demo() {
+        supervisor.start(Role::Emulator)?;
+    }
     if vault == Vault::Open {
         // A restored vault takes no new token before somebody has looked at it.
         let waits = backup::standing(&mut link)?.is_some();
@@ -91,11 +95,8 @@ fn begin(supervisor: &mut Supervisor, arguments: &Arguments, form: Form) -> Outc
         } else {
             first::settle(&mut link, supervisor.ground(), arguments.user.as_ref())?;
         }
-        if supervisor.ground().is_demo() {
-            supervisor.start(Role::Emulator)?;
-            if !waits {
-                demo::define(&mut link, supervisor.ground())?;
-            }
+        if supervisor.ground().is_demo() && !waits {
+            demo::define(&mut link, supervisor.ground())?;
         }
     }
     drop(link);

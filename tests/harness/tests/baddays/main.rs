@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::expect_used, reason = "a test stops at the first surprise, with a sentence")]
 
+mod demo;
 mod disks;
 mod endings;
 mod operators;
