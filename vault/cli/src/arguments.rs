@@ -46,9 +46,9 @@ pub(crate) struct Common {
 
 impl Common {
     /// The words that name this install in another command.
-    fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         match &self.dir {
-            Some(dir) => format!("--dir '{}'", dir.display()),
+            Some(dir) => format!("--dir {}", environment::quote(&dir.to_string_lossy())),
             None if self.demo => "--demo".to_owned(),
             None => String::new(),
         }

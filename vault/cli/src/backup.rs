@@ -220,9 +220,9 @@ pub(crate) fn restore(arguments: &RestoreArguments, desk: &Desk) -> Outcome {
                      will ask which tokens live on",
                 );
             }
-            out::say(
+            out::say(&desk.here(
                 "next: strongroom unseal, with what opened the vault when the backup was made",
-            );
+            ));
         }
     }
     Ok(())

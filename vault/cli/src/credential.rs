@@ -273,7 +273,7 @@ fn list(desk: &Desk) -> Outcome {
             render::table(
                 headings,
                 &cells,
-                "no credentials; next: strongroom credential add openai",
+                &desk.here("no credentials; next: strongroom credential add openai"),
             );
         }
     }

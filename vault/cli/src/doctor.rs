@@ -2,15 +2,16 @@
 //!
 //! Invariant: looks and changes nothing; what is tried is tried in processes of its own.
 
+mod paths;
 mod processes;
 pub(crate) mod trials;
+mod weakened;
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use strongroom_policy::provider::Origin;
 use strongroom_protocol::ask::VaultState;
 use strongroom_protocol::operator::{Answer, Check, Request, Verdict};
@@ -23,26 +24,27 @@ use crate::desk::Desk;
 use crate::failure::{Code, Failure, Outcome};
 use crate::link::Link;
 use crate::out::{self, Colour, Form, paint};
-use crate::places::{Install, Places};
+use crate::places::Places;
 use crate::render;
-use crate::settings::{NO_UIDS, Settings};
+use crate::settings::Settings;
 use crate::status;
 use crate::tpm;
 
 /// Prints the checks; fails when one of them did.
 pub(crate) fn run(desk: &Desk) -> Outcome {
     let places = &desk.places;
-    let mut checks = vec![clock(), core_pattern()];
-    checks.extend(modes(places));
-    checks.extend(sockets(places));
     let settings = Settings::read(&places.settings());
-    checks.extend(processes::host());
     let known = settings.as_ref().ok().cloned().flatten();
+    let mut link = desk.link();
+    let mut checks = vec![clock()];
+    checks.extend(paths::checks(places, known.as_ref(), link.as_ref().ok()));
+    checks.extend(sockets(places));
+    checks.extend(processes::host());
     checks.extend(trials::checks(known.as_ref()));
     match settings {
         Ok(Some(settings)) => {
             checks.push(check("settings", Verdict::Ok, "read, no unknown key", None));
-            checks.push(users(places, &settings));
+            checks.extend(weakened::checks(places, &settings));
             checks.push(names(&settings));
             checks.push(tls(places, &settings));
             checks.extend(tpm::checks(desk, &settings));
@@ -55,8 +57,17 @@ pub(crate) fn run(desk: &Desk) -> Outcome {
         }
         Err(failure) => checks.push(failed("settings", &failure)),
     }
-    checks.extend(keeper(desk, known.as_ref()));
+    checks.extend(weakened::people(places));
+    checks.extend(keeper(link.as_mut(), places, known.as_ref()));
+    for check in &mut checks {
+        check.detail = desk.here(&check.detail);
+        check.fix = check.fix.as_deref().map(|fix| desk.here(fix));
+    }
     print(desk.form, &checks);
+    judge(&checks)
+}
+
+fn judge(checks: &[Check]) -> Outcome {
     let bad = checks.iter().filter(|check| check.verdict == Verdict::Fail).count();
     match bad {
         0 => Ok(()),
@@ -72,7 +83,7 @@ pub(crate) fn run(desk: &Desk) -> Outcome {
 
 fn print(form: Form, checks: &[Check]) {
     match form {
-        Form::Json => out::object(json!({"checks": checks})),
+        Form::Json => out::object(as_json(checks)),
         Form::Text => {
             for Check { name, verdict, detail, fix } in checks {
                 let word = match verdict {
@@ -89,10 +100,19 @@ fn print(form: Form, checks: &[Check]) {
     }
 }
 
-fn keeper(desk: &Desk, settings: Option<&Settings>) -> Vec<Check> {
-    let asked = desk.link().and_then(|mut link: Link| {
-        let is_open = status::ask(&mut link)?.state == VaultState::Ready;
-        let processes = processes::checks(&link, is_open, desk.places.install, settings);
+/// `healthy` goes with the exit code: nothing failed.
+fn as_json(checks: &[Check]) -> Value {
+    json!({"checks": checks, "healthy": judge(checks).is_ok()})
+}
+
+fn keeper(
+    link: Result<&mut Link, &mut Failure>,
+    places: &Places,
+    settings: Option<&Settings>,
+) -> Vec<Check> {
+    let asked = link.map_err(|failure| failure.clone()).and_then(|link| {
+        let is_open = status::ask(link)?.state == VaultState::Ready;
+        let processes = processes::checks(link, is_open, places.install, settings);
         Ok((processes, link.ask(&Request::Doctor)?))
     });
     match asked {
@@ -111,43 +131,6 @@ fn clock() -> Check {
     } else {
         check("clock", Verdict::Fail, detail, Some("set the clock (timedatectl set-ntp true)"))
     }
-}
-
-/// The processes cannot be dumped; a handler that is a program would still learn of their crashes.
-fn core_pattern() -> Check {
-    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
-    let detail = format!("core_pattern is {:?}; the processes refuse to be dumped", pattern.trim());
-    check("core dumps", Verdict::Ok, detail, None)
-}
-
-fn modes(places: &Places) -> Vec<Check> {
-    let wanted = [
-        (places.data.clone(), 0o755),
-        (places.vault(), 0o700),
-        (places.token(), 0o600),
-        (places.tls().join("key.pem"), 0o600),
-        (places.run.clone(), 0o755),
-    ];
-    wanted.iter().filter_map(|(path, most)| mode(path, *most)).collect()
-}
-
-/// A path that grants more than `most`; `None` when there is nothing to look at.
-fn mode(path: &Path, most: u32) -> Option<Check> {
-    let found = match fs::symlink_metadata(path) {
-        Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        Err(error) => {
-            let detail = format!("{}: {error}", path.display());
-            return Some(check("modes", Verdict::Warn, detail, Some("run doctor as root")));
-        }
-    };
-    let mode = found.permissions().mode() & 0o7777;
-    let detail = format!("{} is {mode:04o}, owned by uid {}", path.display(), found.uid());
-    if mode & !most == 0 {
-        return Some(check("modes", Verdict::Ok, detail, None));
-    }
-    let fix = format!("chmod {most:04o} {}", path.display());
-    Some(check("modes", Verdict::Fail, detail, Some(&fix)))
 }
 
 fn sockets(places: &Places) -> Vec<Check> {
@@ -176,15 +159,6 @@ fn socket(path: &Path, name: &str) -> Option<Check> {
     let verdict = if good { Verdict::Ok } else { Verdict::Fail };
     let fix = (!good).then_some("stop it, remove the run directory, and start it again");
     Some(check("sockets", verdict, detail, fix))
-}
-
-fn users(places: &Places, settings: &Settings) -> Check {
-    if settings.accepts(NO_UIDS) || places.install == Install::Personal {
-        let detail = "all processes run as one user: any of them could open the operator's socket";
-        let fix = "run it as root, so that each process is a user of its own";
-        return check("users", Verdict::Fail, detail, Some(fix));
-    }
-    check("users", Verdict::Ok, "each process is a user of its own", None)
 }
 
 fn names(settings: &Settings) -> Check {
@@ -233,26 +207,24 @@ fn check(name: &str, verdict: Verdict, detail: impl Into<String>, fix: Option<&s
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, Permissions};
-    use std::os::unix::fs::PermissionsExt;
-
+    use serde_json::json;
     use strongroom_protocol::operator::Verdict;
 
-    use super::{mode, names};
+    use super::{as_json, check, names};
     use crate::settings::Settings;
 
     #[test]
-    fn a_file_that_others_read_fails_with_its_fix() {
-        let scratch = tempfile::tempdir().unwrap();
-        let token = scratch.path().join("token");
-        assert!(mode(&token, 0o600).is_none());
-        fs::write(&token, "x").unwrap();
-        fs::set_permissions(&token, Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(mode(&token, 0o600).unwrap().verdict, Verdict::Ok);
-        fs::set_permissions(&token, Permissions::from_mode(0o644)).unwrap();
-        let found = mode(&token, 0o600).unwrap();
-        assert_eq!(found.verdict, Verdict::Fail);
-        assert!(found.fix.unwrap().starts_with("chmod 0600"));
+    fn json_says_healthy_as_long_as_nothing_failed() {
+        let of = |verdict| vec![check("a", Verdict::Ok, "x", None), check("b", verdict, "y", None)];
+        for (verdict, healthy) in
+            [(Verdict::Ok, true), (Verdict::Warn, true), (Verdict::Fail, false)]
+        {
+            let told = as_json(&of(verdict));
+            assert_eq!(
+                (&told["healthy"], told["checks"][1]["name"].as_str()),
+                (&json!(healthy), Some("b"))
+            );
+        }
     }
 
     #[test]

@@ -132,12 +132,7 @@ impl Failure {
 
     /// Makes the commands of the next step speak of the same install as the command that failed.
     pub(crate) fn at(mut self, place: &str) -> Self {
-        if let Some(next) = self.next.as_mut().filter(|_| !place.is_empty()) {
-            for verb in VERBS {
-                *next = next
-                    .replace(&format!("strongroom {verb}"), &format!("strongroom {place} {verb}"));
-            }
-        }
+        self.next = self.next.map(|next| speak_of(place, &next));
         self
     }
 
@@ -164,8 +159,19 @@ impl Failure {
     }
 }
 
+/// Makes the commands in a text speak of the install that `place` names.
+pub(crate) fn speak_of(place: &str, text: &str) -> String {
+    if place.is_empty() {
+        return text.to_owned();
+    }
+    VERBS.iter().fold(text.to_owned(), |text, verb| {
+        text.replace(&format!("strongroom {verb}"), &format!("strongroom {place} {verb}"))
+    })
+}
+
 /// The commands that next steps name.
-const VERBS: [&str; 20] = [
+const VERBS: [&str; 21] = [
+    "key",
     "share",
     "seal-ways",
     "up",

@@ -56,7 +56,9 @@ pub(crate) fn made(key: &VaultKey, link: &mut Link, desk: &Desk) -> Outcome {
                 "the vault is made and open; its key is pinned in {}",
                 pin_file.display()
             ));
-            out::say("next: strongroom user create NAME; strongroom credential add openai");
+            out::say(
+                &desk.here("next: strongroom user create NAME; strongroom credential add openai"),
+            );
         }
     }
     Ok(())

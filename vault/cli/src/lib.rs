@@ -44,6 +44,7 @@ mod status;
 mod store;
 mod token;
 mod tpm;
+mod trusted;
 mod up;
 mod usage;
 mod user;

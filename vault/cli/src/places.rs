@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
@@ -229,14 +229,6 @@ pub(crate) fn open_to_all(directory: &Path) -> bool {
     canonical
         .ancestors()
         .all(|each| fs::metadata(each).is_ok_and(|found| found.permissions().mode() & 0o001 != 0))
-}
-
-/// Whether only root and the caller can change what is in a directory.
-pub(crate) fn is_ours(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|found| {
-        let owner = found.uid() == 0 || found.uid() == Uid::effective().as_raw();
-        owner && found.permissions().mode() & 0o022 == 0
-    })
 }
 
 fn personal_data(around: &Surroundings) -> Outcome<PathBuf> {

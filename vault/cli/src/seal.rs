@@ -78,7 +78,7 @@ pub(crate) fn unseal(arguments: &UnsealArguments, desk: &Desk) -> Outcome<ExitCo
     }
     let found = status::ask(&mut link)?;
     if found.state == VaultState::Ready || found.awaited.is_some() {
-        return Ok(tell_open(&found, desk.form));
+        return Ok(tell_open(&found, desk));
     }
     if found.state == VaultState::Uninitialised {
         return Err(match found.fault {
@@ -95,11 +95,11 @@ pub(crate) fn unseal(arguments: &UnsealArguments, desk: &Desk) -> Outcome<ExitCo
         by_hand(arguments, (&mut link, found.state))
     };
     match came.map_err(|failure| arguments.keep_words(failure))? {
-        Unsealed::Open => Ok(tell_open(&status::ask(&mut link)?, desk.form)),
+        Unsealed::Open => Ok(tell_open(&status::ask(&mut link)?, desk)),
         Unsealed::Partly(progress) => {
             match desk.form {
                 Form::Json => out::object(json!({"state": "unsealing", "unsealing": progress})),
-                Form::Text => out::say(&partly(&progress)),
+                Form::Text => out::say(&desk.here(&partly(&progress))),
             }
             Ok(ExitCode::from(Exit::Unsealing.code()))
         }
@@ -243,20 +243,20 @@ fn partly(progress: &Progress) -> String {
 }
 
 /// Says that the vault is open, or that it is and makes no call before its witness was heard: with the exit code of `status`.
-fn tell_open(found: &Status, form: Form) -> ExitCode {
+fn tell_open(found: &Status, desk: &Desk) -> ExitCode {
     if let (Some(awaited), VaultState::Unsealing) = (&found.awaited, found.state) {
-        match form {
+        match desk.form {
             Form::Json => out::object(json!({"state": "unsealing", "awaited": awaited})),
-            Form::Text => out::say(&format!(
+            Form::Text => out::say(&desk.here(&format!(
                 "unsealing: the keys are in memory, and no call is made before a witness answers ({}) or {} s are over; \
                  next: strongroom witness run",
                 out::plain(&awaited.witnesses.join(", ")),
                 awaited.calls_in_secs
-            )),
+            ))),
         }
         return ExitCode::from(Exit::Unsealing.code());
     }
-    match form {
+    match desk.form {
         Form::Json => out::object(json!({"state": "ready"})),
         Form::Text => out::say("ready: the vault is open"),
     }

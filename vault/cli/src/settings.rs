@@ -421,6 +421,11 @@ impl Settings {
         layers.filter(|name| name.parse::<Layer>().is_ok()).collect()
     }
 
+    /// The same, with nothing missing.
+    pub(crate) fn strict(&self) -> Self {
+        Self { accept_missing: Vec::new(), ..self.clone() }
+    }
+
     /// Whether something may be missing.
     pub(crate) fn accepts(&self, missing: &str) -> bool {
         self.accept_missing.iter().any(|name| name == missing)

@@ -27,7 +27,10 @@ pub(crate) fn ask(link: &mut Link) -> Outcome<Status> {
 /// Prints the state.
 pub(crate) fn run(desk: &Desk) -> Outcome<ExitCode> {
     let mut link = desk.link()?;
-    let status = ask(&mut link)?;
+    let mut status = ask(&mut link)?;
+    if let Some(next) = status.fault.as_mut().and_then(|fault| fault.next.as_mut()) {
+        *next = desk.here(next);
+    }
     let restored = match status.state {
         VaultState::Ready => backup::standing(&mut link)?,
         VaultState::Uninitialised
@@ -44,11 +47,9 @@ pub(crate) fn run(desk: &Desk) -> Outcome<ExitCode> {
             out::object(told);
         }
         Form::Text => {
-            for line in sentences(&status) {
-                out::data(&line);
-            }
-            for line in restored.iter().flat_map(backup::lines) {
-                out::data(&line);
+            let restored = restored.iter().flat_map(backup::lines);
+            for line in sentences(&status).into_iter().chain(restored) {
+                out::data(&desk.here(&line));
             }
         }
     }

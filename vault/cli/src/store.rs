@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::arguments::Common;
 use crate::backup::{self, Recipient};
 use crate::desk::Desk;
-use crate::failure::Outcome;
+use crate::failure::{Outcome, speak_of};
 use crate::out::{self, Form};
 use crate::up::rebuild::{self, Origin, Task};
 
@@ -82,9 +82,10 @@ pub(crate) fn run(arguments: Arguments, common: &Common, form: Form) -> Outcome 
         Form::Json => out::object(json!({"store": kind.name()})),
         Form::Text => {
             out::say(&done);
-            out::say(
+            out::say(&speak_of(
+                &common.place(),
                 "next: strongroom up, and unseal: then the vault vouches for them and the old store is removed",
-            );
+            ));
         }
     }
     Ok(())

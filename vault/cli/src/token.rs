@@ -170,7 +170,11 @@ fn list(desk: &Desk) -> Outcome {
             };
             let cells: Vec<_> = rows.iter().map(cells).collect();
             let headings = ["LABEL", "USER", "PROVIDERS", "MODELS", "RATE", "ENDS", "ID"];
-            render::table(headings, &cells, "no tokens; next: strongroom token create NAME");
+            render::table(
+                headings,
+                &cells,
+                &desk.here("no tokens; next: strongroom token create NAME"),
+            );
         }
     }
     Ok(())

@@ -4,7 +4,7 @@
 //! Invariant: the store is checked before every start of the keeper, and a refusal ends everything.
 //! Trusts: the settings file, the programs beside this one.
 
-mod accounts;
+pub(crate) mod accounts;
 mod demo;
 mod examples;
 mod first;

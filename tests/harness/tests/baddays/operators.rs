@@ -3,7 +3,8 @@
 //! Invariant: each is told in one sentence with a code and a next step, and changes nothing.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use nix::unistd::Uid;
@@ -79,23 +80,24 @@ fn doctor_tries_each_layer_and_finds_each_process_confined() {
     let (appliance, _token) = Appliance::stocked();
     let report = verdicts(&appliance.cli(&["doctor", "--json"], b"").stdout);
     let verdict = |row: &str| report.get(row).map_or("not there", String::as_str);
-    for layer in LAYERS.into_iter().chain(["layer seccomp kills"]) {
+    for layer in LAYERS.into_iter().chain(["kernel seccomp kills"]) {
         assert_eq!(verdict(layer), "ok", "{layer}: {report:?}");
     }
     for process in ["process keeper", "process courier", "process gateway"] {
         assert_eq!(verdict(process), "ok", "{process}: {report:?}");
     }
+    assert_eq!((verdict("core dumps"), verdict("paths")), ("ok", "ok"), "{report:?}");
     if Uid::effective().is_root() {
-        assert_eq!(verdict("layer netns"), "ok", "{report:?}");
+        assert_eq!(verdict("kernel netns"), "ok", "{report:?}");
     }
 }
 
 const LAYERS: [&str; 5] = [
-    "layer secret-memory",
-    "layer landlock-files",
-    "layer landlock-tcp",
-    "layer landlock-scopes",
-    "layer seccomp",
+    "kernel secret-memory",
+    "kernel landlock-files",
+    "kernel landlock-tcp",
+    "kernel landlock-scopes",
+    "kernel seccomp",
 ];
 
 /// `strace` answers in the kernel's place, as one without these would.
@@ -121,6 +123,37 @@ fn doctor_fails_for_each_layer_that_a_machine_does_not_have() {
         }
         assert_ne!(ran.code, 0, "{call}");
     }
+}
+
+/// Red when `up` starts on what others can change, and when `doctor` looks at one of them no more.
+#[test]
+fn settings_and_certificates_that_others_can_change_stop_the_start_and_doctor_says_why() {
+    let mut appliance = Appliance::start(&Options::default());
+    appliance.stop();
+    for (name, open, closed) in [("strongroom.toml", 0o666, 0o644), ("tls", 0o777, 0o755)] {
+        let path = appliance.data().join(name);
+        fs::set_permissions(&path, Permissions::from_mode(open)).expect("its owner may");
+        let ran = appliance.up_again();
+        assert!(ran.code == 1 && ran.stderr.contains("SR-CLI-003"), "{} {}", ran.code, ran.stderr);
+        let fix = format!("chmod {closed:04o} {}", path.display());
+        assert!(ran.stderr.contains(&fix), "{}", ran.stderr);
+        let doctor = appliance.cli(&["doctor"], b"");
+        assert!(doctor.code == 1 && doctor.stdout.contains(&fix), "{}", doctor.stdout);
+        fs::set_permissions(&path, Permissions::from_mode(closed)).expect("its owner may");
+    }
+    let doctor = appliance.cli(&["doctor", "--json"], b"");
+    assert_eq!(verdicts(&doctor.stdout).get("paths").map(String::as_str), Some("ok"));
+    let report: Value = serde_json::from_str(doctor.stdout.trim()).expect("JSON");
+    assert_eq!(report["healthy"], false, "nothing runs: {report}");
+    appliance.up();
+    appliance.wait_ready();
+    // The next step is of this install, also where no error tells it.
+    appliance.json(&["seal"], b"");
+    let next = format!("next: strongroom --dir '{}' unseal", appliance.data().display());
+    let status = appliance.cli(&["status"], b"");
+    assert!(status.stdout.contains(&next), "{}", status.stdout);
+    let doctor = appliance.cli(&["doctor"], b"");
+    assert!(doctor.stdout.contains(&next.replace("next", "fix")), "{}", doctor.stdout);
 }
 
 /// What `doctor --json` says of each row; of rows with one name the last.

@@ -99,13 +99,13 @@ pub(super) fn export(arguments: &ExportArguments, desk: &Desk) -> Outcome {
         write(home, &tile.path(), &encode_hashes(hashes))?;
     }
     write(home, "checkpoint", span.note.as_bytes())?;
-    tell_exported(desk.form, home, &span);
+    tell_exported(desk, home, &span);
     Ok(())
 }
 
-fn tell_exported(form: Form, home: &Path, span: &Span) {
+fn tell_exported(desk: &Desk, home: &Path, span: &Span) {
     let archived = span.first_bundle.saturating_mul(FULL);
-    match form {
+    match desk.form {
         Form::Json => out::object(json!({
             "directory": home, "entries": span.head.size.0, "archived": archived,
         })),
@@ -116,7 +116,7 @@ fn tell_exported(form: Form, home: &Path, span: &Span) {
                     "the first {archived} of them are in archives; their hashes are here"
                 ));
             }
-            out::say(&format!("next: strongroom audit verify {}", home.display()));
+            out::say(&desk.here(&format!("next: strongroom audit verify {}", home.display())));
         }
     }
 }
@@ -153,7 +153,8 @@ pub(super) fn archive(arguments: &ArchiveArguments, desk: &Desk) -> Outcome {
         Form::Text if moved == 0 => out::say("no whole bundle of 256 entries is that old"),
         Form::Text => {
             out::say(&format!("{moved} entries moved to {}", home.display()));
-            out::say(&format!("next: strongroom audit verify --archive {}", home.display()));
+            let next = format!("next: strongroom audit verify --archive {}", home.display());
+            out::say(&desk.here(&next));
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 //! Invariant: the provider's text reaches the terminal without control characters.
 
 use serde_json::{Value, json};
+use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::errand::Ending;
 use strongroom_protocol::operator::{Answer, Pick, Request, Tested};
 
@@ -30,7 +31,7 @@ impl Verdict for Tested {
             }
             (Ending::Aborted(refusal), _) => {
                 let what = format!("the test ended early: {}", refusal.message());
-                Err(Failure::new(Code::Rejected, what).next("strongroom doctor"))
+                Err(Failure::new(Code::Rejected, what).next(next_step(refusal)))
             }
         }
     }
@@ -45,6 +46,28 @@ impl Verdict for Tested {
         })
     }
 }
+
+/// What to look at. `doctor` asks no provider; the courier's own reason is in the log.
+fn next_step(refusal: Refusal) -> &'static str {
+    if WAY.contains(&refusal) {
+        "look at name resolution, firewall and proxy between here and the provider; the log of 'strongroom up' has the courier's reason"
+    } else if OTHER_END.contains(&refusal) {
+        "find out who answers in the provider's place (name resolution, a proxy that opens TLS, 'strongroom provider show NAME'); \
+         the log of 'strongroom up' has the courier's reason"
+    } else {
+        "strongroom doctor"
+    }
+}
+
+/// Nobody was reached, or nobody spoke.
+const WAY: [Refusal; 2] = [Refusal::ProviderUnreachable, Refusal::ProviderTimeout];
+/// Somebody was, and is not what the provider should be.
+const OTHER_END: [Refusal; 4] = [
+    Refusal::ProviderAddress,
+    Refusal::ProviderTls,
+    Refusal::ProviderBroken,
+    Refusal::ProviderRedirect,
+];
 
 /// Prints the verdict.
 pub(crate) fn report(form: Form, tested: &Tested) {
@@ -66,5 +89,24 @@ pub(crate) fn test(link: &mut Link, credential: Pick) -> Outcome<Tested> {
     match link.ask(&Request::CredentialTest(credential))? {
         Answer::Tested(tested) => Ok(*tested),
         _ => Err(Failure::unexpected()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use strongroom_policy::refusal::Refusal;
+
+    use super::next_step;
+
+    // Red when a provider that is not reached is left to `doctor`, which asks none.
+    #[test]
+    fn a_provider_that_is_not_reached_is_looked_for_on_the_way_there() {
+        for refusal in Refusal::ALL {
+            let is_upstream = refusal.code().starts_with("SR-UPSTREAM-");
+            let next = next_step(refusal);
+            assert_eq!(next.contains("log of 'strongroom up'"), is_upstream, "{refusal:?}");
+            assert_eq!(next == "strongroom doctor", !is_upstream, "{refusal:?}");
+        }
+        assert!(next_step(Refusal::ProviderUnreachable).contains("firewall"));
     }
 }

@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use nix::unistd::Pid;
 use strongroom_policy::provider::Origin;
 use strongroom_protocol::operator::{Check, Verdict};
+use strongroom_sys::confine::Layer;
 use strongroom_sys::spawn::Network;
 
 use super::check;
 use crate::link::Link;
 use crate::places::Install;
-use crate::settings::Settings;
+use crate::settings::{NO_NETNS, Settings};
 use crate::up::role::Role;
 
 /// Checks each process that can be found; none when nothing answers at the keeper's socket. With an open vault those that calls
@@ -36,11 +37,44 @@ pub(super) fn checks(
         .chain([Role::Gateway])
         .filter(|role| vault_is_open && found.iter().all(|(there, _)| there != role))
         .map(absent);
-    let there = found.iter().map(|(role, pid)| {
-        let wants_none = settings.is_some_and(|settings| role.network(settings) == Network::None);
-        judge(*role, *pid, install, wants_none)
-    });
-    there.chain(missing).collect()
+    let there =
+        found.iter().map(|(role, pid)| judge(*role, *pid, &Promise::of(*role, install, settings)));
+    let dumps: Vec<_> = found.iter().map(|(role, pid)| (role.name(), Dump::of(*pid))).collect();
+    there.chain(missing).chain([core_dumps(&dumps)]).collect()
+}
+
+/// What a process should have, and what may be missing.
+struct Promise {
+    install: Install,
+    /// Whether its network should be empty; as accepted, it may be the host's.
+    network: Wanted,
+    filters: Wanted,
+}
+
+/// How much something is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Yes,
+    /// `accept_missing` says that it may be missing.
+    MayMiss,
+    No,
+}
+
+impl Promise {
+    fn of(role: Role, install: Install, settings: Option<&Settings>) -> Self {
+        let accepts = |name| settings.is_some_and(|settings| settings.accepts(name));
+        let strict = settings.map(Settings::strict);
+        let wants_none = strict.is_some_and(|settings| role.network(&settings) == Network::None);
+        Self {
+            install,
+            network: match (wants_none, accepts(NO_NETNS)) {
+                (false, _) => Wanted::No,
+                (true, false) => Wanted::Yes,
+                (true, true) => Wanted::MayMiss,
+            },
+            filters: if accepts(Layer::SystemCalls.name()) { Wanted::MayMiss } else { Wanted::Yes },
+        }
+    }
 }
 
 /// It may have ended just now; whoever asks again sees that.
@@ -91,49 +125,135 @@ fn status(pid: Pid) -> BTreeMap<String, String> {
     fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
 }
 
-fn judge(role: Role, pid: Pid, install: Install, wants_no_network: bool) -> Check {
+fn judge(role: Role, pid: Pid, promise: &Promise) -> Check {
     let row = format!("process {}", role.name());
     let fields = status(pid);
     let field = |name: &str| fields.get(name).map_or("", String::as_str);
-    let mut bad: Vec<&str> = WANTED
+    let (mut bad, mut accepted) = (Vec::new(), Vec::new());
+    let lacking = WANTED
         .iter()
         .filter(|(name, wanted, _)| !wanted.contains(&field(name)))
-        .filter(|(name, _, _)| install == Install::System || *name != OF_ROOT)
-        .map(|(_, _, without)| *without)
-        .collect();
+        .filter(|(name, _, _)| promise.install == Install::System || *name != OF_ROOT);
+    for (name, _, without) in lacking {
+        let may_miss = *name == FILTERED && promise.filters == Wanted::MayMiss;
+        if may_miss { accepted.push(*without) } else { bad.push(*without) }
+    }
     let own = own_filters(&fields);
     if own.is_some_and(|own| own < OWN_FILTERS) {
-        bad.push("lacks one of its filters");
+        let may_miss = promise.filters == Wanted::MayMiss;
+        if may_miss { &mut accepted } else { &mut bad }.push("lacks one of its filters");
     }
     let network = own_network(pid);
-    if wants_no_network && network == Some(false) {
-        bad.push("is in the host's network");
+    if network == Some(false) {
+        match promise.network {
+            Wanted::Yes => bad.push("is in the host's network"),
+            Wanted::MayMiss => accepted.push("is in the host's network"),
+            Wanted::No => {}
+        }
     }
     let uid = field("Uid").split_whitespace().next().unwrap_or("?");
-    let mut detail = format!("pid {pid}, uid {uid}");
-    if bad.is_empty() {
-        let filters = own.map_or_else(|| "its".to_owned(), |own| own.to_string());
-        detail.push_str(": no new privileges, no capability, ");
-        detail.push_str(&filters);
-        detail.push_str(" filters of system calls of its own");
-    } else {
-        detail.push_str(": ");
-        detail.push_str(&bad.join(", "));
+    let head = format!("pid {pid}, uid {uid}");
+    let again = Some("stop it and start it again with `strongroom up`");
+    let accepted = accepted.join(", ");
+    match (bad.is_empty(), accepted.is_empty()) {
+        (true, true) => check(&row, Verdict::Ok, format!("{head}{}", has(own, network)), None),
+        (true, false) => {
+            let detail = format!("{head}: {accepted}, as accept_missing says");
+            let fix = "take out of accept_missing what this machine has, and start again";
+            check(&row, Verdict::Warn, detail, Some(fix))
+        }
+        (false, true) => check(&row, Verdict::Fail, format!("{head}: {}", bad.join(", ")), again),
+        (false, false) => {
+            let detail =
+                format!("{head}: {}; as accept_missing says it {accepted}", bad.join(", "));
+            check(&row, Verdict::Fail, detail, again)
+        }
     }
-    detail.push_str(match network {
+}
+
+fn has(own: Option<u32>, network: Option<bool>) -> String {
+    let filters = own.map_or_else(|| "its".to_owned(), |own| own.to_string());
+    let network = match network {
         Some(true) => ", a network of its own",
-        Some(false) if bad.is_empty() => ", the host's network",
-        Some(false) | None => "",
-    });
-    let verdict = if bad.is_empty() { Verdict::Ok } else { Verdict::Fail };
-    let fix = (!bad.is_empty()).then_some("stop it and start it again with `strongroom up`");
-    check(&row, verdict, detail, fix)
+        Some(false) => ", the host's network",
+        None => "",
+    };
+    format!(
+        ": no new privileges, no capability, {filters} filters of system calls of its own{network}"
+    )
+}
+
+/// What of a process says whether a crash, or a debugger of its user, could write its memory down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Dump {
+    /// Who owns its memory map: root, where it is undumpable; `None` where that tells nothing, or cannot be seen.
+    map_owner: Option<u32>,
+    /// The soft limit of a core file, in bytes; `None` where it cannot be seen, the largest where there is none.
+    core_bytes: Option<u64>,
+}
+
+impl Dump {
+    fn of(pid: Pid) -> Self {
+        let uid =
+            status(pid).get("Uid").and_then(|uids| uids.split_whitespace().next()?.parse().ok());
+        let map_owner = fs::metadata(of(pid, "maps")).ok().map(|found| found.uid());
+        let limits = fs::read_to_string(of(pid, "limits")).unwrap_or_default();
+        // Root's own processes have root's maps either way.
+        Self { map_owner: map_owner.filter(|_| uid != Some(0)), core_bytes: core_limit(&limits) }
+    }
+}
+
+fn core_limit(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max core file size"))?;
+    match line.split_whitespace().next()? {
+        "unlimited" => Some(u64::MAX),
+        bytes => bytes.parse().ok(),
+    }
+}
+
+fn core_dumps(processes: &[(&str, Dump)]) -> Check {
+    const ROW: &str = "core dumps";
+    let (mut bad, mut unseen) = (Vec::new(), Vec::new());
+    for (name, dump) in processes {
+        match dump.map_owner {
+            Some(0) => {}
+            Some(_) => bad.push(format!("the {name} can be dumped and traced by its user")),
+            None => unseen.push(format!("whether the {name} can be dumped")),
+        }
+        match dump.core_bytes {
+            Some(0) => {}
+            Some(_) => bad.push(format!("the {name} may leave a core file")),
+            None => unseen.push(format!("the core limit of the {name}")),
+        }
+    }
+    let again = Some("stop it and start it again with `strongroom up`");
+    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
+    match (bad.is_empty(), unseen.is_empty()) {
+        (false, _) => check(ROW, Verdict::Fail, bad.join(", "), again),
+        (true, false) => {
+            let detail = format!("not to be seen: {}", unseen.join(", "));
+            check(
+                ROW,
+                Verdict::Warn,
+                detail,
+                Some("run doctor as root; with \"uids\" accepted root's processes do not show it"),
+            )
+        }
+        (true, true) => {
+            let detail = format!(
+                "none of the {} processes can be dumped or leave a core file; core_pattern is {:?}",
+                processes.len(),
+                pattern.trim()
+            );
+            check(ROW, Verdict::Ok, detail, None)
+        }
+    }
 }
 
 /// Of each field of `/proc/PID/status`: what it must be, and what it means when it is not.
 const WANTED: &[(&str, &[&str], &str)] = &[
     ("NoNewPrivs", &["1"], "may gain privileges"),
-    ("Seccomp", &["2"], "has no filter of system calls"),
+    (FILTERED, &["2"], "has no filter of system calls"),
     ("CapPrm", &[NO_CAPABILITY], "holds capabilities"),
     ("CapEff", &[NO_CAPABILITY], "uses capabilities"),
     ("CapInh", &[NO_CAPABILITY], "hands capabilities on"),
@@ -152,6 +272,7 @@ fn own_filters(fields: &BTreeMap<String, String>) -> Option<u32> {
 
 /// Those of `vault/sys/src/confine/syscalls.rs`.
 const OWN_FILTERS: u32 = 3;
+const FILTERED: &str = "Seccomp";
 /// Only root can empty it; `no_new_privs` makes it worthless.
 const OF_ROOT: &str = "CapBnd";
 const NO_CAPABILITY: &str = "0000000000000000";
@@ -198,13 +319,61 @@ mod tests {
     use nix::unistd::Pid;
     use strongroom_protocol::operator::Verdict;
 
-    use super::{Install, Role, is, judge, own_filters, siblings, status};
+    use super::{
+        Dump, Install, Promise, Role, Wanted, core_dumps, core_limit, is, judge, own_filters,
+        siblings, status,
+    };
+    use crate::settings::Settings;
+
+    fn promise(network: Wanted, filters: Wanted) -> Promise {
+        Promise { install: Install::System, network, filters }
+    }
 
     #[test]
     fn a_process_that_is_not_confined_fails_and_says_what_it_lacks() {
-        let found = judge(Role::Keeper, Pid::this(), Install::System, true);
+        let found = judge(Role::Keeper, Pid::this(), &promise(Wanted::Yes, Wanted::Yes));
         assert_eq!(found.verdict, Verdict::Fail);
         assert!(found.detail.contains("has no filter of system calls"), "{}", found.detail);
+    }
+
+    #[test]
+    fn what_may_be_missing_is_what_the_settings_accept() {
+        let of = |role, text: &str| {
+            let settings = Settings::parse(text).unwrap();
+            let promise = Promise::of(role, Install::System, Some(&settings));
+            (promise.network, promise.filters)
+        };
+        let all = "accept_missing = [\"netns\", \"seccomp\"]";
+        assert_eq!(of(Role::Keeper, ""), (Wanted::Yes, Wanted::Yes));
+        assert_eq!(of(Role::Keeper, all), (Wanted::MayMiss, Wanted::MayMiss));
+        assert_eq!(of(Role::Emulator, all).0, Wanted::No);
+        assert_eq!(of(Role::Gateway, "accept_missing = [\"uids\"]"), (Wanted::Yes, Wanted::Yes));
+    }
+
+    // Red when what can be dumped passes, and when what cannot be seen does.
+    #[test]
+    fn core_dumps_are_judged_by_what_the_kernel_says_of_each_process() {
+        for (map_owner, core_bytes, verdict) in [
+            (Some(0), Some(0), Verdict::Ok),
+            (Some(999), Some(0), Verdict::Fail),
+            (Some(0), Some(4096), Verdict::Fail),
+            (Some(0), Some(u64::MAX), Verdict::Fail),
+            (None, Some(u64::MAX), Verdict::Fail),
+            (None, Some(0), Verdict::Warn),
+            (Some(0), None, Verdict::Warn),
+        ] {
+            let good = ("gateway", Dump { map_owner: Some(0), core_bytes: Some(0) });
+            let found = core_dumps(&[good, ("keeper", Dump { map_owner, core_bytes })]);
+            assert_eq!(found.verdict, verdict, "{found:?}");
+            assert_eq!(found.detail.contains("the keeper"), verdict != Verdict::Ok, "{found:?}");
+        }
+        let line = |limit: &str| {
+            format!("Limit  Soft  Hard\nMax core file size        {limit}  0  bytes\n")
+        };
+        assert_eq!(core_limit(&line("0")), Some(0));
+        assert_eq!(core_limit(&line("unlimited")), Some(u64::MAX));
+        assert_eq!(core_limit("Max open files 3 3 files"), None);
+        assert!(Dump::of(Pid::this()).core_bytes.is_some());
     }
 
     // Red when what systemd or a container puts over all processes is counted for this one.
@@ -223,9 +392,13 @@ mod tests {
     // Red when a process that is in the network that it should not have passes.
     #[test]
     fn the_hosts_network_fails_where_there_should_be_none() {
-        let found = |wants_none| judge(Role::Gateway, Pid::this(), Install::System, wants_none);
-        assert!(found(true).detail.contains("is in the host's network"));
-        assert!(!found(false).detail.contains("is in the host's network"));
+        let found =
+            |network| judge(Role::Gateway, Pid::this(), &promise(network, Wanted::Yes)).detail;
+        assert!(found(Wanted::Yes).contains("is in the host's network"));
+        assert!(
+            found(Wanted::MayMiss).contains("as accept_missing says it is in the host's network")
+        );
+        assert!(!found(Wanted::No).contains("is in the host's network"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Each layer of confinement, tried on this machine: a process of its own puts it in force and does what it must stop.
 //!
-//! Invariant: nothing of the running appliance takes part; a trial says what this kernel does, not what a process has.
+//! Invariant: nothing of the running appliance takes part; a trial says what this kernel does, not what a process has, and is named so.
 //! Invariant: a trial that tells nothing is a failure, not a pass.
 
 use std::fmt::Write as _;
@@ -98,7 +98,7 @@ impl Ground {
 
     /// Whether a forbidden system call is the end, as in a release.
     fn kill(&self) -> Check {
-        let name = format!("layer {} kills", Layer::SystemCalls);
+        let name = format!("{KERNEL} {} kills", Layer::SystemCalls);
         match self.trial(KILL, Network::Host) {
             Ok((_, status)) if status.signal() == Some(Signal::SIGSYS as i32) => {
                 let detail = "tried here: a forbidden system call ended its process at once";
@@ -115,7 +115,7 @@ impl Ground {
 
     /// Whether a process gets a network of its own; only root makes one.
     fn network(&self, settings: Option<&Settings>) -> Check {
-        let name = format!("layer {NO_NETNS}");
+        let name = format!("{KERNEL} {NO_NETNS}");
         if !Uid::effective().is_root() {
             let detail = "not tried: only root gives a process a network of its own";
             return check(&name, Verdict::Warn, detail, Some("run doctor as root"));
@@ -170,7 +170,7 @@ impl Drop for Ground {
 
 /// Reads what a trial told: one act a line.
 fn judge(name: &str, told: &str, settings: Option<&Settings>) -> Check {
-    let row = format!("layer {name}");
+    let row = format!("{KERNEL} {name}");
     let (mut stopped, mut bad) = (Vec::new(), Vec::new());
     for line in told.lines() {
         let mut parts = line.splitn(3, '\t');
@@ -187,7 +187,7 @@ fn judge(name: &str, told: &str, settings: Option<&Settings>) -> Check {
     }
     if bad.is_empty() {
         let detail = format!("tried here, and stopped: {}", stopped.join(", "));
-        return check(&row, Verdict::Ok, detail, None);
+        return there(name, &row, &detail, settings);
     }
     if name == Layer::SecretMemory.name() && stopped.is_empty() {
         // The keeper starts with locked pages as well, and says so.
@@ -196,10 +196,22 @@ fn judge(name: &str, told: &str, settings: Option<&Settings>) -> Check {
             &row,
             Verdict::Warn,
             detail,
-            Some("boot with secretmem.enable=1, or Linux 6.5"),
+            Some(
+                "boot with secretmem.enable=1, or Linux 6.5; a container must let memfd_secret through",
+            ),
         );
     }
     check(&row, Verdict::Fail, format!("tried here: {}", bad.join("; ")), Some(NEWER))
+}
+
+/// What works needs no leave to be missing: it would go unnoticed the day that it is.
+fn there(name: &str, row: &str, detail: &str, settings: Option<&Settings>) -> Check {
+    if !settings.is_some_and(|settings| settings.accepts(name)) {
+        return check(row, Verdict::Ok, detail, None);
+    }
+    let detail = format!("{detail}; accept_missing names it all the same");
+    let fix = format!("take \"{name}\" out of accept_missing in strongroom.toml and start again");
+    check(row, Verdict::Warn, detail, Some(&fix))
 }
 
 fn missing(name: &str, row: &str, why: &str, settings: Option<&Settings>) -> Check {
@@ -215,7 +227,9 @@ fn unknown(row: &str, error: &io::Error) -> Check {
     check(row, Verdict::Fail, format!("could not be tried: {error}"), Some("run doctor as root"))
 }
 
-const NEWER: &str = "use a newer kernel, or a container that lets it through";
+const NEWER: &str = "use a newer kernel; in a container, one that lets it through";
+/// What a trial is about.
+const KERNEL: &str = "kernel";
 
 /// One trial, in a process of its own.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
@@ -267,6 +281,21 @@ mod tests {
         assert_eq!(verdict("missing\ttoo old\n"), Verdict::Fail);
         assert_eq!(verdict(""), Verdict::Fail);
         assert_eq!(verdict("nonsense\n"), Verdict::Fail);
+    }
+
+    // Red when what is accepted without need passes in silence.
+    #[test]
+    fn what_works_and_is_accepted_all_the_same_warns() {
+        let settings = Settings::parse("accept_missing = [\"seccomp\", \"netns\"]").unwrap();
+        for (name, verdict) in
+            [("seccomp", Verdict::Warn), ("netns", Verdict::Warn), ("landlock-tcp", Verdict::Ok)]
+        {
+            let found = judge(name, "stopped\trun a program\n", Some(&settings));
+            assert_eq!(found.verdict, verdict, "{name}");
+            let fix = found.fix.unwrap_or_default();
+            assert_eq!(fix.contains(&format!("take \"{name}\" out")), verdict == Verdict::Warn);
+            assert!(found.name.starts_with("kernel "), "{}", found.name);
+        }
     }
 
     #[test]

@@ -42,12 +42,16 @@ pub(crate) enum Separation {
 
 /// The keeper's system user.
 pub(crate) const KEEPER_USER: &str = "strongroom-keeper";
-/// The gateway's.
+/// The system user of the courier to the built-in providers.
+pub(crate) const COURIER_USER: &str = "strongroom-courier";
+/// The system user of the courier to the operator-defined ones.
+pub(crate) const COURIER_DEFINED_USER: &str = "strongroom-courier-defined";
+/// The gateway's system user.
 pub(crate) const GATEWAY_USER: &str = "strongroom-gateway";
 const USERADD: &str = "/usr/sbin/useradd";
 const GROUPADD: &str = "/usr/sbin/groupadd";
 /// Members may talk to the keeper as operators.
-const OPERATORS: &str = "strongroom";
+pub(crate) const OPERATORS: &str = "strongroom";
 
 impl Accounts {
     /// All processes are this user.
@@ -71,8 +75,8 @@ impl Accounts {
         Self {
             separation: Separation::Users,
             keeper: user(KEEPER_USER)?,
-            courier: user("strongroom-courier")?,
-            courier_defined: user("strongroom-courier-defined")?,
+            courier: user(COURIER_USER)?,
+            courier_defined: user(COURIER_DEFINED_USER)?,
             gateway: user(GATEWAY_USER)?,
             tpm,
             operators: group(OPERATORS)?,
@@ -84,8 +88,8 @@ impl Accounts {
     pub(crate) fn distinct(self) -> Outcome<Self> {
         let all = [
             Some((KEEPER_USER, self.keeper)),
-            Some(("strongroom-courier", self.courier)),
-            Some(("strongroom-courier-defined", self.courier_defined)),
+            Some((COURIER_USER, self.courier)),
+            Some((COURIER_DEFINED_USER, self.courier_defined)),
             Some((GATEWAY_USER, self.gateway)),
             self.tpm.map(|tpm| ("strongroom-tpm", tpm)),
         ];

@@ -1,7 +1,7 @@
 //! What must stand before the first process: one supervisor, users, directories, settings, certificates, listeners.
 //!
 //! Invariant: every step can be repeated; a second start finds what the first one made.
-//! Distrusts: a data directory that another user owns or can be reached through.
+//! Distrusts: a data directory that another user owns or can be reached through; settings and certificates that others can change.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
@@ -21,10 +21,11 @@ use crate::authority::{self, Certificates, Issued};
 use crate::failure::{Code, Failure, Outcome};
 use crate::files;
 use crate::out;
-use crate::places::{Install, Places, is_ours, open_to_all};
+use crate::places::{Install, Places, open_to_all};
 use crate::settings::{
     DEFAULT_PORT, FirstSettings, NO_NETNS, NO_UIDS, Settings, StoreKind, first_names,
 };
+use crate::trusted::{Trusted, is_ours};
 use crate::up::Arguments;
 use crate::up::accounts::{Accounts, GATEWAY_USER, KEEPER_USER, Separation};
 use crate::up::role::{NOBODY, Role};
@@ -160,6 +161,7 @@ fn lock(path: &Path) -> Outcome<Flock<File>> {
 
 fn settings(places: &Places, port: Option<u16>) -> Outcome<Settings> {
     let path = places.settings();
+    refuse_changeable(&path)?;
     if let Some(settings) = Settings::read(&path)? {
         let differs = port.filter(|port| *port != 0 && *port != settings.listen.port());
         return match differs {
@@ -185,6 +187,18 @@ fn settings(places: &Places, port: Option<u16>) -> Outcome<Settings> {
     files::create(&path, first.write().as_bytes(), 0o644)?;
     out::say(&format!("wrote {}", path.display()));
     Settings::read(&path)?.ok_or_else(|| Failure::file(&path, "is gone"))
+}
+
+/// What others can change may have been changed already.
+fn refuse_changeable(path: &Path) -> Outcome {
+    let flaw = Trusted::public(path).flaw().map_err(|error| Failure::file(path, error))?;
+    match flaw {
+        None => Ok(()),
+        Some(flaw) => {
+            let next = format!("look at what is in it, then: {}", flaw.fix());
+            Err(Failure::new(Code::Files, flaw.why).next(next))
+        }
+    }
 }
 
 /// The address if it is free; port 0 takes a free port once and for all.
@@ -310,6 +324,7 @@ fn certificates(
     settings: &Settings,
     accounts: &Accounts,
 ) -> Outcome<Certificates> {
+    refuse_changeable(&places.tls())?;
     let gateway = accounts.identity(accounts.gateway);
     let now = OffsetDateTime::now_utc();
     let (certificates, issued) = authority::provide(places, settings, gateway, now)?;

@@ -78,7 +78,7 @@ pub(crate) fn restored(ground: &Ground) {
 pub(crate) fn waiting(ground: &Ground) {
     let program = program(ground);
     out::warn(&format!(
-        "the vault is open and WAITS FOR ITS WITNESS: no call is made yet; let it run (strongroom witness run), and see: {program} status"
+        "the vault is open and WAITS FOR ITS WITNESS: no call is made yet; let it run ({program} witness run), and see: {program} status"
     ));
 }
 
