@@ -156,6 +156,20 @@ fn settings_and_certificates_that_others_can_change_stop_the_start_and_doctor_sa
     assert!(doctor.stdout.contains(&next.replace("next", "fix")), "{}", doctor.stdout);
 }
 
+/// Red when root's mark of the seal is taken for another user's data.
+#[test]
+fn a_vault_that_was_sealed_in_panic_starts_again_sealed_and_is_opened_by_hand() {
+    let mut appliance = Appliance::start(&Options::default());
+    appliance.cli(&["seal", "--panic"], b"").ok();
+    appliance.wait_state("sealed");
+    assert!(appliance.data().join("vault/sealed-by-operator").exists(), "the seal is noted");
+    appliance.stop();
+    appliance.up();
+    appliance.wait_state("sealed");
+    appliance.cli(&["unseal", "-"], strongroom_tests::PASSPHRASE.as_bytes()).ok();
+    appliance.wait_ready();
+}
+
 /// What `doctor --json` says of each row; of rows with one name the last.
 fn verdicts(stdout: &str) -> BTreeMap<String, String> {
     let report: Value = serde_json::from_str(stdout.trim()).expect("JSON");

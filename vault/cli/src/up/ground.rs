@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use strongroom_policy::provider::Origin;
+use strongroom_protocol::operator::SEAL_MARK;
 use strongroom_sys::inherited::is_listening;
 use time::OffsetDateTime;
 
@@ -273,7 +274,9 @@ fn refuse_foreign_owner(places: &Places, accounts: &Accounts) -> Outcome {
     };
     let entries = entries.map_err(|error| Failure::file(&places.vault(), error))?;
     let key = places.tls().join("key.pem");
-    let of_keeper = entries.into_iter().map(|entry| (entry.path(), places.vault(), keeper));
+    // Root notes there that an operator sealed the vault; nobody reads what is in the mark.
+    let entries = entries.into_iter().filter(|entry| entry.file_name() != SEAL_MARK);
+    let of_keeper = entries.map(|entry| (entry.path(), places.vault(), keeper));
     let of_gateway = (key.clone(), key, gateway);
     for (path, whole, (owner, name, who)) in of_keeper.chain([of_gateway]) {
         let found = match fs::symlink_metadata(&path) {
