@@ -5,11 +5,7 @@
 //!
 //! Invariant: what the SDKs were told and what the providers saw are both checked.
 #![forbid(unsafe_code)]
-#![expect(
-    clippy::expect_used,
-    clippy::print_stderr,
-    reason = "a test stops at the first surprise, with a sentence, and says what it skips"
-)]
+#![expect(clippy::expect_used, reason = "a test stops at the first surprise, with a sentence")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -69,7 +65,9 @@ fn named(variable: &str) -> Option<PathBuf> {
     if found.is_none() {
         let required = std::env::var_os("SR_SDK").is_some_and(|value| value == "required");
         assert!(!required, "{variable} is not set");
-        eprintln!("skipped: {variable} is not set (deploy/test sets it)");
+        strongroom_soak::skipped(&format!(
+            "{variable} is not set (deploy/test without --fast sets it)"
+        ));
     }
     found
 }

@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 const PROGRAMS: [&str; 5] = [
     "strongroom-keeper",
@@ -190,6 +190,209 @@ fn two_builds_differ_in_the_known_place_alone_or_are_told_apart() {
         let said = String::from_utf8_lossy(&ran.stderr);
         assert_eq!(ran.status.success(), same, "{} bytes: {said}", other.len());
     }
+}
+
+/// Red when a script installs, builds or makes anything before it has read its arguments, or ignores one.
+#[test]
+fn every_script_says_its_use_and_refuses_what_it_does_not_know_before_it_begins() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let (tree, tools) = (scratch.path().join("tree"), scratch.path().join("tools"));
+    for place in ["deploy/systemd", "fuzz"] {
+        fs::create_dir_all(tree.join(place)).expect("a directory");
+    }
+    fs::create_dir(&tools).expect("a directory");
+    fs::copy(root().join("fuzz/Cargo.toml"), tree.join("fuzz/Cargo.toml")).expect("a file");
+    let scripts = scripts();
+    assert!(scripts.len() > 8, "{scripts:?}");
+    for script in &scripts {
+        fs::copy(root().join(script), tree.join(script)).expect("a script");
+    }
+    // Who calls one of these has begun.
+    for tool in ["cargo", "apt-get", "sudo", "git", "rustup", "systemd-analyze", "userdel"] {
+        let tool = tools.join(tool);
+        let script = "#!/bin/sh\necho $0 $* >>\"${0%/*}/called\"\nexit 1\n";
+        fs::write(&tool, script).expect("a script");
+        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    }
+    let path = format!("{}:{}", tools.display(), std::env::var("PATH").expect("a path"));
+    let before = entries(&tree);
+    let run = |script: &str, arguments: &[&str]| {
+        let mut command = Command::new("timeout");
+        command.arg("20").arg("bash").arg(script).args(arguments);
+        command.current_dir(&tree).env("PATH", &path).stdin(Stdio::null());
+        let ran = command.output().expect("it starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (ran.status.code(), text(&ran.stdout), text(&ran.stderr))
+    };
+    for script in &scripts {
+        let (code, said, complaint) = run(script, &["--help"]);
+        let whole = said.contains(script) && said.contains("Exit codes: 0 ");
+        assert!(code == Some(0) && whole && complaint.is_empty(), "{script}: {code:?} {said}");
+        assert!(!said.contains("set -"), "{script}: more than its head: {said}");
+    }
+    let surplus = SURPLUS.iter().map(|(script, arguments, named)| (*script, *arguments, *named));
+    let bogus = scripts.iter().map(|script| (script.as_str(), &["--bogus"][..], "'--bogus'"));
+    for (script, arguments, named) in bogus.chain(surplus) {
+        let (code, said, complaint) = run(script, arguments);
+        assert_eq!(code, Some(2), "{script} {arguments:?}: {said}{complaint}");
+        let one = complaint.lines().count() == 1 && said.is_empty();
+        assert!(one && complaint.contains(named), "{script} {arguments:?}: {said}{complaint}");
+    }
+    let called = || fs::read_to_string(tools.join("called")).unwrap_or_default();
+    assert_eq!(called(), "");
+    // A list is no reason to install anything.
+    let (code, said, _) = run("deploy/mutants", &["--list"]);
+    assert!(code == Some(0) && said.contains("pipeline"), "{code:?} {said}");
+    assert!(called().lines().all(|line| line.ends_with("mutants --version")), "{}", called());
+    assert_eq!(entries(&tree), before);
+}
+
+/// All files and directories.
+fn entries(tree: &Path) -> String {
+    let found = Command::new("find").arg(tree).output().expect("find");
+    String::from_utf8(found.stdout).expect("text")
+}
+
+/// Besides an unknown option: a script, its arguments, and what it must name.
+const SURPLUS: &[(&str, &[&str], &str)] = &[
+    ("deploy/bench", &["--quick", "--rounds"], "--rounds needs a value"),
+    ("deploy/bench", &["--quick", "junk"], "'junk'"),
+    ("deploy/fuzz", &["--list", "junk"], "'junk'"),
+    ("deploy/fuzz", &["--minimise"], "--minimise needs a target"),
+    ("deploy/fuzz", &["nosuch"], "'nosuch'"),
+    ("deploy/fuzz", &["token", "5", "junk", "more"], "'junk'"),
+    ("deploy/fuzz", &["token", "five"], "'five'"),
+    ("deploy/mutants", &["--list", "junk"], "'junk'"),
+    ("deploy/mutants", &["nosuch"], "'nosuch'"),
+    ("deploy/quickstart", &["--demo", "junk"], "'junk'"),
+    ("deploy/quickstart", &["--demo", "--port"], "--port needs a value"),
+    ("deploy/release", &[], "where to?"),
+    ("deploy/release", &["out", "--bogus"], "'--bogus'"),
+    ("deploy/release", &["out", "more"], "'more'"),
+    ("deploy/release", &["deploy"], "is not empty"),
+    ("deploy/reproduce", &["extra"], "'extra'"),
+    ("deploy/reproduce", &["a", "b"], "'b'"),
+    ("deploy/reproduce", &["deploy"], "is not empty"),
+    ("deploy/reproduce", &["--compare"], "--compare needs two directories"),
+    ("deploy/reproduce", &["--compare", "nosuch", "more"], "nosuch/SHA256SUMS"),
+    ("deploy/systemd/check", &[], "where are the programs?"),
+    ("deploy/systemd/check", &["nosuch"], "'nosuch'"),
+    ("deploy/systemd/check", &["deploy", "more"], "'more'"),
+    ("deploy/test", &["--fast", "junk"], "'junk'"),
+    ("deploy/test", &["--soak", "nosuch"], "'nosuch'"),
+    ("deploy/uninstall", &["--data", "junk"], "'junk'"),
+];
+
+/// Every script that an operator or a developer calls.
+fn scripts() -> Vec<String> {
+    let files = strongroom_tests::journal::files(&root().join("deploy"));
+    let mut scripts: Vec<String> = files
+        .iter()
+        .filter(|file| read(file).starts_with("#!"))
+        .map(|file| file.strip_prefix(root()).expect("below it").display().to_string())
+        .collect();
+    scripts.sort();
+    scripts
+}
+
+/// Red when a program gets an option that its script would refuse, or loses one.
+#[test]
+fn the_scripts_know_the_options_of_the_programs_that_they_build() {
+    let mut bench = options("tests/bench/src/arguments.rs", "long");
+    // What the script itself says to the program.
+    assert!(bench.remove("--binaries"));
+    assert_eq!(known("deploy/bench"), bench);
+    let mut up = options("vault/cli/src/up.rs", "long");
+    up.extend(options("vault/cli/src/arguments.rs", "global = true"));
+    assert_eq!(known("deploy/quickstart"), up);
+}
+
+/// The options of a source for clap: those whose attribute has this word.
+fn options(source: &str, word: &str) -> BTreeSet<String> {
+    let source = read(&root().join(source));
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let fields = lines.windows(2).filter(|two| two[0].starts_with("#[arg(long"));
+    let fields = fields.filter(|two| two[0].contains(word)).map(|two| {
+        let (name, _) = two[1].split_once(':').expect("a field");
+        format!("--{}", name.trim_start_matches("pub(crate) ").replace('_', "-"))
+    });
+    fields.collect()
+}
+
+/// What a script lets through.
+fn known(script: &str) -> BTreeSet<String> {
+    let script = read(&root().join(script));
+    let lists = script
+        .lines()
+        .filter_map(|line| line.strip_prefix("alone='").or_else(|| line.strip_prefix("valued='")));
+    lists
+        .flat_map(|list| list.trim_end_matches('\'').split_whitespace())
+        .map(String::from)
+        .collect()
+}
+
+/// A process that ends with its test, however that ends.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _gone = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
+/// Red when a process counts by its name, when one of this install does not count, or when a locked vault is taken away.
+#[test]
+fn an_uninstall_waits_for_its_own_programs_and_vaults_and_for_no_others() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| scratch.path().join(name);
+    let keepers = [at("target/release/strongroom-keeper"), at("else/strongroom-keeper")];
+    let data = at("state/strongroom");
+    for place in [at("deploy"), at("target/release"), at("else"), data.clone()] {
+        fs::create_dir_all(place).expect("a directory");
+    }
+    fs::copy(root().join("deploy/uninstall"), at("deploy/uninstall")).expect("the script");
+    for keeper in &keepers {
+        fs::copy("/bin/sleep", keeper).expect("a program");
+    }
+    let lock = fs::File::create(data.join("keeper.lock")).expect("a file");
+    let ours = Command::new("chmod").args(["-R", "a+rwX"]).arg(scratch.path()).status();
+    assert!(ours.expect("it starts").success());
+    // As root it would take this machine's install away.
+    let command = |program: &Path| {
+        let mut command = Command::new("setpriv");
+        if nix::unistd::Uid::effective().is_root() {
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        }
+        command.arg(program).env("XDG_STATE_HOME", at("state")).env_remove("CARGO_TARGET_DIR");
+        command.env_remove("XDG_RUNTIME_DIR").stdin(Stdio::null());
+        command
+    };
+    let uninstall = || {
+        let ran = command(Path::new("bash")).arg(at("deploy/uninstall")).output().expect("bash");
+        (ran.status.code(), String::from_utf8_lossy(&ran.stderr).into_owned())
+    };
+    let sleeper = |keeper: &PathBuf| {
+        let mut command = command(keeper);
+        command.arg("600").stdout(Stdio::null()).stderr(Stdio::null());
+        let child = Ended(command.spawn().expect("it starts"));
+        let exe = format!("/proc/{}/exe", child.0.id());
+        let runs = || fs::read_link(&exe).is_ok_and(|program| program == *keeper).then_some(());
+        strongroom_tests::until("it runs", runs);
+        child
+    };
+    let elsewhere = sleeper(&keepers[1]);
+    lock.lock().expect("nobody has it");
+    let (code, said) = uninstall();
+    assert!(code == Some(1) && said.contains("a keeper has"), "{code:?} {said}");
+    lock.unlock().expect("it is ours");
+    let own = sleeper(&keepers[0]);
+    let (code, said) = uninstall();
+    let named = said.contains(&format!("process {}", own.0.id()));
+    assert!(code == Some(1) && named, "{code:?} {said}");
+    drop(own);
+    let (code, said) = uninstall();
+    drop(elsewhere);
+    assert!(code == Some(0) && said.contains("kept"), "{code:?} {said}");
 }
 
 fn read(path: &Path) -> String {

@@ -1,6 +1,6 @@
-//! `strongroom status`: whether calls can be made, in one sentence and one exit code.
+//! `strongroom status`: whether the vault is open and its processes are connected, in one sentence and one exit code.
 //!
-//! Invariant: exit code 0 means that calls can be made, and nothing else does.
+//! Invariant: exit code 0 means that calls can be made as far as the keeper sees, and nothing else does. Nobody is probed.
 
 use std::process::ExitCode;
 

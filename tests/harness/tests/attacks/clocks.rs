@@ -39,7 +39,11 @@ fn seconds(span: Duration) -> i64 {
 
 /// Of a part that runs; `None`, and said, where they cannot be moved.
 fn clocks(appliance: &Appliance, part: Part) -> Option<Clocks> {
-    Clocks::of(until("it runs", || appliance.pid(part)))
+    let clocks = Clocks::of(until("it runs", || appliance.pid(part)));
+    if clocks.is_none() {
+        strongroom_soak::skipped("this machine's clocks are not moved: that code is for x86-64");
+    }
+    clocks
 }
 
 /// The year in a journal's entry.

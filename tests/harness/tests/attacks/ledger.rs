@@ -107,6 +107,16 @@ fn every_row_of_the_ledger_has_a_test_or_says_why_not() {
     }
 }
 
+/// Red when two rows have one number: whoever names it means either.
+#[test]
+fn every_row_of_the_ledger_has_a_number_of_its_own() {
+    let security = security();
+    let mut numbers: Vec<&str> = rows(&security).iter().map(|row| row[0]).collect();
+    numbers.sort_unstable();
+    let twice: Vec<_> = numbers.windows(2).filter(|two| two[0] == two[1]).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+}
+
 #[test]
 fn every_file_that_the_ledger_names_is_in_the_repository() {
     let security = security();

@@ -31,7 +31,7 @@ const NOBODY: u32 = 65_534;
 pub(crate) fn is_root() -> bool {
     let root = Uid::effective().is_root();
     if !root {
-        let _told = writeln!(std::io::stderr(), "skipped: other users need root");
+        strongroom_soak::skipped("other users need root");
     }
     root
 }

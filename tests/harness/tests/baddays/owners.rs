@@ -29,10 +29,7 @@ fn all_below(path: &Path) -> Vec<PathBuf> {
 #[test]
 fn data_of_another_user_is_not_called_damaged_and_serves_again_once_it_is_given_back() {
     if !Uid::effective().is_root() {
-        let _told = std::io::Write::write_all(
-            &mut std::io::stderr(),
-            b"skipped: giving files away needs root\n",
-        );
+        strongroom_soak::skipped("giving files away needs root");
         return;
     }
     let (mut appliance, token) = Appliance::stocked();

@@ -91,6 +91,7 @@ fn card_04_each_process_has_its_own_user_and_the_gateway_no_way_out() {
         users.push(field("Uid:"));
     }
     if !nix::unistd::Uid::effective().is_root() {
+        strongroom_soak::skipped("users and networks of their own need root");
         return;
     }
     assert!(!users.contains(&"0".to_owned()), "{users:?}");

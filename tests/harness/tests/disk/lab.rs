@@ -63,7 +63,7 @@ impl Lab {
     /// `None` for who is not root; as root, a mount that fails fails the test.
     pub(crate) fn new() -> Option<Self> {
         if !Uid::effective().is_root() {
-            println!("left out: only root can mount a file system");
+            strongroom_soak::skipped("only root mounts a file system");
             return None;
         }
         let scratch = scratch::directory();

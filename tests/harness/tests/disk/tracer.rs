@@ -29,7 +29,7 @@ pub(crate) struct Tracer(Child);
 pub(crate) fn may_trace() -> bool {
     let may = Uid::effective().is_root();
     if !may {
-        println!("left out: only root can trace a keeper");
+        strongroom_soak::skipped("only root traces a keeper");
     }
     may
 }

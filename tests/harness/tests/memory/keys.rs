@@ -19,7 +19,7 @@ use crate::{Needles, is_root, nowhere, search};
 // Red when one key lies on the heap, when what derives keys leaves its stack as it is, and without the wiping allocator.
 #[test]
 fn no_key_of_an_open_vault_and_no_share_lies_in_memory_that_root_reads() {
-    if !is_root("no_key_of_an_open_vault_and_no_share_lies_in_memory_that_root_reads") {
+    if !is_root() {
         return;
     }
     let appliance = Appliance::start(&Options { vault: Vault::None, ..Options::default() });
@@ -57,7 +57,7 @@ fn no_key_of_an_open_vault_and_no_share_lies_in_memory_that_root_reads() {
 
 #[test]
 fn a_passphrase_is_gone_once_the_vault_is_open() {
-    if !is_root("a_passphrase_is_gone_once_the_vault_is_open") {
+    if !is_root() {
         return;
     }
     let (appliance, token) = Appliance::stocked();
@@ -77,7 +77,7 @@ fn a_passphrase_is_gone_once_the_vault_is_open() {
 // Red when `locked` maps other pages.
 #[test]
 fn the_keepers_keys_lie_in_pages_that_root_cannot_read() {
-    if !is_root("the_keepers_keys_lie_in_pages_that_root_cannot_read") {
+    if !is_root() {
         return;
     }
     let (appliance, _) = Appliance::stocked();
@@ -96,7 +96,7 @@ fn has_secret_memory(appliance: &Appliance) -> bool {
     let maps = fs::read_to_string(format!("/proc/{keeper}/maps")).expect("it runs");
     let has = maps.contains("secretmem");
     if !has {
-        eprintln!("left out: this kernel has no memfd_secret, or it is switched off");
+        strongroom_soak::skipped("this machine has no memfd_secret, or it is switched off");
     }
     has
 }

@@ -30,11 +30,11 @@ pub(crate) type Needles = Vec<(String, Vec<u8>)>;
 /// What is claimed of a key after its call, and of whatever else must be gone.
 pub(crate) const GONE_WITHIN: Duration = Duration::from_secs(1);
 
-/// Whether this user may read other processes' memory; else the tests here say that they are left out.
-pub(crate) fn is_root(test: &str) -> bool {
+/// Whether this user may read other processes' memory; else a test here says that it is skipped.
+pub(crate) fn is_root() -> bool {
     let root = nix::unistd::Uid::effective().is_root();
     if !root {
-        eprintln!("{test} is left out: only root reads another user's memory");
+        strongroom_soak::skipped("only root reads another user's memory");
     }
     root
 }

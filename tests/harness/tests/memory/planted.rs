@@ -13,7 +13,7 @@ use crate::{Needles, is_root, search};
 
 #[test]
 fn each_form_of_a_key_is_found_where_it_was_planted() {
-    if !is_root("each_form_of_a_key_is_found_where_it_was_planted") {
+    if !is_root() {
         return;
     }
     let mut needles = canary::needles_of("a provider's key", canary::key(Api::OpenAi).as_bytes());
@@ -43,7 +43,7 @@ fn each_form_of_a_key_is_found_where_it_was_planted() {
 
 #[test]
 fn a_tokens_text_is_found_in_the_gateway_that_reads_it() {
-    if !is_root("a_tokens_text_is_found_in_the_gateway_that_reads_it") {
+    if !is_root() {
         return;
     }
     let appliance = Appliance::start(&strongroom_tests::Options::default());

@@ -193,7 +193,7 @@ fn a_call_gets_its_key_by_ticket_once_and_only_after_its_journal_entry() {
 #[test]
 fn a_call_during_a_stall_of_the_disk_is_refused_in_time_and_its_entry_closed_when_it_is_written() {
     let Some(keeper) = Keeper::start_on_a_disk() else {
-        println!("left out: only root can mount a file system and freeze it");
+        strongroom_soak::skipped("only root mounts a file system and freezes it");
         return;
     };
     let proof = furnish(&keeper);
@@ -218,7 +218,7 @@ fn a_call_during_a_stall_of_the_disk_is_refused_in_time_and_its_entry_closed_whe
 #[test]
 fn the_refusal_of_a_call_that_was_recalled_before_its_answer_names_its_entry() {
     let Some(keeper) = Keeper::start_on_a_disk() else {
-        println!("left out: only root can mount a file system and freeze it");
+        strongroom_soak::skipped("only root mounts a file system and freezes it");
         return;
     };
     let proof = furnish(&keeper);

@@ -18,7 +18,7 @@ impl Postgres {
     pub(crate) fn start() -> Option<Self> {
         let programs = programs();
         if programs.is_none() || !nix::unistd::getuid().is_root() {
-            eprintln!("skipped: this needs root and Debian's postgresql");
+            strongroom_soak::skipped("root and Debian's postgresql are needed");
             return None;
         }
         let dir = tempfile::tempdir().unwrap();

@@ -284,7 +284,7 @@ fn the_panic_seal_ends_the_keeper_at_once_even_when_the_disk_stalls() {
     while times.iter().all(|took| *took >= Duration::from_secs(2)) {
         assert!(times.len() < 3, "{times:?}");
         let Some(took) = panic_seal_on_a_stalled_disk() else {
-            println!("left out: only root can mount a file system and freeze it");
+            strongroom_soak::skipped("only root mounts a file system and freezes it");
             return;
         };
         eprintln!("the keeper ended {took:?} after the panic seal");
@@ -320,7 +320,7 @@ fn panic_seal_on_a_stalled_disk() -> Option<Duration> {
 #[test]
 fn a_seal_on_a_disk_that_stalls_ends_the_keeper_and_tells_that_an_operator_wanted_it() {
     let Some(mut keeper) = Keeper::start_on_a_disk() else {
-        println!("left out: only root can mount a file system and freeze it");
+        strongroom_soak::skipped("only root mounts a file system and freezes it");
         return;
     };
     furnish(&keeper);
@@ -344,7 +344,7 @@ fn the_panic_signal_does_the_same() {
 #[test]
 fn the_usual_signal_ends_the_keeper_in_time_while_calls_wait_for_a_stalled_disk() {
     let Some(mut keeper) = Keeper::start_on_a_disk() else {
-        println!("left out: only root can mount a file system and freeze it");
+        strongroom_soak::skipped("only root mounts a file system and freezes it");
         return;
     };
     let proof = furnish(&keeper);

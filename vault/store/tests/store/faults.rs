@@ -58,7 +58,7 @@ fn run(place: (&Choice, &Path), error: &str, call: u32) -> (usize, bool) {
 
 fn fail(choice: &Choice) {
     if !mount::run(std::process::Command::new("strace").args(["-qq", "-o", "/dev/null", "true"])) {
-        println!("skipped: this needs strace");
+        strongroom_soak::skipped("strace is needed");
         return;
     }
     let step = if strongroom_soak::size(0, 1) == 1 { 1 } else { 5 };

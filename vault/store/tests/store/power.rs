@@ -27,7 +27,10 @@ fn cuts(choice: &Choice) {
         let at = scratch.path().join("disk");
         let disk = kind.make(&image).then(|| Mount::image(&at, (kind, &image))).flatten();
         let Some(disk) = disk else {
-            println!("skipped: this needs root, mkfs.{} and a loop device", kind.name());
+            strongroom_soak::skipped(&format!(
+                "root, mkfs.{} and a loop device are needed",
+                kind.name()
+            ));
             continue;
         };
         let cuts = strongroom_soak::size(10, 250);

@@ -21,7 +21,7 @@ impl Server {
     /// Makes and starts one with these settings besides; `None`, with the reason printed, where none is installed.
     pub(crate) fn start(settings: &[&str]) -> Option<Self> {
         let Some(programs) = programs() else {
-            println!("skipped: this needs Debian's postgresql");
+            strongroom_soak::skipped("Debian's postgresql is needed");
             return None;
         };
         let dir = tempfile::tempdir().unwrap();

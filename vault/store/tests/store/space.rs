@@ -51,7 +51,7 @@ fn fill(choice: &Choice) {
     let scratch = tempfile::tempdir().unwrap();
     let at = scratch.path().join("small");
     let Some(disk) = Mount::memory(&at, 12 * 1024) else {
-        println!("skipped: this needs root, for a small tmpfs");
+        strongroom_soak::skipped("only root mounts a small tmpfs");
         return;
     };
     let mut child = child::start("space::filler_of_the_disk", (choice, &at.join("store")));
