@@ -19,7 +19,6 @@ use tokio_rustls::TlsAcceptor;
 use crate::connection::{Visitor, serve};
 use crate::gateway::Gateway;
 use crate::routes::pages;
-use crate::settings::SecurityTxt;
 
 /// How long a handshake may take.
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
@@ -37,13 +36,13 @@ pub struct Listener {
     /// Most connections at a time; a quarter of them may be strangers.
     pub max_connections: usize,
     /// Whom to tell of a vulnerability.
-    pub security: Option<SecurityTxt>,
+    pub security_contact: Option<String>,
 }
 
 impl Listener {
     /// Serves until `stop` turns true, then lets calls under way end.
     pub async fn serve(self, gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
-        let pages = pages(Arc::clone(&gateway), self.security);
+        let pages = pages(Arc::clone(&gateway), self.security_contact);
         let places = Arc::new(Semaphore::new(self.max_connections));
         let strangers = Arc::new(Semaphore::new((self.max_connections / 4).max(1)));
         let acceptor = TlsAcceptor::from(self.tls);

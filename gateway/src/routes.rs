@@ -15,6 +15,7 @@
 //! Invariant: every route but these two pages demands a token; there is no other page.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::extract::State;
@@ -27,7 +28,6 @@ use strongroom_protocol::ask::VaultState;
 
 use crate::gateway::Gateway;
 use crate::place::Prefix;
-use crate::settings::SecurityTxt;
 
 /// Which calls a path is for; `None` for a page. The path is taken as it came: `/OPENAI` and `/%6fpenai` are no calls.
 pub fn prefix_of(target: &str) -> Option<Prefix> {
@@ -48,15 +48,36 @@ pub fn prefix_of(target: &str) -> Option<Prefix> {
 }
 
 /// The pages.
-pub fn pages(gateway: Arc<Gateway>, security: Option<SecurityTxt>) -> Router {
+pub fn pages(gateway: Arc<Gateway>, security_contact: Option<String>) -> Router {
     let mut pages = Router::new().route("/healthz", get(health));
-    if let Some(SecurityTxt { contact, expires }) = security {
-        let text = format!("Contact: {contact}\nExpires: {expires}\n");
+    if let Some(contact) = security_contact {
         let kind = [(CONTENT_TYPE, "text/plain; charset=utf-8")];
-        pages = pages.route("/.well-known/security.txt", get(async move || (kind, text)));
+        let page = async move || (kind, security_txt(&contact, SystemTime::now()));
+        pages = pages.route("/.well-known/security.txt", get(page));
     }
     pages.fallback(nothing).with_state(gateway)
 }
+
+/// Counts from the request: a gateway that runs for years never tells a date that is over.
+fn security_txt(contact: &str, now: SystemTime) -> String {
+    let expires = moment(now.checked_add(CONTACT_HOLDS).unwrap_or(now));
+    format!("Contact: {contact}\nExpires: {expires}\n")
+}
+
+/// RFC 3339, from the one form of HTTP's dates: `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn moment(at: SystemTime) -> String {
+    let text = httpdate::fmt_http_date(at);
+    let words: Vec<&str> = text.split(' ').collect();
+    let &[_, day, name, year, time, _] = words.as_slice() else { return text };
+    let month = MONTHS.iter().zip(1..).find(|(month, _)| **month == name);
+    format!("{year}-{:02}-{day}T{time}Z", month.map_or(0, |(_, number)| number))
+}
+
+/// RFC 9116, 2.5.5, wants less than a year.
+const CONTACT_HOLDS: Duration = Duration::from_hours(24 * 364);
+/// RFC 9110, 5.6.7.
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 async fn health(State(gateway): State<Arc<Gateway>>) -> Response {
     match gateway.keeper.snapshot().state {
@@ -74,9 +95,29 @@ async fn nothing() -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use strongroom_policy::dialect::Dialect;
 
-    use super::{Prefix, prefix_of};
+    use super::{Prefix, prefix_of, security_txt};
+
+    // Red when a month, or the length of the time, is another.
+    #[test]
+    fn a_contact_holds_for_364_days_from_the_request_on() {
+        for (now, expires) in [
+            (0, "1970-12-31T00:00:00Z"),
+            (1_709_164_799, "2025-02-26T23:59:59Z"),
+            (1_795_816_977, "2027-11-26T22:02:57Z"),
+        ] {
+            let told = security_txt("mailto:a@b", UNIX_EPOCH + Duration::from_secs(now));
+            assert_eq!(told, format!("Contact: mailto:a@b\nExpires: {expires}\n"));
+        }
+        for month in 0..12_u32 {
+            let now = UNIX_EPOCH + Duration::from_hours(u64::from(month) * 24 * 30 + 24 * 10);
+            let told = security_txt("", now);
+            assert!(told.contains(&format!("-{:02}-", month + 1)), "{told}");
+        }
+    }
 
     #[test]
     fn only_what_is_written_exactly_so_is_a_call() {

@@ -30,19 +30,10 @@ pub struct Settings {
     pub metrics_listener_fd: Option<RawFd>,
     /// `--ready-fd N`: an inherited Unix stream; `ready` and a newline are written when calls are accepted.
     pub ready_fd: Option<RawFd>,
-    /// `--security-contact URI` and `--security-expires TIME`: what `/.well-known/security.txt` says; neither, no such page.
-    pub security: Option<SecurityTxt>,
+    /// `--security-contact URI`, `mailto:` or `https:`: whom `/.well-known/security.txt` names; without it no such page.
+    pub security_contact: Option<String>,
     /// `--accept-missing LAYER`, repeatable: confinement layers that this kernel may lack.
     pub accept_missing: Vec<Layer>,
-}
-
-/// Whom to tell of a vulnerability (RFC 9116).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SecurityTxt {
-    /// `mailto:` or `https:`.
-    pub contact: String,
-    /// Until when that holds, RFC 3339.
-    pub expires: String,
 }
 
 /// Why the arguments are not settings.
@@ -92,7 +83,7 @@ impl Settings {
     }
 }
 
-const FLAGS: [&str; 13] = [
+const FLAGS: [&str; 12] = [
     "--listener-fd",
     "--cert",
     "--key",
@@ -104,7 +95,6 @@ const FLAGS: [&str; 13] = [
     "--metrics-listener-fd",
     "--ready-fd",
     "--security-contact",
-    "--security-expires",
     "--accept-missing",
 ];
 
@@ -121,7 +111,6 @@ struct Found {
     metrics_listener_fd: Option<RawFd>,
     ready_fd: Option<RawFd>,
     contact: Option<String>,
-    expires: Option<String>,
     accept_missing: Vec<Layer>,
 }
 
@@ -146,7 +135,6 @@ impl Found {
             "--call" => self.call = Some(value.into()),
             "--call-defined" => self.call_defined = Some(value.into()),
             "--security-contact" => self.contact = Some(value),
-            "--security-expires" => self.expires = Some(value),
             "--lanes" => self.lanes = Some(count(4096)?),
             "--max-connections" => self.max_connections = Some(count(65_536)?),
             "--accept-missing" => {
@@ -159,12 +147,6 @@ impl Found {
 
     fn settings(self) -> Result<Settings, BadSetting> {
         let missing = BadSetting::Missing;
-        let security = match (self.contact, self.expires) {
-            (Some(contact), Some(expires)) => Some(SecurityTxt { contact, expires }),
-            (None, None) => None,
-            (Some(_), None) => return Err(missing("--security-expires")),
-            (None, Some(_)) => return Err(missing("--security-contact")),
-        };
         Ok(Settings {
             listener_fd: self.listener_fd.ok_or(missing("--listener-fd"))?,
             cert: self.cert.ok_or(missing("--cert"))?,
@@ -176,7 +158,7 @@ impl Found {
             max_connections: self.max_connections.unwrap_or(DEFAULT_CONNECTIONS),
             metrics_listener_fd: self.metrics_listener_fd,
             ready_fd: self.ready_fd,
-            security,
+            security_contact: self.contact,
             accept_missing: self.accept_missing,
         })
     }
@@ -197,8 +179,8 @@ mod tests {
     fn what_is_needed_is_enough() {
         let settings = parse(NEEDED).unwrap();
         assert_eq!((settings.listener_fd, settings.lanes), (3, 512));
-        let more = parse(&format!("{NEEDED} --security-contact a --security-expires b"));
-        assert_eq!(more.unwrap().security.unwrap().contact, "a");
+        let more = parse(&format!("{NEEDED} --security-contact a"));
+        assert_eq!(more.unwrap().security_contact.as_deref(), Some("a"));
         let more = parse(&format!("{NEEDED} --lanes 8 --ready-fd 4 --accept-missing seccomp"));
         assert_eq!(more.unwrap().accept_missing.len(), 1);
     }
@@ -207,8 +189,7 @@ mod tests {
     fn what_is_unknown_missing_or_out_of_range_stops_the_start() {
         assert_eq!(parse(""), Err(BadSetting::Missing("--listener-fd")));
         for bad in [
-            "--security-contact a",
-            "--security-expires b",
+            "--security-contact",
             "--lanes 0",
             "--lanes 9999",
             "--lanes",

@@ -26,7 +26,7 @@ use crate::keeper_link::KeeperLink;
 use crate::lanes::{Couriers, Lanes};
 use crate::listener::Listener;
 use crate::metrics;
-use crate::settings::{SecurityTxt, Settings};
+use crate::settings::Settings;
 
 /// Everything from outside that the process will ever hold, besides callers' connections.
 pub struct Opened {
@@ -37,7 +37,7 @@ pub struct Opened {
     metrics: Option<TcpListener>,
     ready: Option<UnixStream>,
     max_connections: usize,
-    security: Option<SecurityTxt>,
+    security_contact: Option<String>,
 }
 
 /// How the process ended.
@@ -84,7 +84,7 @@ pub fn open(settings: &Settings) -> anyhow::Result<Opened> {
         metrics: settings.metrics_listener_fd.map(take_tcp_listener).transpose()?,
         ready: settings.ready_fd.map(take_unix_stream).transpose()?,
         max_connections: settings.max_connections.min(room),
-        security: settings.security.clone(),
+        security_contact: settings.security_contact.clone(),
     })
 }
 
@@ -132,7 +132,7 @@ pub async fn run(opened: Opened) -> anyhow::Result<Ended> {
         socket: socket(opened.listener)?,
         tls: opened.tls,
         max_connections: opened.max_connections,
-        security: opened.security,
+        security_contact: opened.security_contact,
     };
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(listener.serve(gateway, stopped));

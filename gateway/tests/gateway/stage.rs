@@ -9,7 +9,6 @@ use strongroom_gateway::gateway::{Broken, Gateway};
 use strongroom_gateway::keeper_link::KeeperLink;
 use strongroom_gateway::lanes::{Couriers, Lanes};
 use strongroom_gateway::listener::Listener;
-use strongroom_gateway::settings::SecurityTxt;
 use strongroom_gateway::start;
 use strongroom_policy::id::CallId;
 use strongroom_policy::name::ProviderName;
@@ -106,11 +105,8 @@ impl Stage {
         let port = socket.local_addr().unwrap().port();
         let tls = start::tls(&cert, &key).unwrap();
         let (stop, stopped) = watch::channel(false);
-        let security = Some(SecurityTxt {
-            contact: "mailto:security@example.com".to_owned(),
-            expires: "2027-01-01T00:00:00Z".to_owned(),
-        });
-        let listener = Listener { socket, tls, max_connections: 64, security };
+        let security_contact = Some("mailto:security@example.com".to_owned());
+        let listener = Listener { socket, tls, max_connections: 64, security_contact };
         tokio::spawn(listener.serve(Arc::clone(&gateway), stopped));
         Self { gateway, port, seen, broke, stop, roots, state, publish, _scratch: scratch }
     }

@@ -3,7 +3,6 @@
 //! Invariant: no command line carries a secret; the demonstration's keys open nothing.
 
 use std::path::Path;
-use std::time::Duration;
 
 use nix::unistd::{Gid, Uid};
 use strongroom_policy::provider::Origin;
@@ -11,7 +10,6 @@ use strongroom_policy::provider::builtin::PORT as BUILT_IN_PORT;
 use strongroom_sys::spawn::Network;
 
 use crate::files::Owner;
-use crate::render;
 use crate::settings::{Guarded, NO_NETNS, Settings, StoreKind};
 use crate::up::accounts::KEEPER_USER;
 use crate::up::demo;
@@ -242,16 +240,12 @@ fn gateway(ground: &Ground, ready: i32) -> Line {
     line.pair("--lanes", ground.settings.lanes);
     if let Some(contact) = &ground.settings.security_contact {
         line.pair("--security-contact", contact);
-        line.pair("--security-expires", render::moment(render::now().after(CONTACT_HOLDS)));
     }
     for layer in ground.settings.missing_layers() {
         line.pair("--accept-missing", layer);
     }
     line
 }
-
-/// RFC 9116 wants less than a year. It counts from the gateway's start.
-const CONTACT_HOLDS: Duration = Duration::from_hours(24 * 364);
 
 /// A command line under way.
 #[derive(Default)]
