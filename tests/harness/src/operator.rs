@@ -34,12 +34,20 @@ impl Operator {
     /// # Errors
     /// When the keeper ends the conversation.
     pub fn raw(&mut self, bytes: &[u8]) -> io::Result<Answer> {
+        decode(&self.answer_to(bytes)?).map_err(io::Error::other)
+    }
+
+    /// Sends bytes as they are and reads one answer's.
+    ///
+    /// # Errors
+    /// When the keeper ends the conversation.
+    pub fn answer_to(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
         self.0.write_all(bytes)?;
         let mut prefix = [0_u8; PREFIX_BYTES];
         self.0.read_exact(&mut prefix)?;
         let length = announced(prefix, MAX_OPERATOR_BYTES).map_err(io::Error::other)?;
         let mut body = vec![0_u8; length];
         self.0.read_exact(&mut body)?;
-        decode(&body).map_err(io::Error::other)
+        Ok(body)
     }
 }

@@ -4,16 +4,19 @@
 //!
 //! `SR_CANARY_CALLS` sets the number of calls (200 by default).
 #![forbid(unsafe_code)]
-#![expect(
-    clippy::expect_used,
-    clippy::print_stderr,
-    reason = "a test stops at the first surprise, with a sentence, and says what it skips"
-)]
+#![expect(clippy::expect_used, reason = "a test stops at the first surprise, with a sentence")]
 
 use std::fs;
 
 use strongroom_emulator::Api;
 use strongroom_emulator::echo::{Encoding, Place};
+use strongroom_policy::name::{Label, ProviderName};
+use strongroom_policy::rules::{Choice, TokenScope};
+use strongroom_protocol::frame::{MAX_OPERATOR_BYTES, decode, encode};
+use strongroom_protocol::operator::audit::{AuditFilter, AuditPart, AuditRequest};
+use strongroom_protocol::operator::backup::BackupRequest;
+use strongroom_protocol::operator::{Answer, Pick, Request, TokenWish, UsageBy};
+use strongroom_tests::operator::Operator;
 use strongroom_tests::processes::search_memory;
 use strongroom_tests::speak::{Shape, models, provider, say};
 use strongroom_tests::{Appliance, Gate, Part, canary, journal};
@@ -63,6 +66,144 @@ fn no_form_of_a_key_leaves_the_vault() {
     assert_eq!(cores.count(), 0);
 }
 
+/// Red when an answer to an operator gets a field with a deposited key, in any form that is searched for.
+#[test]
+fn no_answer_to_an_operator_has_a_form_of_a_key() {
+    let (appliance, token) = Appliance::stocked();
+    for api in Api::ALL {
+        appliance.gate().call(&models(api, &token)).is(200);
+    }
+    let needles = canary::needles();
+    let mut operator = Operator::connect(&appliance.data().join("run"));
+    let mut heard = |request: &Request| {
+        let frame = encode(request, MAX_OPERATOR_BYTES).expect("a frame");
+        let bytes = operator.answer_to(&frame).expect("an answer");
+        (decode::<Answer>(&bytes).expect("a message"), bytes)
+    };
+    for request in walk() {
+        assert!(shows(&request), "{request:?}");
+        let (answer, bytes) = heard(&request);
+        assert!(!matches!(answer, Answer::Failed(_)), "{request:?}: {answer:?}");
+        nowhere(&format!("the answer to {request:?}"), &bytes, &needles);
+    }
+    // The search can fail: a token's text is shown, once.
+    let wish = TokenWish {
+        user: None,
+        label: Label::parse("shown").expect("a label"),
+        scope: TokenScope {
+            providers: Choice::Any,
+            models: Choice::Any,
+            credential: None,
+            expires: None,
+            calls_per_minute: 60,
+        },
+        credential: None,
+    };
+    let (answer, bytes) = heard(&Request::TokenCreate(Box::new(wish)));
+    let Answer::Token { text, .. } = answer else { panic!("{answer:?}") };
+    let shown = text.expose(|text| canary::needles_of("a token", text));
+    assert!(!canary::found(&bytes, &shown).is_empty());
+}
+
+/// All that can be asked of an open vault and changes nothing in it, and what begins an upload.
+fn walk() -> Vec<Request> {
+    let label = |api: Api| Label::parse(provider(api)).expect("a label");
+    let name = |api: Api| ProviderName::parse(provider(api)).expect("a name");
+    let mut all = vec![
+        Request::Status,
+        Request::Doctor,
+        Request::UserList,
+        Request::WorkspaceList,
+        Request::ProviderList,
+        Request::CredentialList,
+        Request::TokenList,
+        Request::AuditTail { after: Some(0), limit: 500, wait_ms: 0 },
+        Request::AuditKey,
+        Request::Backup(BackupRequest::Standing),
+        Request::KeyStatus,
+        Request::TpmStatus,
+        Request::Audit(AuditRequest::Search { filter: Box::default(), after: 0, limit: 500 }),
+        Request::Audit(AuditRequest::Span),
+        Request::Audit(AuditRequest::Read { part: AuditPart::Entries(0), offset: 0 }),
+        Request::WitnessList,
+        Request::Ways,
+    ];
+    for by in
+        [UsageBy::User, UsageBy::Token, UsageBy::Credential, UsageBy::Model, UsageBy::Provider]
+    {
+        all.push(Request::Usage { since_ms: 0, by });
+    }
+    for api in Api::ALL {
+        all.push(Request::ProviderShow(name(api)));
+        all.push(Request::CredentialTest(Pick(label(api))));
+        all.push(Request::CredentialRotate(Pick(label(api))));
+        let credential = Some(Pick(label(api)));
+        let filter = Box::new(AuditFilter { credential, ..AuditFilter::default() });
+        all.push(Request::Audit(AuditRequest::Search { filter, after: 0, limit: 500 }));
+    }
+    all
+}
+
+/// Whether its answer is one of those that show what the vault has: a new request says it here, and joins the walk if so.
+fn shows(request: &Request) -> bool {
+    match request {
+        Request::Status
+        | Request::Doctor
+        | Request::UserList
+        | Request::WorkspaceList
+        | Request::ProviderList
+        | Request::ProviderShow(_)
+        | Request::CredentialRotate(_)
+        | Request::CredentialList
+        | Request::CredentialTest(_)
+        | Request::TokenList
+        | Request::AuditTail { .. }
+        | Request::Usage { .. }
+        | Request::AuditKey
+        | Request::Backup(_)
+        | Request::KeyStatus
+        | Request::TpmStatus
+        | Request::Audit(_)
+        | Request::WitnessList
+        | Request::Ways => true,
+        Request::Init(_)
+        | Request::ShowCustody(_)
+        | Request::Unseal(_)
+        | Request::Seal
+        | Request::UserCreate(_)
+        | Request::UserDisable(_)
+        | Request::UserEnable(_)
+        | Request::WorkspaceCreate(_)
+        | Request::WorkspaceJoin(..)
+        | Request::WorkspaceLeave(..)
+        | Request::ProviderPut(_)
+        | Request::ProviderRemove(_)
+        | Request::CredentialAdd(_)
+        | Request::CredentialUpload { .. }
+        | Request::CredentialDelete(_)
+        | Request::CredentialRules(..)
+        | Request::TokenCreate(_)
+        | Request::TokenRevoke(_)
+        | Request::KeyRotate
+        | Request::UserDelete(..)
+        | Request::WorkspaceDelete(..)
+        | Request::UnsealConfirming { .. }
+        | Request::TpmSeal(_)
+        | Request::TpmRemove
+        | Request::Witness(_)
+        | Request::WitnessAdd { .. }
+        | Request::WitnessRemove(_)
+        | Request::InitWays(_)
+        | Request::Join { .. }
+        | Request::AbandonUnseal { .. }
+        | Request::Panic
+        | Request::ChangeWays(_)
+        | Request::DropWays
+        | Request::UnsealUnattended
+        | Request::AcceptSettings { .. } => false,
+    }
+}
+
 /// One call of the many kinds, echoes of the key in every form and place among them.
 fn call(gate: &Gate, token: &str, turn: usize, needles: &Needles) {
     let api = Api::ALL[turn % 4];
@@ -88,7 +229,7 @@ fn nowhere(place: &str, bytes: &[u8], needles: &Needles) {
 fn memory(appliance: &Appliance, part: Part, needles: &Needles) {
     let pid = appliance.pid(part).expect("it runs");
     match search_memory(pid, needles) {
-        None => eprintln!("skipped: this user may not read the memory of the {part:?}"),
+        None => strongroom_soak::skipped(&format!("only root reads the memory of the {part:?}")),
         Some(searched) => {
             assert!(searched.hits.is_empty(), "{part:?}: {:#?}", searched.hits);
             assert!(searched.read_bytes > 1024 * 1024, "{part:?}: {searched:?}");
