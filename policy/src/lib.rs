@@ -23,3 +23,4 @@ pub mod refusal;
 pub mod route;
 pub mod rules;
 pub mod target;
+pub mod tenant_rules;
