@@ -141,6 +141,12 @@ pub(crate) fn answers() -> Vec<Answer> {
         Answer::Tpm(Box::new(tpm())),
         Answer::Audit(AuditAnswer::Archived(256)),
         Answer::Ways(ways()),
+    ];
+    single.into_iter().chain(about_rules()).chain(lists).collect()
+}
+
+fn about_rules() -> [Answer; 2] {
+    [
         Answer::Rules(RulesAnswer::Rules(Box::new(Rules {
             version: 3,
             changed: Some(Moment::from_unix_millis(1_700_000_000_000)),
@@ -157,8 +163,7 @@ pub(crate) fn answers() -> Vec<Answer> {
                 holds: true,
             }],
         }))),
-    ];
-    single.into_iter().chain(lists).collect()
+    ]
 }
 
 fn tpm() -> TpmStatus {
