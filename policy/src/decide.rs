@@ -3,10 +3,9 @@
 //! Invariant: default deny; every check names its rule, and the first that fails decides.
 //! Invariant: a [`Permit`] has no other maker, no copy and no encoding; it carries what was judged.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::claims::{Claims, Feature, Features, Length};
+use crate::claims::{Claims, Feature, Length};
 use crate::destination::Destination;
 use crate::dialect::Dialect;
 use crate::id::{CredentialId, TenantId, TokenId, UserId};
@@ -17,7 +16,6 @@ use crate::refusal::Refusal;
 use crate::route::{BodyKind, Method, PathClass, PathRule};
 use crate::rules::{Choice, CredentialFacts, Home, Standing, Subject};
 use crate::target::Target;
-use crate::tenant_rules::{About, Rule, RuleSet, Shown};
 
 /// What someone wishes to do with one credential.
 #[derive(Debug)]
@@ -28,8 +26,6 @@ pub struct Wish<'a> {
     pub credential: &'a CredentialFacts,
     /// Through which provider's definition.
     pub provider: &'a ProviderDefinition,
-    /// The tenant's own rules.
-    pub rules: &'a RuleSet,
     /// The method.
     pub method: Method,
     /// The canonical target.
@@ -72,7 +68,7 @@ pub struct Permit {
     betas: Vec<BetaName>,
     claims: Claims,
     length: Length,
-    rule: Cow<'static, str>,
+    rule: &'static str,
 }
 
 /// Why not: the refusal that the outside sees, and the rule that decided.
@@ -80,8 +76,8 @@ pub struct Permit {
 pub struct Denial {
     /// What the outside sees.
     pub refusal: Refusal,
-    /// The rule's name, for `explain` and the journal; a tenant's own begins with `tenant.`.
-    pub rule: Cow<'static, str>,
+    /// The rule's name, for `explain` and the journal.
+    pub rule: &'static str,
     /// What was denied: a feature, a parameter, a model. Never more than the caller sent.
     pub about: Option<String>,
 }
@@ -92,13 +88,10 @@ pub struct Denial {
 /// The denial of the first rule that does not hold.
 pub fn decide(wish: Wish<'_>, now: Moment) -> Result<Permit, Denial> {
     may_act(&wish, now)?;
-    let at_home = may_use(&wish, now)?;
+    let rule = may_use(&wish, now)?;
     let (path, model) = may_reach(&wish)?;
     may_name(&wish, path, model.as_ref())?;
     may_ask(&wish)?;
-    let model = model.as_ref().or(wish.claims.model.as_ref());
-    let shown = Shown { model, class: path.class, features: wish.claims.features, now };
-    let rule = may_pass(&wish, at_home, &shown)?;
     Ok(Permit {
         tenant: wish.subject.tenant,
         user: wish.subject.user,
@@ -141,9 +134,8 @@ fn may_act(wish: &Wish<'_>, now: Moment) -> Result<(), Denial> {
     may_call_provider(wish.subject, &wish.provider.name, now)
 }
 
-/// Whether this credential is the subject's to use, by a ready-made rule or, if none is answered, by one of the tenant's; foreign and
-/// absent look alike.
-fn may_use(wish: &Wish<'_>, now: Moment) -> Result<Option<&'static str>, Denial> {
+/// Whether this credential is the subject's to use; foreign and absent look alike.
+fn may_use(wish: &Wish<'_>, now: Moment) -> Result<&'static str, Denial> {
     let (subject, credential) = (wish.subject, wish.credential);
     let missing = |rule| Err(deny(Refusal::CredentialMissing, rule));
     if credential.tenant != subject.tenant {
@@ -159,24 +151,9 @@ fn may_use(wish: &Wish<'_>, now: Moment) -> Result<Option<&'static str>, Denial>
         return Err(deny(Refusal::CredentialExpired, "credential.expired"));
     }
     match credential.home {
-        Home::Personal(owner) if owner == subject.user => Ok(Some("ready-made.owner")),
-        Home::Workspace(home) if subject.workspaces.contains(&home) => {
-            Ok(Some("ready-made.member"))
-        }
-        Home::Personal(_) | Home::Workspace(_)
-            if wish.rules.gives(&About::of(subject, credential)) =>
-        {
-            Ok(None)
-        }
+        Home::Personal(owner) if owner == subject.user => Ok("ready-made.owner"),
+        Home::Workspace(home) if subject.workspaces.contains(&home) => Ok("ready-made.member"),
         Home::Personal(_) | Home::Workspace(_) => missing("credential.home"),
-    }
-}
-
-/// Whether others than its owner use a credential: then none of them reaches what is stored under it.
-fn is_shared(wish: &Wish<'_>) -> bool {
-    match wish.credential.home {
-        Home::Personal(_) => wish.rules.shares(wish.credential.id),
-        Home::Workspace(_) => true,
     }
 }
 
@@ -197,11 +174,11 @@ fn may_reach<'a>(wish: &Wish<'a>) -> Result<(&'a PathRule, Option<ModelName>), D
     if path.body == BodyKind::Empty && !matches!(wish.length, Length::Known(0)) {
         return Err(deny(Refusal::BodyInvalid, "provider.paths.body"));
     }
-    match path.class {
-        PathClass::Stateful if is_shared(wish) => {
+    match (path.class, wish.credential.home) {
+        (PathClass::Stateless, _) | (PathClass::Stateful, Home::Personal(_)) => Ok((path, model)),
+        (PathClass::Stateful, Home::Workspace(_)) => {
             Err(deny(Refusal::StatefulDenied, "ready-made.shared-stateless"))
         }
-        PathClass::Stateless | PathClass::Stateful => Ok((path, model)),
     }
 }
 
@@ -242,15 +219,16 @@ fn may_name(wish: &Wish<'_>, path: &PathRule, in_path: Option<&ModelName>) -> Re
 
 /// Whether the features and beta values are allowed.
 fn may_ask(wish: &Wish<'_>) -> Result<(), Denial> {
-    let shared = is_shared(wish);
+    let ready_made = wish.credential.home.ready_made_features();
     let (allowed, rule) = match wish.credential.rules.features {
-        None if shared => (Features::OF_SHARED_KEYS, "ready-made.features"),
-        None => (Features::ALL, "ready-made.features"),
+        None => (ready_made, "ready-made.features"),
         // Objects stored under a shared key stay out of reach whatever its rules say.
-        Some(features) if shared => {
-            (features.without(Feature::ObjectReferences), "credential.features")
-        }
-        Some(features) => (features, "credential.features"),
+        Some(features) => match wish.credential.home {
+            Home::Personal(_) => (features, "credential.features"),
+            Home::Workspace(_) => {
+                (features.without(Feature::ObjectReferences), "credential.features")
+            }
+        },
     };
     if let Some(feature) = wish.claims.features.first_beyond(allowed) {
         return Err(deny_about(Refusal::FeatureDenied, rule, feature.name()));
@@ -262,35 +240,12 @@ fn may_ask(wish: &Wish<'_>) -> Result<(), Denial> {
     Ok(())
 }
 
-/// Whether the tenant's own rules let it pass; answers the rule that allows it.
-fn may_pass(
-    wish: &Wish<'_>,
-    at_home: Option<&'static str>,
-    shown: &Shown<'_>,
-) -> Result<Cow<'static, str>, Denial> {
-    let own = |rule: &Rule| Cow::Owned([TENANT_RULE, rule.name.as_ref()].concat());
-    let about = About::of(wish.subject, wish.credential);
-    if let Some(rule) = wish.rules.denying(&about, shown) {
-        return Err(Denial { refusal: Refusal::RuleDenied, rule: own(rule), about: None });
-    }
-    match at_home {
-        Some(rule) => Ok(Cow::Borrowed(rule)),
-        None => match wish.rules.allowing(&about, shown) {
-            Some(rule) => Ok(own(rule)),
-            None => Err(deny(Refusal::RuleDenied, "credential.shared-otherwise")),
-        },
-    }
-}
-
-/// What the names of a tenant's own rules begin with.
-const TENANT_RULE: &str = "tenant.";
-
 fn deny(refusal: Refusal, rule: &'static str) -> Denial {
-    Denial { refusal, rule: Cow::Borrowed(rule), about: None }
+    Denial { refusal, rule, about: None }
 }
 
 fn deny_about(refusal: Refusal, rule: &'static str, about: &str) -> Denial {
-    Denial { refusal, rule: Cow::Borrowed(rule), about: Some(about.to_owned()) }
+    Denial { refusal, rule, about: Some(about.to_owned()) }
 }
 
 impl Permit {
@@ -355,7 +310,7 @@ impl Permit {
         self.length
     }
     /// The rule that allowed it.
-    pub fn rule(&self) -> &str {
-        &self.rule
+    pub const fn rule(&self) -> &'static str {
+        self.rule
     }
 }

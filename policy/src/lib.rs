@@ -23,4 +23,3 @@ pub mod refusal;
 pub mod route;
 pub mod rules;
 pub mod target;
-pub mod tenant_rules;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::claims::Features;
+use crate::claims::{Feature, Features};
 use crate::destination::Destination;
 use crate::id::{CredentialId, TenantId, TokenId, UserId, WorkspaceId};
 use crate::moment::Moment;
@@ -105,6 +105,21 @@ pub enum Standing {
     Active,
     /// Was disabled by an operator.
     Disabled,
+}
+
+impl Home {
+    /// The features that the ready-made rules allow.
+    ///
+    /// Who shares a key must not reach objects stored under it, nor have the provider fetch from or run at places of their choosing.
+    pub const fn ready_made_features(self) -> Features {
+        match self {
+            Self::Personal(_) => Features::ALL,
+            Self::Workspace(_) => Features::ALL
+                .without(Feature::HostedTools)
+                .without(Feature::ObjectReferences)
+                .without(Feature::Background),
+        }
+    }
 }
 
 impl<T: PartialEq> Choice<T> {

@@ -15,7 +15,6 @@ use strongroom_policy::rules::{Choice, TokenScope};
 use strongroom_protocol::frame::{MAX_OPERATOR_BYTES, decode, encode};
 use strongroom_protocol::operator::audit::{AuditFilter, AuditPart, AuditRequest};
 use strongroom_protocol::operator::backup::BackupRequest;
-use strongroom_protocol::operator::rules::RulesRequest;
 use strongroom_protocol::operator::{Answer, Pick, Request, TokenWish, UsageBy};
 use strongroom_tests::operator::Operator;
 use strongroom_tests::processes::search_memory;
@@ -128,7 +127,6 @@ fn walk() -> Vec<Request> {
         Request::Audit(AuditRequest::Read { part: AuditPart::Entries(0), offset: 0 }),
         Request::WitnessList,
         Request::Ways,
-        Request::Rules(RulesRequest::Show),
     ];
     for by in
         [UsageBy::User, UsageBy::Token, UsageBy::Credential, UsageBy::Model, UsageBy::Provider]
@@ -167,7 +165,6 @@ fn shows(request: &Request) -> bool {
         | Request::TpmStatus
         | Request::Audit(_)
         | Request::WitnessList
-        | Request::Rules(_)
         | Request::Ways => true,
         Request::Init(_)
         | Request::ShowCustody(_)

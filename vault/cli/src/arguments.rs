@@ -13,8 +13,8 @@ use crate::desk::Desk;
 use crate::failure::Outcome;
 use crate::out::{self, Form};
 use crate::{
-    audit, backup, credential, doctor, environment, init, key, manual, policy, provider, seal,
-    seal_ways, share, status, store, token, tpm, up, usage, user, witness, workspace,
+    audit, backup, credential, doctor, environment, init, key, manual, provider, seal, seal_ways,
+    share, status, store, token, tpm, up, usage, user, witness, workspace,
 };
 
 /// Lets people use AI providers' keys without ever having them.
@@ -98,9 +98,6 @@ enum Command {
     /// Groups of people who share credentials
     #[command(before_help = "Example: strongroom workspace create research")]
     Workspace(workspace::Arguments),
-    /// The tenant's own rules: who may use which key for what, and who may not
-    #[command(before_help = "Example: strongroom policy show > rules.toml")]
-    Policy(policy::Arguments),
     /// Generations of the keys that records are sealed with
     #[command(before_help = "Example: strongroom key rotate --wait")]
     Key(key::Arguments),
@@ -172,7 +169,6 @@ fn dispatch(command: Command, common: &Common, form: Form) -> Outcome<ExitCode> 
         Command::Token(arguments) => token::run(arguments, &desk()?)?,
         Command::User(arguments) => user::run(arguments, &desk()?)?,
         Command::Workspace(arguments) => workspace::run(arguments, &desk()?)?,
-        Command::Policy(arguments) => policy::run(arguments, &desk()?)?,
         Command::Audit(arguments) => return audit::run(&arguments, &desk()?),
         Command::Key(arguments) => key::run(&arguments, &desk()?)?,
         Command::Tpm(arguments) => tpm::run(&arguments, &desk()?)?,

@@ -170,7 +170,7 @@ pub(crate) fn speak_of(place: &str, text: &str) -> String {
 }
 
 /// The commands that next steps name.
-const VERBS: [&str; 22] = [
+const VERBS: [&str; 21] = [
     "key",
     "share",
     "seal-ways",
@@ -185,7 +185,6 @@ const VERBS: [&str; 22] = [
     "token",
     "user",
     "workspace",
-    "policy",
     "audit",
     "backup",
     "store",

@@ -32,7 +32,6 @@ mod parts;
 mod pick;
 mod pin;
 mod places;
-mod policy;
 mod progress;
 mod prompt;
 mod provider;

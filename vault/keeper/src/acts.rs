@@ -13,7 +13,6 @@ mod keys;
 mod making;
 mod people;
 mod providers;
-mod rules;
 pub mod sealing;
 mod settings;
 mod sweeping;
@@ -161,7 +160,6 @@ impl<'k> Act<'k> {
             Request::WitnessAdd { key, required } => self.witness_add(key, required).await,
             Request::WitnessRemove(name) => self.witness_remove(name).await,
             Request::AcceptSettings { difference } => self.accept_settings(difference),
-            Request::Rules(request) => self.rules(request).await,
         }
     }
 

@@ -3,7 +3,6 @@
 //! Invariant: no entry, no ticket; no ticket, no key. Each step takes what only the step before it can make.
 //! Invariant: nothing here waits; a call is answered when the journal tells of its entry, after a second at most.
 
-use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use strongroom_policy::decide::{Denial, Permit, Wish, decide, may_call_provider};
@@ -13,11 +12,9 @@ use strongroom_policy::name::{Label, ProviderName};
 use strongroom_policy::provider::Origin;
 use strongroom_policy::refusal::Refusal;
 use strongroom_policy::rules::Subject;
-use strongroom_policy::tenant_rules::{About, Rule, Shown};
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::ask::{Answer, CallAsk, MAX_ABOUT_BYTES, MAX_BETAS, Refused, Ticket};
 use strongroom_protocol::errand::{Deadlines, Outcome, ToCourier};
-use strongroom_protocol::operator::rules::Considered;
 use strongroom_protocol::token::check_token;
 
 use crate::clock;
@@ -92,7 +89,7 @@ fn judge(vault: &mut Vault, ask: CallAsk, now: Moment) -> Result<(Permit, CallId
             token,
             provider: &provider,
             code: denial.refusal.code(),
-            rule: &denial.rule,
+            rule: denial.rule,
             about: denial.about.as_deref(),
         };
         // Under pressure a number says enough: the queue is for what was released.
@@ -120,7 +117,6 @@ fn told(denial: &Denial) -> Option<String> {
             | Refusal::ModelDenied
             | Refusal::ModelUnreadable
             | Refusal::FeatureDenied
-            | Refusal::RuleDenied
     );
     match &denial.about {
         Some(about) if by_rule => Some(format!("{about} (rule {})", denial.rule)),
@@ -152,40 +148,13 @@ fn take_rate(vault: &mut Vault, token: TokenId) -> Result<(), Refused> {
     })
 }
 
-/// What would be decided about a call, with which credential, and what the tenant's rules say about both. Nothing comes of it.
-pub fn explain(
-    vault: &Vault,
-    subject: &Subject,
-    ask: CallAsk,
-    now: Moment,
-) -> (Result<Permit, Denial>, Option<Label>, Vec<Considered>) {
-    let found = choose(vault, subject, &ask).ok();
-    let label = found.map(|held| held.record.label.clone());
-    let provider = vault.tables.providers.get(&ask.provider);
-    let mut paths = provider.into_iter().flat_map(|provider| &provider.paths);
-    let path = paths.find_map(|path| Some((path.class, path.fits(ask.method, &ask.target)?)));
-    let considered = found.zip(path).map_or_else(Vec::new, |(held, (class, in_path))| {
-        let in_path = in_path.ok().flatten();
-        let model = in_path.as_ref().or(ask.claims.model.as_ref());
-        let shown = Shown { model, class, features: ask.claims.features, now };
-        let about = vault.tables.rules.set.about(&About::of(subject, &held.facts), &shown);
-        let row = |(rule, holds): (&Rule, bool)| Considered {
-            name: rule.name.clone(),
-            effect: rule.effect,
-            holds,
-        };
-        about.into_iter().map(row).collect()
-    });
-    (decide_wish(vault, subject, ask, now), label, considered)
-}
-
 fn decide_wish(
     vault: &Vault,
     subject: &Subject,
     ask: CallAsk,
     now: Moment,
 ) -> Result<Permit, Denial> {
-    let deny = |refusal, rule| Denial { refusal, rule: Cow::Borrowed(rule), about: None };
+    let deny = |refusal, rule| Denial { refusal, rule, about: None };
     let provider = vault
         .tables
         .providers
@@ -200,7 +169,6 @@ fn decide_wish(
         subject,
         credential: &credential.facts,
         provider,
-        rules: &vault.tables.rules.set,
         method: ask.method,
         target: ask.target,
         betas: ask.betas,
@@ -216,7 +184,7 @@ fn choose<'v>(
     subject: &Subject,
     ask: &CallAsk,
 ) -> Result<&'v HeldCredential, Denial> {
-    let deny = |refusal, about| Denial { refusal, rule: Cow::Borrowed("credential.choice"), about };
+    let deny = |refusal, about| Denial { refusal, rule: "credential.choice", about };
     let named = |(id, held): &(CredentialId, &HeldCredential)| {
         ask.choice.as_ref().is_none_or(|choice: &Label| {
             held.record.label == *choice || id.to_string() == choice.as_ref()

@@ -10,7 +10,6 @@
 //! | an operator's provider | `p` ‖ name | none: it tells of a service, not of a person |
 //! | that the vault was restored | `r` | none |
 //! | the settings that it was last opened under | `s` | none |
-//! | the tenant's own rules | `l` | none: ids are all they say of people |
 //! | a token as the first version kept it | `t` ‖ token | none; rewritten under the name above |
 //!
 //! In the first format only a credential's key was mixed with a shred key.
@@ -26,7 +25,6 @@ use strongroom_policy::id::{CredentialId, Id, Kind, TenantId, TokenId, UserId, W
 use strongroom_policy::moment::Moment;
 use strongroom_policy::name::{Label, ProviderName};
 use strongroom_policy::rules::{CredentialFacts, CredentialRules, Home, Standing, TokenScope};
-use strongroom_policy::tenant_rules::Rule;
 use strongroom_tlog::key::Name;
 
 use crate::keyring::ShredId;
@@ -90,17 +88,6 @@ pub struct CredentialRecord {
     pub rotated: Moment,
 }
 
-/// The tenant's own rules.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RulesRecord {
-    /// Grows with each change.
-    pub version: u64,
-    /// When they were put in force.
-    pub changed: Moment,
-    /// In their order.
-    pub rules: Vec<Rule>,
-}
-
 /// Names one record of the store.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RecordName {
@@ -124,8 +111,6 @@ pub enum RecordName {
     Witness(Name),
     /// The settings that the vault was last opened under.
     Settings,
-    /// The tenant's own rules.
-    Rules,
 }
 
 impl RecordName {
@@ -142,7 +127,6 @@ impl RecordName {
             Self::Restored => (b'r', [&[], &[]]),
             Self::Witness(name) => (b'v', [name.as_str().as_bytes(), &[]]),
             Self::Settings => (b's', [&[], &[]]),
-            Self::Rules => (b'l', [&[], &[]]),
         };
         [&[letter], ids.concat().as_slice()].concat()
     }
@@ -162,7 +146,6 @@ impl RecordName {
             b'p' => Self::Provider(ProviderName::parse(std::str::from_utf8(id).ok()?).ok()?),
             b'r' if id.is_empty() => Self::Restored,
             b's' if id.is_empty() => Self::Settings,
-            b'l' if id.is_empty() => Self::Rules,
             b'v' => Self::Witness(Name::parse(std::str::from_utf8(id).ok()?).ok()?),
             _ => return None,
         })
@@ -181,7 +164,6 @@ impl RecordName {
                 | Self::Provider(_)
                 | Self::Restored
                 | Self::Settings
-                | Self::Rules
                 | Self::Witness(_) => None,
             },
             Format::Two => match self {
@@ -192,7 +174,6 @@ impl RecordName {
                 | Self::Provider(_)
                 | Self::Restored
                 | Self::Settings
-                | Self::Rules
                 | Self::Witness(_) => None,
             },
         }
@@ -210,7 +191,6 @@ impl RecordName {
             | Self::Provider(_)
             | Self::Restored
             | Self::Settings
-            | Self::Rules
             | Self::Witness(_) => None,
         }
     }
@@ -224,9 +204,7 @@ impl RecordName {
             Self::Credential(_) => keys::Kind::Rules,
             Self::Key(_) => keys::Kind::Credential,
             Self::Provider(_) => keys::Kind::Provider,
-            Self::Restored | Self::Settings | Self::Rules | Self::Witness(_) => {
-                keys::Kind::Settings
-            }
+            Self::Restored | Self::Settings | Self::Witness(_) => keys::Kind::Settings,
         }
     }
 }
@@ -267,7 +245,6 @@ mod tests {
             RecordName::Provider(ProviderName::parse("local-ai").unwrap()),
             RecordName::Restored,
             RecordName::Settings,
-            RecordName::Rules,
             RecordName::Witness(Name::parse("usb").unwrap()),
         ] {
             assert_eq!(RecordName::parse(&name.store_key()), Some(name));

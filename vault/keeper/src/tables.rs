@@ -8,11 +8,9 @@ use std::time::Instant;
 
 use serde::de::DeserializeOwned;
 use strongroom_policy::id::{CredentialId, Id, Kind, TenantId, TokenId, UserId, WorkspaceId};
-use strongroom_policy::moment::Moment;
 use strongroom_policy::name::{Label, ProviderName};
 use strongroom_policy::provider::{Origin, ProviderDefinition, builtin};
 use strongroom_policy::rules::{CredentialFacts, Home, Standing, Subject};
-use strongroom_policy::tenant_rules::{RuleSet, What};
 use strongroom_protocol::operator::Pick;
 use strongroom_protocol::operator::backup::Restored;
 use strongroom_sys::Secret;
@@ -21,9 +19,7 @@ use strongroom_tlog::key::Name;
 use crate::keyring::ShredId;
 use crate::memory_seal::SealedKey;
 use crate::rates::Bucket;
-use crate::records::{
-    CredentialRecord, RecordName, RulesRecord, TokenRecord, UserRecord, WorkspaceRecord,
-};
+use crate::records::{CredentialRecord, RecordName, TokenRecord, UserRecord, WorkspaceRecord};
 use crate::settings::Settings;
 use crate::witnesses::WitnessRecord;
 
@@ -38,16 +34,6 @@ pub struct HeldCredential {
     pub facts: CredentialFacts,
     /// Its key, sealed.
     pub sealed_key: SealedKey,
-}
-
-impl HeldCredential {
-    /// Whether it is a subject's own, or of a workspace of theirs.
-    pub fn is_at_home(&self, subject: &Subject) -> bool {
-        match self.record.home {
-            Home::Personal(owner) => owner == subject.user,
-            Home::Workspace(home) => subject.workspaces.contains(&home),
-        }
-    }
 }
 
 /// A token as it lies in memory.
@@ -84,19 +70,6 @@ pub struct Tables {
     pub witnesses: BTreeMap<Name, WitnessRecord>,
     /// The settings that the vault was last opened under; of earlier versions none.
     pub settings: Option<Settings>,
-    /// The tenant's own rules.
-    pub rules: HeldRules,
-}
-
-/// A tenant's rules as they lie in memory.
-#[derive(Default)]
-pub struct HeldRules {
-    /// Grows with each change; 0 when there never were any.
-    pub version: u64,
-    /// When they were put in force.
-    pub changed: Option<Moment>,
-    /// What the decision asks.
-    pub set: RuleSet,
 }
 
 /// Why a thing that was picked is not found.
@@ -152,7 +125,6 @@ impl Tables {
             providers: definitions.into_iter().map(|one| (one.name.clone(), one)).collect(),
             restored: None,
             settings: None,
-            rules: HeldRules::default(),
         };
         let mut described = BTreeMap::new();
         let mut keys = BTreeMap::new();
@@ -179,7 +151,6 @@ impl Tables {
                 RecordName::Key(id) => drop(keys.insert(id, hold(id, &plain)?)),
                 RecordName::Restored => tables.restored = Some(decode(&plain)?),
                 RecordName::Settings => tables.settings = Some(decode(&plain)?),
-                RecordName::Rules => tables.put_rules(decode(&plain)?)?,
             }
         }
         for (id, record) in described {
@@ -249,17 +220,6 @@ impl Tables {
         }
     }
 
-    /// Takes rules in that are durable.
-    ///
-    /// # Errors
-    /// When no version of this program would have kept them.
-    pub fn put_rules(&mut self, record: RulesRecord) -> Result<(), Malformed> {
-        let RulesRecord { version, changed, rules } = record;
-        let set = RuleSet::new(rules).map_err(|_| Malformed)?;
-        self.rules = HeldRules { version, changed: Some(changed), set };
-        Ok(())
-    }
-
     /// Takes a workspace out.
     pub fn remove_workspace(&mut self, id: WorkspaceId) {
         self.workspaces.remove(&id);
@@ -302,7 +262,7 @@ impl Tables {
         self.memberships.get(&user).cloned().unwrap_or_default()
     }
 
-    /// The credentials for a provider that are the subject's own, of a workspace of theirs, or given to them by a rule; each once.
+    /// The credentials for a provider that are the subject's own or of a workspace of theirs.
     pub fn usable<'t, 'a>(
         &'t self,
         subject: &'a Subject,
@@ -310,28 +270,12 @@ impl Tables {
     ) -> impl Iterator<Item = (CredentialId, &'t HeldCredential)> {
         let shared = subject.workspaces.iter().map(|workspace| Home::Workspace(*workspace));
         let homes = std::iter::once(Home::Personal(subject.user)).chain(shared);
-        let at_home = homes.filter_map(|home| self.at_home.get(&home)).flatten().copied();
-        at_home
-            .chain(self.given(subject))
-            .filter(|id| subject.scope.credential.is_none_or(|bound| bound == *id))
-            .filter_map(|id| self.credentials.get(&id).map(|held| (id, held)))
+        homes
+            .filter_map(|home| self.at_home.get(&home))
+            .flatten()
+            .filter(|id| subject.scope.credential.is_none_or(|bound| bound == **id))
+            .filter_map(|id| self.credentials.get(id).map(|held| (*id, held)))
             .filter(|(_, held)| held.record.provider == *provider)
-    }
-
-    /// What rules give a subject the use of, beside what is at home with them.
-    pub fn given(&self, subject: &Subject) -> BTreeSet<CredentialId> {
-        let mut given = BTreeSet::new();
-        for what in self.rules.set.given_to(subject) {
-            match what {
-                What::Credential(id) => given.extend([*id]),
-                What::Workspace(home) => {
-                    given.extend(self.at_home.get(&Home::Workspace(*home)).into_iter().flatten());
-                }
-                What::Anything | What::Provider(_) => {}
-            }
-        }
-        given.retain(|id| self.credentials.get(id).is_some_and(|held| !held.is_at_home(subject)));
-        given
     }
 
     /// Finds a person by id or label.

@@ -7,7 +7,6 @@ pub mod audit;
 pub mod backup;
 pub mod keys;
 pub mod listing;
-pub mod rules;
 pub mod sealing;
 pub mod tpm;
 pub mod witness;
@@ -28,7 +27,6 @@ use crate::operator::keys::{Counted, Deletion, KeyState, Receipt};
 use crate::operator::listing::{
     CredentialRow, JournalRow, ProviderRow, TokenRow, UsageRow, UserRow, WorkspaceRow,
 };
-use crate::operator::rules::{RulesAnswer, RulesRequest};
 use crate::operator::sealing::{LockName, WayRow, WaysChange};
 use crate::operator::tpm::{TpmStatus, TpmWish};
 use crate::operator::witness::{Awaited, FromWitness, KeyText, ToWitness, WitnessRow};
@@ -186,8 +184,6 @@ pub enum Request {
         /// The difference's digest, as it was shown.
         difference: String,
     },
-    /// About the tenant's own rules.
-    Rules(RulesRequest),
 }
 
 /// A thing named by its id or, where that is unique, its label.
@@ -349,8 +345,6 @@ pub enum Answer {
     Witnesses(Vec<WitnessRow>),
     /// The ways into the vault.
     Ways(Vec<WayRow>),
-    /// About the tenant's own rules.
-    Rules(RulesAnswer),
 }
 
 /// The state of the vault for people and scripts.

@@ -7,7 +7,6 @@
 mod card;
 mod cred;
 mod lum;
-mod policy;
 mod shares;
 mod sockets;
 mod tokens_and_journal;

@@ -4,7 +4,6 @@
 
 use strongroom_protocol::operator::Request;
 use strongroom_protocol::operator::backup::BackupRequest;
-use strongroom_protocol::operator::rules::RulesRequest;
 
 /// What a request does to rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +32,6 @@ pub(super) const fn effect(request: &Request) -> Effect {
     match request {
         Request::ChangeWays(_)
         | Request::ProviderPut(_)
-        | Request::Rules(RulesRequest::Replace { .. })
         | Request::CredentialUpload { .. }
         | Request::CredentialRules(..) => REPLACES,
         Request::ShowCustody(_) | Request::ProviderRemove(_) => ENTERS_OR_CLEARS,
@@ -84,7 +82,6 @@ pub(super) const fn effect(request: &Request) -> Effect {
         | Request::KeyStatus
         | Request::Backup(_)
         | Request::TpmStatus
-        | Request::Rules(RulesRequest::Show | RulesRequest::Explain(_))
         | Request::Audit(_) => LOOKS,
     }
 }

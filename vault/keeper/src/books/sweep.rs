@@ -67,7 +67,6 @@ impl Books {
                 | RecordName::Provider(_)
                 | RecordName::Restored
                 | RecordName::Settings
-                | RecordName::Rules
                 | RecordName::Witness(_) => name.clone(),
             };
             let old_shred = self.shred_of(&name, written.format)?;

@@ -151,7 +151,7 @@ pub struct AdmitEntry<'a> {
     stream: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     features: Vec<&'static str>,
-    rule: &'a str,
+    rule: &'static str,
 }
 
 /// A call that has ended.
@@ -202,7 +202,7 @@ pub struct RefuseEntry<'a> {
     /// The refusal's code.
     pub code: &'static str,
     /// The rule that decided.
-    pub rule: &'a str,
+    pub rule: &'static str,
     /// What was denied, when the rule says it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub about: Option<&'a str>,

@@ -17,7 +17,6 @@ use strongroom_policy::rules::{
     Choice, CredentialFacts, CredentialRules, Home, Standing, Subject, TokenScope,
 };
 use strongroom_policy::target::Target;
-use strongroom_policy::tenant_rules::RuleSet;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::sleep;
 
@@ -67,7 +66,6 @@ pub(crate) fn permit_for(origin: Origin) -> Permit {
         subject: &subject,
         credential: &credential,
         provider: &provider,
-        rules: &RuleSet::default(),
         method: Method::Get,
         target: Target::parse("/v1/models").unwrap(),
         betas: Vec::new(),

@@ -1,10 +1,8 @@
 //! What is answered on `operator.sock`.
 
 use strongroom_policy::dialect::Dialect;
-use strongroom_policy::moment::Moment;
 use strongroom_policy::provider::Origin;
 use strongroom_policy::rules::{Home, Standing};
-use strongroom_policy::tenant_rules::{Effect, RuleName};
 use strongroom_protocol::ask::VaultState;
 use strongroom_protocol::operator::audit::AuditAnswer;
 use strongroom_protocol::operator::backup::BackupAnswer;
@@ -12,7 +10,6 @@ use strongroom_protocol::operator::keys::{Cipher, Counted, Dependents, KeyState,
 use strongroom_protocol::operator::listing::{
     CredentialRow, JournalRow, ProviderRow, TokenRow, UsageRow, UserRow, WorkspaceRow,
 };
-use strongroom_protocol::operator::rules::{Considered, Explained, Rules, RulesAnswer};
 use strongroom_protocol::operator::sealing::{LockName, LockRow, WayRow, WayStanding};
 use strongroom_protocol::operator::tpm::{TpmSeal, TpmStatus};
 use strongroom_protocol::operator::witness::{Awaited, ToWitness, WitnessRow};
@@ -58,7 +55,6 @@ pub(crate) fn answer_name(answer: &Answer) -> &'static str {
         Answer::Witness(_) => "operator.answer.witness",
         Answer::Witnesses(_) => "operator.answer.list-of-witnesses",
         Answer::Ways(_) => "operator.answer.ways",
-        Answer::Rules(_) => "operator.answer.rules",
     }
 }
 
@@ -142,28 +138,7 @@ pub(crate) fn answers() -> Vec<Answer> {
         Answer::Audit(AuditAnswer::Archived(256)),
         Answer::Ways(ways()),
     ];
-    single.into_iter().chain(about_rules()).chain(lists).collect()
-}
-
-fn about_rules() -> [Answer; 2] {
-    [
-        Answer::Rules(RulesAnswer::Rules(Box::new(Rules {
-            version: 3,
-            changed: Some(Moment::from_unix_millis(1_700_000_000_000)),
-            rules: vec![crate::operator::rule()],
-        }))),
-        Answer::Rules(RulesAnswer::Explained(Box::new(Explained {
-            refusal: Some("SR-POLICY-005".to_owned()),
-            rule: "tenant.no-tools".to_owned(),
-            about: None,
-            credential: Some(label("team key")),
-            considered: vec![Considered {
-                name: RuleName::parse("no-tools").unwrap(),
-                effect: Effect::Deny,
-                holds: true,
-            }],
-        }))),
-    ]
+    single.into_iter().chain(lists).collect()
 }
 
 fn tpm() -> TpmStatus {

@@ -1,21 +1,13 @@
 //! What is asked on `operator.sock`.
 
-use strongroom_policy::claims::{Claims, Feature, Features, Length};
 use strongroom_policy::dialect::Dialect;
-use strongroom_policy::moment::Moment;
-use strongroom_policy::name::ModelName;
 use strongroom_policy::provider::{Origin, Probe, ProviderDefinition};
 use strongroom_policy::route::{BodyKind, Method, PathClass, PathPattern, PathRule};
-use strongroom_policy::rules::Choice;
 use strongroom_policy::target::Target;
-use strongroom_policy::tenant_rules::{
-    Days, Effect, Hours, Minute, Rule, RuleName, What, When, Who,
-};
 use strongroom_protocol::frame::MAX_OPERATOR_BYTES;
 use strongroom_protocol::operator::audit::AuditRequest;
 use strongroom_protocol::operator::backup::BackupRequest;
 use strongroom_protocol::operator::keys::Deletion;
-use strongroom_protocol::operator::rules::{Question, RulesRequest};
 use strongroom_protocol::operator::sealing::{VaultWish, WaysAct, WaysChange};
 use strongroom_protocol::operator::tpm::TpmWish;
 use strongroom_protocol::operator::witness::{FromWitness, KeyText, NoteText};
@@ -29,13 +21,8 @@ use crate::things::{destination, id, label, pick, provider, rules, scope, secret
 use crate::{Vector, of_enum};
 
 pub(crate) fn vectors() -> Vec<Vector> {
-    let requests = [
-        requests_about_the_vault(),
-        requests_about_records(),
-        requests_about_ways(),
-        requests_about_rules(),
-    ]
-    .concat_all();
+    let requests =
+        [requests_about_the_vault(), requests_about_records(), requests_about_ways()].concat_all();
     [
         of_enum(requests, request_name, |request| request, MAX_OPERATOR_BYTES),
         of_enum(answers(), answer_name, |answer| answer, MAX_OPERATOR_BYTES),
@@ -109,7 +96,6 @@ fn request_name(request: &Request) -> &'static str {
         Request::DropWays => "operator.drop-ways",
         Request::UnsealUnattended => "operator.unseal-unattended",
         Request::AcceptSettings { .. } => "operator.accept-settings",
-        Request::Rules(_) => "operator.rules",
     }
 }
 
@@ -137,51 +123,6 @@ fn requests_about_ways() -> Vec<Request> {
         Request::DropWays,
         Request::UnsealUnattended,
         Request::AcceptSettings { difference: "3f9a1c22".repeat(4) },
-    ]
-}
-
-pub(crate) fn rule() -> Rule {
-    Rule {
-        name: RuleName::parse("no-tools").unwrap(),
-        effect: Effect::Deny,
-        who: Who::Workspace(id(5)),
-        what: What::Provider(provider()),
-        when: When {
-            models: Choice::Only(vec![ModelName::parse("gpt-4o*").unwrap()]),
-            class: Some(PathClass::Stateless),
-            features: Some(Features::NONE.with(Feature::HostedTools)),
-            hours: Some(Hours {
-                days: Days::try_from(0x41).unwrap(),
-                from: Minute::try_from(1320).unwrap(),
-                to: Minute::try_from(360).unwrap(),
-            }),
-            until: Some(Moment::from_unix_millis(1_800_000_000_000)),
-        },
-    }
-}
-
-fn requests_about_rules() -> Vec<Request> {
-    let shared = Rule {
-        effect: Effect::Allow,
-        who: Who::User(id(1)),
-        what: What::Credential(id(4)),
-        when: When::default(),
-        ..rule()
-    };
-    let question = Question {
-        token: pick("laptop"),
-        provider: provider(),
-        choice: Some(label("team key")),
-        method: Method::Post,
-        target: Target::parse("/v1/chat/completions").unwrap(),
-        betas: Vec::new(),
-        claims: Claims::of_no_body(Some(ModelName::parse("gpt-4o").unwrap())),
-        length: Length::Chunked,
-    };
-    vec![
-        Request::Rules(RulesRequest::Show),
-        Request::Rules(RulesRequest::Replace { version: 3, rules: vec![rule(), shared] }),
-        Request::Rules(RulesRequest::Explain(Box::new(question))),
     ]
 }
 
