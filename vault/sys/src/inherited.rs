@@ -95,9 +95,17 @@ pub fn take_unix_datagram(fd: RawFd) -> Result<UnixDatagram, InheritError> {
 /// Another descriptor for what a person's shell opened at a number: both read on where either stopped. Works too where whoever
 /// opened it is another user, whose pipe cannot be opened again by its name.
 ///
+/// What a shell opens goes through to whatever it starts; what this program opened itself does not, and is none of theirs.
+///
 /// # Errors
-/// When nothing is open there.
+/// When nothing is open there, or this program opened it.
 pub fn duplicate(fd: RawFd) -> Result<OwnedFd, InheritError> {
+    // SAFETY: asks about a number, touches no memory.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    let flags = Errno::result(flags).map_err(|errno| InheritError::Closed(fd, errno))?;
+    if FdFlag::from_bits_truncate(flags).contains(FdFlag::FD_CLOEXEC) {
+        return Err(InheritError::Kind(fd, "one that the shell opened"));
+    }
     // SAFETY: takes a number, and makes a descriptor of it or fails; touches no memory.
     let made = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, FIRST_INHERITED) };
     let made = Errno::result(made).map_err(|errno| InheritError::Closed(fd, errno))?;
@@ -144,10 +152,10 @@ mod tests {
     use std::fs::File;
     use std::io::{Read, Write};
     use std::net::{TcpListener, UdpSocket};
-    use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+    use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
-    use nix::fcntl::{FcntlArg, fcntl};
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
     use super::{
         InheritError, duplicate, take_tcp_listener, take_unix_datagram, take_unix_listener,
@@ -216,7 +224,13 @@ mod tests {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         ours.write_all(b"one two").unwrap();
         drop(ours);
-        let number = hand_over(theirs, 57);
+        let number = hand_over(&theirs, 57);
+        let own = duplicate(number);
+        assert!(matches!(own, Err(InheritError::Kind(57.., _))), "closed on exec: not a shell's");
+        // SAFETY: open, and ours.
+        let shell = unsafe { BorrowedFd::borrow_raw(number) };
+        fcntl(shell, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        drop(theirs);
         let read = |length| {
             let mut bytes = vec![0; length];
             File::from(duplicate(number).unwrap()).read_exact(&mut bytes).unwrap();
