@@ -24,8 +24,7 @@ fn all_below(path: &Path) -> Vec<PathBuf> {
     found
 }
 
-// Red without `refuse_foreign_owner`: the check of the store called it damaged and told to restore a backup; red, too, without
-// SR-STORE-020.
+// As it was without `refuse_foreign_owner` and SR-STORE-020: called damaged, exit 5, with the advice to restore a backup.
 #[test]
 fn data_of_another_user_is_not_called_damaged_and_serves_again_once_it_is_given_back() {
     if !Uid::effective().is_root() {
