@@ -7,17 +7,18 @@ use std::time::Instant;
 
 use strongroom_policy::claims::Length;
 use strongroom_policy::name::{BetaName, Label};
+use strongroom_policy::refusal::Refusal;
 use strongroom_policy::target::Target;
 use strongroom_protocol::ask::{Answer, Ask, CallAsk, FromGateway, Ticket};
 use strongroom_protocol::call::FrameKind;
 use strongroom_protocol::frame::{self, MAX_ASK_BYTES};
-use strongroom_tests::Part;
 use strongroom_tests::captured::{Captured, Socket};
 use strongroom_tests::dice::Dice;
+use strongroom_tests::{Part, until};
 
 use crate::scene::{Scene, resident_kib};
 use crate::speech::{
-    BODY, JSON, answered, asking, chat, exchange, frame_of, head, identify, provider,
+    BODY, JSON, answered, ask, asking, chat, exchange, frame_of, head, identify, provider,
 };
 
 const SUITE: &str = "captured gateway";
@@ -44,7 +45,13 @@ fn a_captured_gateway_at_random_gets_nothing_and_breaks_nothing() {
     }
     let mut door = asking(&captured);
     for _ in 0..exchanges {
-        let (ticket, _) = crate::speech::ticket(&mut door, chat(scene.token.as_bytes()));
+        // A ticket that was disturbed itself is brought by nobody and takes its place for ten seconds.
+        let ticket =
+            until("room for another call", || match ask(&mut door, chat(scene.token.as_bytes())) {
+                Answer::Admitted { ticket, .. } => Some(ticket),
+                Answer::Refused(refused) if refused.refusal == Refusal::Busy => None,
+                other => panic!("not admitted: {other:?}"),
+            });
         disturb(&captured, ticket, &mut dice);
     }
     drop(door);
