@@ -140,9 +140,27 @@ impl Appliance {
         self.dir.join("vault.pub")
     }
 
-    /// Runs the operator's tool; yields what it printed.
+    /// The operator's tool for this appliance.
+    pub(crate) fn operators_tool(&self) -> Tool {
+        Tool { program: self.binaries.join("strongroom"), dir: self.dir.clone() }
+    }
+
     fn tool(&self, arguments: &[&str], stdin: &str) -> Result<String> {
-        let mut command = Command::new(self.binaries.join("strongroom"));
+        Ok(String::from_utf8(self.operators_tool().run(arguments, stdin)?)?)
+    }
+}
+
+/// The operator's tool and the appliance that it is for.
+#[derive(Debug)]
+pub(crate) struct Tool {
+    program: PathBuf,
+    dir: PathBuf,
+}
+
+impl Tool {
+    /// Runs it once; yields what it printed.
+    pub(crate) fn run(&self, arguments: &[&str], stdin: &str) -> Result<Vec<u8>> {
+        let mut command = Command::new(&self.program);
         command.args(arguments).arg("--dir").arg(&self.dir);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("strongroom")?;
@@ -157,7 +175,7 @@ impl Appliance {
                 String::from_utf8_lossy(&output.stderr).trim()
             );
         }
-        Ok(String::from_utf8(output.stdout)?)
+        Ok(output.stdout)
     }
 }
 

@@ -48,6 +48,9 @@ pub(crate) struct Arguments {
     /// Credentials of the cold start [default: 1000, quick 100]; 0 leaves it out
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub(crate) credentials: Option<u32>,
+    /// So many turns of latency without and beside backups, new generations of keys and searches
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=50))]
+    pub(crate) chores: u16,
     /// Leave Strongroom out: direct and nginx only
     #[arg(long)]
     pub(crate) without_strongroom: bool,

@@ -60,6 +60,12 @@ impl Spread {
         sorted.sort_by(f64::total_cmp);
         Self { p50: percentile(&sorted, 50), p99: percentile(&sorted, 99) }
     }
+
+    /// The median of each over several measurements; 0 of none.
+    pub(crate) fn median(all: &[Self]) -> Self {
+        let of = |figure: fn(&Self) -> f64| median(all.iter().map(figure).collect()).unwrap_or(0.0);
+        Self { p50: of(|one| one.p50), p99: of(|one| one.p99) }
+    }
 }
 
 impl Figures {

@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 
+use crate::chores::Busy;
 use crate::cold::{Cold, Restart};
 use crate::figures::{Figures, Sample};
 use crate::memory::{Growth, Held};
@@ -17,6 +18,7 @@ pub(crate) struct Findings {
     pub(crate) strongroom: Option<Held>,
     pub(crate) nginx: Option<Held>,
     pub(crate) growth: Option<Growth>,
+    pub(crate) busy: Option<Busy>,
     pub(crate) restart: Option<Restart>,
     pub(crate) cold: Option<Cold>,
 }

@@ -15,6 +15,7 @@
 mod appliance;
 mod arguments;
 mod child;
+mod chores;
 mod client;
 mod cold;
 mod emulator;

@@ -80,6 +80,9 @@ pub(crate) fn print(conditions: &Conditions, goals: &[Goal], findings: &Findings
             growth.calls, growth.seconds, growth.steps_kib
         )?;
     }
+    if let Some(busy) = &findings.busy {
+        writeln!(text, "{busy}")?;
+    }
     if let Some(restart) = &findings.restart {
         writeln!(text, "{restart}")?;
     }

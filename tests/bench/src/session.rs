@@ -4,11 +4,13 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use crate::appliance::Appliance;
 use crate::arguments::Arguments;
+use crate::chores;
 use crate::client::Dial;
 use crate::cold;
 use crate::emulator::Provider;
@@ -59,7 +61,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Outcome> {
     if let Some(appliance) = appliance {
         let target = appliance.target()?;
         findings.strongroom = told("memory of Strongroom", memory::held(&target.pids));
-        beyond(arguments, appliance, &bodies, &mut findings).await?;
+        beyond(arguments, (appliance, provider.pid()), &bodies, &mut findings).await?;
         if arguments.credentials() > 0 {
             let dir = scratch.join("cold");
             let fresh = Appliance::set_up(&binaries, &provider, dir, arguments.lanes)?;
@@ -86,10 +88,10 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Outcome> {
     Ok(if missed { Outcome::Missed } else { Outcome::Reached })
 }
 
-/// What only Strongroom is asked: memory over many calls, and how it starts after them.
+/// What only Strongroom is asked: memory over many calls, latency beside everything else it does, and how it starts afterwards.
 async fn beyond(
     arguments: &Arguments,
-    mut appliance: Appliance,
+    (mut appliance, provider): (Appliance, u32),
     bodies: &Bodies,
     findings: &mut Findings,
 ) -> Result<()> {
@@ -97,6 +99,11 @@ async fn beyond(
         let dial = Dial::new(&appliance.target()?)?;
         let growth = memory::growth(&dial, bodies, arguments.calls()).await;
         findings.growth = told("memory run", growth);
+    }
+    if arguments.chores > 0 {
+        let turns = (arguments.chores, Duration::from_secs(arguments.seconds().into()));
+        let busy = chores::measure(&appliance, bodies, provider, turns).await;
+        findings.busy = told("chores", busy);
     }
     findings.restart = told("restart", cold::restart(&mut appliance).await);
     Ok(())
