@@ -37,7 +37,7 @@ use crate::clock;
 use crate::journal::entry::{ActResult, Entry};
 use crate::keeper::{After, Keeper, State};
 use crate::pipeline;
-use crate::records::RecordName;
+use crate::records::RecordPlace;
 use crate::store_fault::told;
 use crate::tables::PickError;
 use crate::tickets::Party;
@@ -360,11 +360,11 @@ fn picked<T>(found: Result<T, PickError>) -> Result<T, Fault> {
 fn write<T: serde::Serialize>(
     vault: &Vault,
     changes: Changes,
-    name: &RecordName,
+    place: &RecordPlace,
     record: &T,
 ) -> Result<Changes, BooksError> {
     let plain = postcard::to_stdvec(record).map_err(|_| BooksError::Malformed)?;
-    vault.books.put(changes, name, &Secret::take(plain))
+    vault.books.put(changes, place, &Secret::take(plain))
 }
 
 /// A record as it is sealed.

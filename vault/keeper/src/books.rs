@@ -27,7 +27,7 @@ use crate::journal::found::{Head, StoreState};
 use crate::keyring::{Keyring, KeyringError, ShredId};
 use crate::keys::{self, Algorithm, Epoch, Format, RestingShredKey};
 use crate::manifest::{Checkpoint, Manifest, ManifestError, NotNewest, Refusal, Verdict};
-use crate::records::RecordName;
+use crate::records::{RecordName, RecordPlace};
 use crate::seal::Unsealed;
 use ledger::{Ledger, Written};
 use reading::{Read, Rows};
@@ -84,6 +84,9 @@ pub enum BooksError {
     /// Its generation of keys was destroyed.
     #[error("a record is of epoch {}, whose key was destroyed", .0.0)]
     Retired(Epoch),
+    /// Its tenant's root was destroyed.
+    #[error("a record is of a tenant whose keys were destroyed")]
+    TenantGone,
     /// It has an owner without a shred key, or a shred key without an owner.
     #[error("a record's owner has no shred key")]
     Ownerless,
@@ -124,7 +127,7 @@ pub struct Opened {
     /// Its manifest, for who notes a counter in it.
     pub manifest: Arc<Mutex<Manifest>>,
     /// Every record in clear.
-    pub records: Vec<(RecordName, Secret)>,
+    pub records: Vec<(RecordPlace, Secret)>,
     /// Whose records were sealed under the successor of their shred key.
     pub taken: Vec<ShredId>,
 }
@@ -280,8 +283,8 @@ impl Books {
         let mut epochs: BTreeMap<Epoch, usize> =
             self.keys.epochs().map(|epoch| (epoch, 0)).collect();
         epochs.extend(self.ledger.epochs());
-        // One root of the one tenant.
-        let keys = epochs.len().saturating_add(self.shreds.len()).saturating_add(1);
+        let tables = [epochs.len(), self.shreds.len(), self.keys.tenants()];
+        let keys = tables.into_iter().fold(0_usize, usize::saturating_add);
         Generations {
             epoch: self.keys.epoch(),
             old: self.ledger.old((self.keys.epoch(), Format::NEWEST)),
@@ -305,11 +308,11 @@ impl Books {
     pub fn put(
         &self,
         changes: Changes,
-        name: &RecordName,
+        place: &RecordPlace,
         plain: &Secret,
     ) -> Result<Changes, BooksError> {
-        let shred = self.shred_of(name, Format::NEWEST)?;
-        self.put_under(changes, (name, shred.as_ref()), plain)
+        let shred = self.shred_of(&place.name, Format::NEWEST)?;
+        self.put_under(changes, (place, shred.as_ref()), plain)
     }
 
     /// Adds the writing of a record under a shred key that is to replace its owner's.
@@ -319,15 +322,15 @@ impl Books {
     pub fn put_under(
         &self,
         changes: Changes,
-        (name, shred): (&RecordName, Option<&RestingShredKey>),
+        (place, shred): (&RecordPlace, Option<&RestingShredKey>),
         plain: &Secret,
     ) -> Result<Changes, BooksError> {
-        let key = name.store_key();
+        let key = place.store_key(self.keys.first());
         let before = self.ledger.get(&key);
         let version = before.map_or(0, |written| written.version).saturating_add(1);
-        let sealed = self.keys.seal((name, version), plain, shred)?;
+        let sealed = self.keys.seal((place, version), plain, shred)?;
         let pieces = u8::try_from(sealed.len()).map_err(|_| BooksError::TooLong)?;
-        let Changes { mut batch, mut written } = match name.former() {
+        let Changes { mut batch, mut written } = match place.former(self.keys.first()) {
             Some(former) => self.delete(changes, &former)?,
             None => changes,
         };
@@ -346,10 +349,10 @@ impl Books {
     ///
     /// # Errors
     /// Only through a defect of ours.
-    pub fn delete(&self, changes: Changes, name: &RecordName) -> Result<Changes, BooksError> {
+    pub fn delete(&self, changes: Changes, place: &RecordPlace) -> Result<Changes, BooksError> {
         let Changes { mut batch, mut written } = changes;
-        for key in std::iter::once(name.store_key()).chain(name.former().map(|one| one.store_key()))
-        {
+        let (first, former) = (self.keys.first(), place.former(self.keys.first()));
+        for key in std::iter::once(place).chain(&former).map(|one| one.store_key(first)) {
             let Some(found) = self.ledger.get(&key) else { continue };
             for number in 0..found.pieces {
                 batch = batch.delete(store_key(&piece_key(&key, number))?);

@@ -30,8 +30,8 @@ use strongroom_policy::id::{Id, TenantId};
 use crate::envelope::{EnvelopeError, open_record, seal_record};
 use crate::keys::{
     self, Algorithm, Context, DeriveError, Epoch, EpochKey, FillRandom, Format, Key, KeyringKey,
-    Kind, RecordId, RecordKeySource, RecordVersion, Resting, RestingSeal, RestingShredKey, Scope,
-    StoreId, SystemSeed, TenantKey, purpose,
+    Kind, RecordId, RecordKeySource, RecordVersion, Resting, RestingSeal, RestingShredKey,
+    RestingTenantKey, Scope, StoreId, SystemSeed, TenantKey, purpose,
 };
 use crate::slots::{Capacity, Generation, SlotError, SlotFile};
 use crate::vault::algorithm;
@@ -168,6 +168,23 @@ impl Keyring {
         let root = self.tenants.get(&tenant).ok_or(KeyringError::Unknown)?;
         let epoch_key = self.epochs.get(&epoch).ok_or(KeyringError::Unknown)?;
         Ok(keys::derive_tenant_key(&root.open()?, (epoch, epoch_key), (self.store, &tenant))?)
+    }
+
+    /// The same, laid to rest.
+    ///
+    /// # Errors
+    /// As [`Self::tenant_key`].
+    pub fn resting_tenant_key(
+        &self,
+        tenant: TenantId,
+        epoch: Epoch,
+    ) -> Result<RestingTenantKey, KeyringError> {
+        Ok(RestingTenantKey::of(&self.rest, self.tenant_key(tenant, epoch)?)?)
+    }
+
+    /// The tenants whose roots there are.
+    pub fn tenants(&self) -> impl Iterator<Item = TenantId> {
+        self.tenants.keys().copied()
     }
 
     /// The shred key of an owner.

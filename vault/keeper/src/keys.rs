@@ -32,7 +32,7 @@ use strongroom_sys::locked::LockError;
 use strongroom_sys::{Locked, LockedKey, Secret, stack};
 use zeroize::Zeroizing;
 
-pub use resting::{Resting, RestingSeal, RestingShredKey};
+pub use resting::{Resting, RestingSeal, RestingShredKey, RestingTenantKey};
 pub use typed::{
     AuditSigningSeed, EpochKey, JournalKey, Key, KeyringKey, ManifestKey, MarkKey, PassphraseKey,
     Pepper, RootKey, SetHashKey, ShareLockKey, ShareMacKey, ShredKey, StreamKey, SubjectTagKey,

@@ -11,8 +11,10 @@
 //! | that the vault was restored | `r` | none |
 //! | the settings that it was last opened under | `s` | none |
 //! | a token as the first version kept it | `t` ‖ token | none; rewritten under the name above |
+//! | any of a tenant's but the first | `T` ‖ tenant ‖ what it would be called in the first | as there |
 //!
-//! In the first format only a credential's key was mixed with a shred key.
+//! In the first format only a credential's key was mixed with a shred key. The vault's own records (providers, witnesses,
+//! settings, the mark of a restore) lie with the first tenant's, whose root is never destroyed.
 //!
 //! Invariant: these shapes are encoded with postcard inside envelopes; a provider's key is a record of its own.
 //! Invariant: a record's name says whose shred key seals it, so that it can be found before anything is opened.
@@ -88,7 +90,16 @@ pub struct CredentialRecord {
     pub rotated: Moment,
 }
 
-/// Names one record of the store.
+/// Where a record lies: in which tenant, and which it is there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RecordPlace {
+    /// Whose keys seal it.
+    pub tenant: TenantId,
+    /// Which it is.
+    pub name: RecordName,
+}
+
+/// Names one record of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RecordName {
     /// A person.
@@ -113,8 +124,54 @@ pub enum RecordName {
     Settings,
 }
 
+/// Begins the store's key of a record of any tenant but the first.
+const OF_TENANT: u8 = b'T';
+
+impl RecordPlace {
+    /// The store's key of this record, before the number of its piece, in a vault whose first tenant is `first`.
+    pub fn store_key(&self, first: TenantId) -> Vec<u8> {
+        let name = self.name.store_key();
+        if self.tenant == first {
+            return name;
+        }
+        [&[OF_TENANT], self.tenant.bytes().as_slice(), &name].concat()
+    }
+
+    /// Reads a store key without the number of its piece. Each record has one key: the first tenant's never begins with `T`.
+    pub fn parse(key: &[u8], first: TenantId) -> Option<Self> {
+        let [OF_TENANT, rest @ ..] = key else {
+            return Some(Self { tenant: first, name: RecordName::parse(key)? });
+        };
+        let (tenant, name) = rest.split_first_chunk::<16>()?;
+        let (tenant, name) = (TenantId::from_random(*tenant), RecordName::parse(name)?);
+        (tenant != first && name.is_of_any_tenant()).then_some(Self { tenant, name })
+    }
+
+    /// The place of the name under which an earlier version kept it.
+    pub fn former(&self, first: TenantId) -> Option<Self> {
+        let name = self.name.former().filter(|_| self.tenant == first)?;
+        Some(Self { tenant: self.tenant, name })
+    }
+}
+
 impl RecordName {
-    /// The store's key of this record, before the number of its piece.
+    /// Whether every tenant may have such a record: others are the vault's, or of a version that knew one tenant only.
+    const fn is_of_any_tenant(&self) -> bool {
+        match self {
+            Self::User(_)
+            | Self::Workspace(_)
+            | Self::Token(..)
+            | Self::Credential(_)
+            | Self::Key(_) => true,
+            Self::LooseToken(_)
+            | Self::Provider(_)
+            | Self::Restored
+            | Self::Settings
+            | Self::Witness(_) => false,
+        }
+    }
+
+    /// The store's key of this record in the first tenant, before the number of its piece.
     pub fn store_key(&self) -> Vec<u8> {
         let (letter, ids): (u8, [&[u8]; 2]) = match self {
             Self::User(id) => (b'u', [id.bytes(), &[]]),
@@ -131,7 +188,7 @@ impl RecordName {
         [&[letter], ids.concat().as_slice()].concat()
     }
 
-    /// Reads a store key without the number of its piece.
+    /// Reads a store key of the first tenant without the number of its piece.
     pub fn parse(key: &[u8]) -> Option<Self> {
         let (letter, id) = key.split_first()?;
         Some(match letter {
@@ -229,11 +286,11 @@ impl CredentialRecord {
 
 #[cfg(test)]
 mod tests {
-    use strongroom_policy::id::{CredentialId, TokenId, UserId};
+    use strongroom_policy::id::{CredentialId, TenantId, TokenId, UserId};
     use strongroom_policy::name::ProviderName;
     use strongroom_tlog::key::Name;
 
-    use super::RecordName;
+    use super::{RecordName, RecordPlace};
 
     #[test]
     fn a_record_is_found_again_under_its_name() {
@@ -260,6 +317,36 @@ mod tests {
             b"va b",
         ] {
             assert_eq!(RecordName::parse(bad), None);
+        }
+    }
+
+    #[test]
+    fn a_record_of_another_tenant_is_found_under_that_tenants_name_and_no_other() {
+        let (first, other) = (TenantId::from_random([9; 16]), TenantId::from_random([8; 16]));
+        for name in [
+            RecordName::User(UserId::from_random([1; 16])),
+            RecordName::Key(CredentialId::from_random([2; 16])),
+            RecordName::Token(UserId::from_random([1; 16]), TokenId::from_random([3; 16])),
+        ] {
+            let at = |tenant| RecordPlace { tenant, name: name.clone() };
+            assert_eq!(at(first).store_key(first), name.store_key());
+            let key = at(other).store_key(first);
+            assert_eq!(key, [b"T".as_slice(), &[8; 16], &name.store_key()].concat());
+            assert_eq!(RecordPlace::parse(&key, first), Some(at(other)));
+            // The first tenant's have one name each, and no name stands within another.
+            assert_eq!(RecordPlace::parse(&at(first).store_key(other), first), None);
+            let twice = [b"T".as_slice(), &[8; 16], &key].concat();
+            assert_eq!(RecordPlace::parse(&twice, first), None);
+        }
+        for vaults in [
+            RecordName::LooseToken(TokenId::from_random([3; 16])),
+            RecordName::Provider(ProviderName::parse("local-ai").unwrap()),
+            RecordName::Restored,
+            RecordName::Settings,
+            RecordName::Witness(Name::parse("usb").unwrap()),
+        ] {
+            let place = RecordPlace { tenant: other, name: vaults };
+            assert_eq!(RecordPlace::parse(&place.store_key(first), first), None);
         }
     }
 }

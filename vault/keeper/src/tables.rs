@@ -19,7 +19,9 @@ use strongroom_tlog::key::Name;
 use crate::keyring::ShredId;
 use crate::memory_seal::SealedKey;
 use crate::rates::Bucket;
-use crate::records::{CredentialRecord, RecordName, TokenRecord, UserRecord, WorkspaceRecord};
+use crate::records::{
+    CredentialRecord, RecordName, RecordPlace, TokenRecord, UserRecord, WorkspaceRecord,
+};
 use crate::settings::Settings;
 use crate::witnesses::WitnessRecord;
 
@@ -108,7 +110,7 @@ impl Tables {
     /// When a record cannot be read, or a credential has no key.
     pub fn read(
         tenant: TenantId,
-        records: impl IntoIterator<Item = (RecordName, Secret)>,
+        records: impl IntoIterator<Item = (RecordPlace, Secret)>,
         hold: impl Fn(CredentialId, &Secret) -> Result<SealedKey, Malformed>,
     ) -> Result<Self, Malformed> {
         let definitions = builtin::definitions().map_err(|_| Malformed)?;
@@ -128,7 +130,10 @@ impl Tables {
         };
         let mut described = BTreeMap::new();
         let mut keys = BTreeMap::new();
-        for (name, plain) in records {
+        for (RecordPlace { tenant: of, name }, plain) in records {
+            if of != tenant {
+                return Err(Malformed);
+            }
             match name {
                 RecordName::User(id) => drop(tables.users.insert(id, decode(&plain)?)),
                 RecordName::Workspace(id) => tables.put_workspace(id, decode(&plain)?),
@@ -158,6 +163,11 @@ impl Tables {
             tables.insert_credential(id, record, sealed_key);
         }
         if keys.is_empty() { Ok(tables) } else { Err(Malformed) }
+    }
+
+    /// The place of a record of this tenant.
+    pub fn place(&self, name: RecordName) -> RecordPlace {
+        RecordPlace { tenant: self.tenant, name }
     }
 
     /// Whose shred keys there must be.
@@ -352,8 +362,9 @@ mod tests {
         let name = ProviderName::parse("mine").unwrap();
         let stored = ProviderDefinition { name: name.clone(), ..builtin };
         let plain = Secret::take(postcard::to_stdvec(&stored).unwrap());
-        let records = [(RecordName::Provider(name.clone()), plain)];
         let tenant = TenantId::from_random([1; 16]);
+        let place = RecordPlace { tenant, name: RecordName::Provider(name.clone()) };
+        let records = [(place, plain)];
         let tables = Tables::read(tenant, records, |_, _| Err(Malformed)).unwrap();
         assert_eq!(tables.providers.get(&name).unwrap().origin, Origin::Operator);
     }

@@ -42,7 +42,7 @@ use crate::keys::{
 use crate::manifest::{Manifest, NotNewest};
 use crate::memory_seal::MemorySeal;
 use crate::random::Pool;
-use crate::records::RecordName;
+use crate::records::{RecordName, RecordPlace};
 use crate::seal::{Ceremony, Lock, SealError, Sealed, Unsealed};
 use crate::settings::{Acceptance, Differences, Judged, Settings};
 use crate::tables::{Malformed, Tables};
@@ -190,7 +190,7 @@ pub fn algorithm() -> Algorithm {
     if cpu::has_aes() { Algorithm::Aes256Gcm } else { Algorithm::ChaCha20Poly1305 }
 }
 
-/// The one tenant of this version, fixed so that its id needs no record of its own.
+/// The first tenant: every vault is made with it, and its id is the vault's.
 pub fn tenant_of(store: StoreId) -> TenantId {
     TenantId::from_random(store.0)
 }
@@ -318,7 +318,8 @@ impl Vault {
             Judged::First | Judged::Accepted { .. } => {}
         }
         let changes = self.books.changes();
-        let changes = again::put(&self.books, changes, &RecordName::Settings, settings)?;
+        let changes =
+            again::put(&self.books, changes, &self.place(RecordName::Settings), settings)?;
         let (mut outcome, noted) = self.books.submit(changes);
         let begun = Instant::now();
         loop {
@@ -362,6 +363,11 @@ impl Vault {
         }
         let Self { journal, books, tpm, .. } = self;
         (journal, books.into_writer(), tpm)
+    }
+
+    /// The place of a record that is the whole vault's.
+    pub fn place(&self, name: RecordName) -> RecordPlace {
+        RecordPlace { tenant: tenant_of(self.store), name }
     }
 
     /// Changes the keyring; durable when this answers. The change also notes how far the store is: a store and a manifest
@@ -513,7 +519,7 @@ pub fn settle_keyring(
     Ok(())
 }
 
-/// Opens the store under the one tenant's keys.
+/// Opens the store under every tenant's keys.
 ///
 /// # Errors
 /// As [`Books::open`].

@@ -231,14 +231,17 @@ impl Act<'_> {
         for (user, token) in revoked {
             self.commit(
                 ("token.revoke", token.to_string()),
-                |vault, changes| vault.books.delete(changes, &RecordName::Token(user, token)),
+                |vault, changes| {
+                    let place = vault.tables.place(RecordName::Token(user, token));
+                    vault.books.delete(changes, &place)
+                },
                 |vault| vault.tables.remove_token(token),
             )
             .await?;
         }
         self.commit(
             ("backup.confirm", commit.to_string()),
-            |vault, changes| vault.books.delete(changes, &RecordName::Restored),
+            |vault, changes| vault.books.delete(changes, &vault.place(RecordName::Restored)),
             |vault| vault.tables.restored = None,
         )
         .await?;

@@ -165,10 +165,10 @@ impl Act<'_> {
         self.commit(
             (act, id.to_string()),
             |vault, changes| {
-                let name = (&RecordName::Key(id), Some(&shred));
-                let changes = vault.books.put_under(changes, name, &key)?;
-                let name = (&RecordName::Credential(id), Some(&shred));
-                vault.books.put_under(changes, name, &description)
+                let place = vault.tables.place(RecordName::Key(id));
+                let changes = vault.books.put_under(changes, (&place, Some(&shred)), &key)?;
+                let place = vault.tables.place(RecordName::Credential(id));
+                vault.books.put_under(changes, (&place, Some(&shred)), &description)
             },
             |_| (),
         )
@@ -200,7 +200,9 @@ impl Act<'_> {
         let kept = record.clone();
         self.commit(
             ("credential.rules", id.to_string()),
-            |vault, changes| write(vault, changes, &RecordName::Credential(id), &record),
+            |vault, changes| {
+                write(vault, changes, &vault.tables.place(RecordName::Credential(id)), &record)
+            },
             |vault| {
                 let facts = kept.facts(id, vault.tables.tenant);
                 if let Some(held) = vault.tables.credentials.get_mut(&id) {
@@ -220,8 +222,9 @@ impl Act<'_> {
         self.commit(
             ("credential.delete", id.to_string()),
             |vault, changes| {
-                let changes = vault.books.delete(changes, &RecordName::Key(id))?;
-                vault.books.delete(changes, &RecordName::Credential(id))
+                let tables = &vault.tables;
+                let changes = vault.books.delete(changes, &tables.place(RecordName::Key(id)))?;
+                vault.books.delete(changes, &tables.place(RecordName::Credential(id)))
             },
             |vault| vault.tables.remove_credential(id),
         )

@@ -45,7 +45,7 @@ impl Act<'_> {
         }
         self.commit(
             ("user.delete", id.to_string()),
-            |vault, changes| vault.books.delete(changes, &RecordName::User(id)),
+            |vault, changes| vault.books.delete(changes, &vault.tables.place(RecordName::User(id))),
             |vault| vault.tables.remove_user(id),
         )
         .await?;
@@ -70,7 +70,9 @@ impl Act<'_> {
         let mut records = self.delete_dependents(&plan).await?;
         self.commit(
             ("workspace.delete", id.to_string()),
-            |vault, changes| vault.books.delete(changes, &RecordName::Workspace(id)),
+            |vault, changes| {
+                vault.books.delete(changes, &vault.tables.place(RecordName::Workspace(id)))
+            },
             |vault| vault.tables.remove_workspace(id),
         )
         .await?;
@@ -92,8 +94,9 @@ impl Act<'_> {
             let names: Vec<RecordName> = some.iter().flat_map(Dependent::records).collect();
             let count = u32::try_from(names.len()).unwrap_or(u32::MAX);
             let changes = self.vault(|vault| {
-                let delete = |changes, name| vault.books.delete(changes, name);
-                let changes = names.iter().try_fold(vault.books.changes(), delete);
+                let tables = &vault.tables;
+                let delete = |changes, name| vault.books.delete(changes, &tables.place(name));
+                let changes = names.into_iter().try_fold(vault.books.changes(), delete);
                 changes.map_err(|error| books_fault(&error))
             })?;
             if let Err(error) = self.store(changes).await? {

@@ -151,7 +151,9 @@ impl Act<'_> {
         let kept = record.clone();
         self.commit(
             (act, id.to_string()),
-            |vault, changes| write(vault, changes, &RecordName::User(id), &record),
+            |vault, changes| {
+                write(vault, changes, &vault.tables.place(RecordName::User(id)), &record)
+            },
             |vault| drop(vault.tables.users.insert(id, kept)),
         )
         .await
@@ -185,7 +187,9 @@ impl Act<'_> {
         let kept = record.clone();
         self.commit(
             act,
-            |vault, changes| write(vault, changes, &RecordName::Workspace(id), &record),
+            |vault, changes| {
+                write(vault, changes, &vault.tables.place(RecordName::Workspace(id)), &record)
+            },
             |vault| vault.tables.put_workspace(id, kept),
         )
         .await

@@ -73,7 +73,7 @@ impl Act<'_> {
         self.commit(
             ("provider.put", name.to_string()),
             |vault, changes| {
-                write(vault, changes, &RecordName::Provider(name.clone()), &definition)
+                write(vault, changes, &vault.place(RecordName::Provider(name.clone())), &definition)
             },
             |vault| drop(vault.tables.providers.insert(kept.name.clone(), kept)),
         )
@@ -94,7 +94,9 @@ impl Act<'_> {
         })?;
         self.commit(
             ("provider.remove", name.to_string()),
-            |vault, changes| vault.books.delete(changes, &RecordName::Provider(name.clone())),
+            |vault, changes| {
+                vault.books.delete(changes, &vault.place(RecordName::Provider(name.clone())))
+            },
             |vault| drop(vault.tables.providers.remove(&name)),
         )
         .await?;

@@ -66,7 +66,7 @@ impl Act<'_> {
         let (kept, name) = (record.clone(), RecordName::Token(record.user, id));
         self.commit(
             ("token.create", id.to_string()),
-            |vault, changes| write(vault, changes, &name, &record),
+            |vault, changes| write(vault, changes, &vault.tables.place(name), &record),
             |vault| vault.tables.insert_token(id, kept),
         )
         .await?;
@@ -81,7 +81,9 @@ impl Act<'_> {
         })?;
         self.commit(
             ("token.revoke", id.to_string()),
-            |vault, changes| vault.books.delete(changes, &RecordName::Token(user, id)),
+            |vault, changes| {
+                vault.books.delete(changes, &vault.tables.place(RecordName::Token(user, id)))
+            },
             |vault| vault.tables.remove_token(id),
         )
         .await?;

@@ -229,7 +229,9 @@ impl Act<'_> {
         let kept = record.clone();
         self.commit(
             ("witness.add", name.to_string()),
-            |vault, changes| write(vault, changes, &RecordName::Witness(name.clone()), &record),
+            |vault, changes| {
+                write(vault, changes, &vault.place(RecordName::Witness(name.clone())), &record)
+            },
             |vault| drop(vault.tables.witnesses.insert(name.clone(), kept)),
         )
         .await?;
@@ -246,7 +248,9 @@ impl Act<'_> {
         })?;
         self.commit(
             ("witness.remove", found.to_string()),
-            |vault, changes| vault.books.delete(changes, &RecordName::Witness(found.clone())),
+            |vault, changes| {
+                vault.books.delete(changes, &vault.place(RecordName::Witness(found.clone())))
+            },
             |vault| {
                 vault.tables.witnesses.remove(&found);
                 vault.witnesses.forget(&found);

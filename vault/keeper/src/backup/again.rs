@@ -13,7 +13,7 @@ use strongroom_sys::Secret;
 
 use super::journals::SeenAct;
 use crate::books::{Books, BooksError, Changes};
-use crate::records::{RecordName, UserRecord, WorkspaceRecord};
+use crate::records::{RecordName, RecordPlace, UserRecord, WorkspaceRecord};
 use crate::tables::Tables;
 
 /// What acts come to, whatever the backup holds.
@@ -76,23 +76,27 @@ impl Taken {
         let mut done = DoneAgain::default();
         for (id, held) in &tables.credentials {
             if self.is_gone(*id, held.record.home) {
-                let changes = books.delete(books.changes(), &RecordName::Key(*id))?;
-                commit(books, books.delete(changes, &RecordName::Credential(*id))?)?;
+                let key = tables.place(RecordName::Key(*id));
+                let changes = books.delete(books.changes(), &key)?;
+                let description = tables.place(RecordName::Credential(*id));
+                commit(books, books.delete(changes, &description)?)?;
                 count(&mut done.credentials);
             }
         }
         for (id, held) in &tables.tokens {
             if self.tokens.contains(id) || self.users.contains(&held.record.user) {
-                let name = RecordName::Token(held.record.user, *id);
-                commit(books, books.delete(books.changes(), &name)?)?;
+                let place = tables.place(RecordName::Token(held.record.user, *id));
+                commit(books, books.delete(books.changes(), &place)?)?;
                 count(&mut done.tokens);
             }
         }
         for (id, record) in &tables.workspaces {
-            self.workspace(books, (*id, record), &mut done)?;
+            let place = tables.place(RecordName::Workspace(*id));
+            self.workspace(books, (&place, *id, record), &mut done)?;
         }
         for (id, record) in &tables.users {
-            self.user(books, (*id, record), &mut done)?;
+            let place = tables.place(RecordName::User(*id));
+            self.user(books, (&place, *id, record), &mut done)?;
         }
         Ok(done)
     }
@@ -100,13 +104,12 @@ impl Taken {
     fn user(
         &self,
         books: &mut Books,
-        (id, record): (UserId, &UserRecord),
+        (place, id, record): (&RecordPlace, UserId, &UserRecord),
         done: &mut DoneAgain,
     ) -> Result<(), BooksError> {
-        let name = RecordName::User(id);
         if self.users.contains(&id) {
             count(&mut done.users);
-            return commit(books, books.delete(books.changes(), &name)?);
+            return commit(books, books.delete(books.changes(), place)?);
         }
         let disabled = self.standing.get(&id) == Some(&Standing::Disabled);
         if !disabled || record.standing == Standing::Disabled {
@@ -114,19 +117,18 @@ impl Taken {
         }
         count(&mut done.disabled);
         let record = UserRecord { standing: Standing::Disabled, ..record.clone() };
-        commit(books, put(books, books.changes(), &name, &record)?)
+        commit(books, put(books, books.changes(), place, &record)?)
     }
 
     fn workspace(
         &self,
         books: &mut Books,
-        (id, record): (WorkspaceId, &WorkspaceRecord),
+        (place, id, record): (&RecordPlace, WorkspaceId, &WorkspaceRecord),
         done: &mut DoneAgain,
     ) -> Result<(), BooksError> {
-        let name = RecordName::Workspace(id);
         if self.workspaces.contains(&id) {
             count(&mut done.workspaces);
-            return commit(books, books.delete(books.changes(), &name)?);
+            return commit(books, books.delete(books.changes(), place)?);
         }
         let mut record = record.clone();
         let before = record.members.len();
@@ -137,7 +139,7 @@ impl Taken {
         for _ in record.members.len()..before {
             count(&mut done.memberships);
         }
-        commit(books, put(books, books.changes(), &name, &record)?)
+        commit(books, put(books, books.changes(), place, &record)?)
     }
 
     fn is_gone(&self, id: CredentialId, home: Home) -> bool {
@@ -156,11 +158,11 @@ impl Taken {
 pub fn put<T: serde::Serialize>(
     books: &Books,
     changes: Changes,
-    name: &RecordName,
+    place: &RecordPlace,
     record: &T,
 ) -> Result<Changes, BooksError> {
     let plain = postcard::to_stdvec(record).map_err(|_| BooksError::Malformed)?;
-    books.put(changes, name, &Secret::take(plain))
+    books.put(changes, place, &Secret::take(plain))
 }
 
 /// Commits changes and waits until they are durable. Blocks.

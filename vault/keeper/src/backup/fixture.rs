@@ -19,7 +19,9 @@ use super::stream::StreamError;
 use crate::books::{self, Books, Changes};
 use crate::keyring::ShredId;
 use crate::keys::{KeyringKey, RootKey, StoreId, WayId};
-use crate::records::{CredentialRecord, RecordName, TokenRecord, UserRecord, WorkspaceRecord};
+use crate::records::{
+    CredentialRecord, RecordName, RecordPlace, TokenRecord, UserRecord, WorkspaceRecord,
+};
 use crate::seal::{self, NewLock, Unsealed, Way};
 use crate::slots::scratch::Scratch;
 use crate::vault::{algorithm, learn_keys, open_books, tenant_of};
@@ -148,16 +150,23 @@ impl Small {
     fn credential(&mut self, id: CredentialId, record: &CredentialRecord) {
         let plain = Secret::take(postcard::to_stdvec(record).unwrap());
         let changes = self.books.changes();
-        let changes = self.books.put(changes, &RecordName::Credential(id), &plain).unwrap();
+        let changes =
+            self.books.put(changes, &self.place(RecordName::Credential(id)), &plain).unwrap();
         let key = Secret::copy_from(KEY);
-        let changes = self.books.put(changes, &RecordName::Key(id), &key).unwrap();
+        let changes = self.books.put(changes, &self.place(RecordName::Key(id)), &key).unwrap();
         self.commit(changes);
     }
 
     pub(crate) fn put<T: serde::Serialize>(&mut self, name: &RecordName, record: &T) {
         let plain = Secret::take(postcard::to_stdvec(record).unwrap());
-        let changes = self.books.put(self.books.changes(), name, &plain).unwrap();
+        let place = self.place(name.clone());
+        let changes = self.books.put(self.books.changes(), &place, &plain).unwrap();
         self.commit(changes);
+    }
+
+    /// A record of the first tenant.
+    pub(crate) fn place(&self, name: RecordName) -> RecordPlace {
+        RecordPlace { tenant: tenant_of(self.store), name }
     }
 
     pub(crate) fn commit(&mut self, changes: Changes) {

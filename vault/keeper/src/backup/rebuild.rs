@@ -26,7 +26,7 @@ use crate::keyring::{KeyringError, KeyringFile, ShredId};
 use crate::keys::{DeriveError, KeyringKey, StoreId};
 use crate::manifest::{Account, MARK_RECORD, Manifest, ManifestError};
 use crate::memory_seal::MemorySeal;
-use crate::records::RecordName;
+use crate::records::RecordPlace;
 use crate::seal::{self, SealError, Unsealed};
 use crate::tables::{Malformed, Tables};
 use crate::vault::{algorithm, open_books, tenant_of};
@@ -156,7 +156,7 @@ pub fn rebuild(
 
 fn read_tables(
     store: StoreId,
-    records: Vec<(RecordName, Secret)>,
+    records: Vec<(RecordPlace, Secret)>,
     halt: &Halt,
 ) -> Result<Tables, RebuildError> {
     let memory_seal = MemorySeal::draw(algorithm(), &mut getrandom::fill)?;

@@ -263,7 +263,8 @@ fn record(
         left_open: taken.left_open,
         left_open_count: taken.left_open_count,
     };
-    let changes = again::put(books, books.changes(), &RecordName::Restored, &restored)?;
+    let place = tables.place(RecordName::Restored);
+    let changes = again::put(books, books.changes(), &place, &restored)?;
     Ok(again::commit(books, changes)?)
 }
 

@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use std::thread;
 
 use sha2::{Digest, Sha256};
+use strongroom_policy::id::TenantId;
 use strongroom_store::Store;
 use strongroom_sys::Secret;
 
@@ -19,14 +20,14 @@ use crate::backup::halt::Halt;
 use crate::keyring::{KeyringFile, ShredId};
 use crate::keys::{Format, RecordId};
 use crate::manifest::{MARK_RECORD, Manifest, ManifestError, Scanned, Verdict};
-use crate::records::RecordName;
+use crate::records::{RecordName, RecordPlace};
 
 /// Every row of a store, in order, the mark included; and what ends the work on them.
 pub(super) struct Rows(Vec<(Vec<u8>, Vec<u8>)>, Halt);
 
 /// What the records say, and what is known of them.
 pub(super) struct Read {
-    pub(super) records: Vec<(RecordName, Secret)>,
+    pub(super) records: Vec<(RecordPlace, Secret)>,
     pub(super) ledger: Ledger,
     /// Whose records were sealed under the successor of their shred key.
     pub(super) taken: Vec<ShredId>,
@@ -80,7 +81,8 @@ impl Rows {
     /// Opens every record.
     pub(super) fn open(self, keys: &TenantKeys, keyring: &KeyringFile) -> Result<Read, BooksError> {
         let halt = self.1.clone();
-        let stored = self.into_records()?;
+        let first = keys.first();
+        let stored = self.into_records(first)?;
         let open = |stored: &[Stored]| -> Result<Vec<(Secret, Written, Under)>, BooksError> {
             let open = |one: &Stored| {
                 go_on(&halt)?;
@@ -93,18 +95,19 @@ impl Rows {
         for (stored, (plain, written, under)) in
             stored.into_iter().zip(one?.into_iter().chain(two?))
         {
-            read.ledger.put(stored.name.store_key(), written);
-            if let (Under::Successor, Some(owner)) = (under, stored.name.owner(written.format)) {
+            let Stored { place, .. } = stored;
+            read.ledger.put(place.store_key(first), written);
+            if let (Under::Successor, Some(owner)) = (under, place.name.owner(written.format)) {
                 read.taken.push(owner);
             }
-            read.records.push((stored.name, plain));
+            read.records.push((place, plain));
         }
         read.taken.dedup();
         Ok(read)
     }
 
     /// Rows come in key order, so the pieces of a record follow each other from 0.
-    fn into_records(self) -> Result<Vec<Stored>, BooksError> {
+    fn into_records(self, first: TenantId) -> Result<Vec<Stored>, BooksError> {
         let mut records: Vec<Stored> = Vec::new();
         let mut last: Option<Vec<u8>> = None;
         for (row, value) in self.0 {
@@ -117,8 +120,8 @@ impl Rows {
                     record.pieces.push(value);
                 }
                 None if *number == 0 => {
-                    let name = RecordName::parse(key).ok_or(BooksError::Malformed)?;
-                    records.push(Stored { name, pieces: vec![value] });
+                    let place = RecordPlace::parse(key, first).ok_or(BooksError::Malformed)?;
+                    records.push(Stored { place, pieces: vec![value] });
                     last = Some(key.to_vec());
                 }
                 Some(_) | None => return Err(BooksError::Malformed),

@@ -5,7 +5,7 @@ use std::time::Instant;
 use strongroom_policy::id::{CredentialId, TokenId, UserId, WorkspaceId};
 use strongroom_sys::Secret;
 
-use super::scene::Scene;
+use super::scene::{Scene, home};
 use crate::keyring::ShredId;
 use crate::keys::Algorithm;
 use crate::records::RecordName;
@@ -39,7 +39,7 @@ fn all_records_that_there_can_be_are_judged_and_opened() {
                 RecordName::Key(card),
             ] {
                 let plain = Secret::copy_from(&[0x55; 150]);
-                changes = open.books.put(changes, &name, &plain).unwrap();
+                changes = open.books.put(changes, &home(&name), &plain).unwrap();
             }
         }
         open.commit(changes);

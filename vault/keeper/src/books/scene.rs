@@ -12,7 +12,7 @@ use super::{Books, BooksError, Changes, Opened, Portion, TenantKeys, create};
 use crate::backup::halt::Halt;
 use crate::keyring::{KeyringFile, ShredId};
 use crate::keys::{Algorithm, RootKey, StoreId, WayId};
-use crate::records::RecordName;
+use crate::records::{RecordName, RecordPlace};
 use crate::seal::{self, NewLock, Sealed, Unsealed, Way};
 use crate::slots::scratch::Scratch;
 
@@ -21,7 +21,8 @@ pub(super) const LAB: WorkspaceId = WorkspaceId::from_random([2; 16]);
 pub(super) const TOKEN: TokenId = TokenId::from_random([3; 16]);
 pub(super) const CARD: CredentialId = CredentialId::from_random([4; 16]);
 const WAY: WayId = WayId(1);
-const TENANT: TenantId = TenantId::from_random([9; 16]);
+pub(super) const TENANT: TenantId = TenantId::from_random([9; 16]);
+pub(super) const OTHER: TenantId = TenantId::from_random([8; 16]);
 
 /// One vault on disk.
 pub(super) struct Scene {
@@ -33,7 +34,7 @@ pub(super) struct Scene {
 pub(super) struct OpenScene {
     pub(super) unsealed: Arc<Mutex<Unsealed>>,
     pub(super) books: Books,
-    pub(super) records: Vec<(RecordName, Secret)>,
+    pub(super) records: Vec<(RecordPlace, Secret)>,
     pub(super) taken: Vec<ShredId>,
     algorithm: Algorithm,
 }
@@ -48,7 +49,9 @@ impl Scene {
         let (way, _) = Way::make((store, WAY), &key(), shares, aes, random).unwrap();
         let mut unsealed =
             seal::create(scratch.directory(), store, (key(), vec![way]), aes, random).unwrap();
-        unsealed.keyring_mut().add_tenant(TENANT, random).unwrap();
+        for tenant in [TENANT, OTHER] {
+            unsealed.keyring_mut().add_tenant(tenant, random).unwrap();
+        }
         create(scratch.directory(), &unsealed, aes, &Choice::Sled).unwrap();
         Self { scratch, root }
     }
@@ -129,13 +132,17 @@ impl OpenScene {
     }
 
     pub(super) fn put(&mut self, name: &RecordName, plain: &[u8]) {
+        self.put_at(&home(name), plain);
+    }
+
+    pub(super) fn put_at(&mut self, place: &RecordPlace, plain: &[u8]) {
         let changes = self.books.changes();
-        let changes = self.books.put(changes, name, &Secret::copy_from(plain)).unwrap();
+        let changes = self.books.put(changes, place, &Secret::copy_from(plain)).unwrap();
         self.commit(changes);
     }
 
     pub(super) fn delete(&mut self, name: &RecordName) {
-        let changes = self.books.delete(self.books.changes(), name).unwrap();
+        let changes = self.books.delete(self.books.changes(), &home(name)).unwrap();
         self.commit(changes);
     }
 
@@ -175,8 +182,13 @@ impl OpenScene {
     }
 
     pub(super) fn has(&self, name: &RecordName, plain: &[u8]) -> bool {
-        self.records.iter().any(|(found, secret)| found == name && secret.matches(plain))
+        self.records.iter().any(|(found, secret)| *found == home(name) && secret.matches(plain))
     }
+}
+
+/// A record of the first tenant.
+pub(super) fn home(name: &RecordName) -> RecordPlace {
+    RecordPlace { tenant: TENANT, name: name.clone() }
 }
 
 /// Names and contents of every kind of record.

@@ -3,10 +3,11 @@
 //! A record longer than one value lies in numbered pieces: `store key ‖ piece number`; the first byte of the first
 //! plaintext is how many there are.
 //!
+//! Invariant: a record is sealed and opened with the keys, and under the name, of the tenant that its place names.
 //! Invariant: all pieces of a record are of one version, one epoch and one format.
 //! Distrusts: every piece until it is opened under the name that it was found by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use strongroom_policy::id::TenantId;
 use strongroom_sys::Secret;
@@ -18,28 +19,30 @@ use crate::envelope::{EnvelopeError, Header, open_record, seal_record};
 use crate::keyring::{Keyring, KeyringError};
 use crate::keys::{
     Algorithm, Context, Epoch, Format, RecordId, RecordKeySource, RecordVersion, Resting,
-    RestingShredKey, Scope, StoreId, TenantKey,
+    RestingShredKey, RestingTenantKey, Scope, StoreId, TenantKey,
 };
-use crate::records::RecordName;
+use crate::records::{RecordName, RecordPlace};
 
 /// Plaintext of one piece; with the envelope it stays under the store's 8 KiB.
 const PIECE_BYTES: usize = 7 * 1024;
 /// Most pieces of one record.
 pub(super) const MAX_PIECES: usize = 16;
 
-/// The one tenant's keys and identity, as records are sealed and opened with them.
+/// Every tenant's keys, as records are sealed and opened with them: at rest, for there may be more than locked memory holds.
 pub struct TenantKeys {
     store: StoreId,
-    tenant: TenantId,
+    /// The tenant that the vault was made with: its records have no tenant in their names.
+    first: TenantId,
     epoch: Epoch,
-    keys: BTreeMap<Epoch, TenantKey>,
+    epochs: BTreeSet<Epoch>,
+    keys: BTreeMap<(TenantId, Epoch), RestingTenantKey>,
     lowest_format: Format,
     algorithm: Algorithm,
 }
 
 /// A record as it lies in the store: a row of the store for each piece.
 pub(super) struct Stored {
-    pub(super) name: RecordName,
+    pub(super) place: RecordPlace,
     pub(super) pieces: Vec<Vec<u8>>,
 }
 
@@ -64,25 +67,36 @@ pub(super) enum Under {
 }
 
 impl TenantKeys {
-    /// The tenant's key in every generation that there is.
+    /// The key of each tenant in every generation that there is.
     ///
     /// # Errors
-    /// `Unknown` when the tenant's root is gone.
+    /// `Unknown` when the first tenant's root is gone.
     pub fn of(
         keyring: &Keyring,
-        tenant: TenantId,
+        first: TenantId,
         algorithm: Algorithm,
     ) -> Result<Self, KeyringError> {
-        let key = |epoch| Ok((epoch, keyring.tenant_key(tenant, epoch)?));
-        let keys = keyring.epochs().map(key).collect::<Result<_, KeyringError>>()?;
+        keyring.tenant_key(first, keyring.epoch())?;
+        let mut keys = BTreeMap::new();
+        for (tenant, epoch) in
+            keyring.tenants().flat_map(|tenant| keyring.epochs().map(move |epoch| (tenant, epoch)))
+        {
+            keys.insert((tenant, epoch), keyring.resting_tenant_key(tenant, epoch)?);
+        }
         Ok(Self {
             store: keyring.store(),
-            tenant,
+            first,
             epoch: keyring.epoch(),
+            epochs: keyring.epochs().collect(),
             keys,
             lowest_format: keyring.lowest_format(),
             algorithm,
         })
+    }
+
+    /// The tenant that the vault was made with.
+    pub fn first(&self) -> TenantId {
+        self.first
     }
 
     /// The generation that new records are sealed under.
@@ -92,7 +106,12 @@ impl TenantKeys {
 
     /// The generations whose keys there are.
     pub fn epochs(&self) -> impl Iterator<Item = Epoch> {
-        self.keys.keys().copied()
+        self.epochs.iter().copied()
+    }
+
+    /// How many tenants' roots there are.
+    pub fn tenants(&self) -> usize {
+        self.keys.keys().filter(|(_, epoch)| *epoch == self.epoch).count()
     }
 
     /// The cipher of new records.
@@ -108,19 +127,19 @@ impl TenantKeys {
     /// Seals a record: what is to lie under `piece_key` of each number.
     pub(super) fn seal(
         &self,
-        (name, version): (&RecordName, u64),
+        (place, version): (&RecordPlace, u64),
         plain: &Secret,
         shred: Option<&RestingShredKey>,
     ) -> Result<Vec<Vec<u8>>, BooksError> {
-        if shred.is_some() != name.owner(Format::NEWEST).is_some() {
+        if shred.is_some() != place.name.owner(Format::NEWEST).is_some() {
             return Err(BooksError::Ownerless);
         }
-        let (key, tenant_key) = (name.store_key(), self.key(self.epoch)?);
+        let (key, tenant_key) = (place.store_key(self.first), self.key(place.tenant, self.epoch)?);
         let shred = shred.map(Resting::open).transpose()?;
-        let source = RecordKeySource::from_tenant(tenant_key, shred.as_ref(), Format::NEWEST);
+        let source = RecordKeySource::from_tenant(&tenant_key, shred.as_ref(), Format::NEWEST);
         let seal = |(number, piece): (u8, &Secret)| {
             let piece_key = piece_key(&key, number);
-            let context = self.context(name, &piece_key, (self.epoch, version));
+            let context = self.context(place, &piece_key, (self.epoch, version));
             Ok(piece.expose(|plain| {
                 seal_record(&source, &context, self.algorithm, plain, &mut getrandom::fill)
             })?)
@@ -134,13 +153,13 @@ impl TenantKeys {
         stored: &Stored,
         shreds: impl Fn(&RecordName, Format) -> Result<Shreds<'k>, BooksError>,
     ) -> Result<(Secret, Written, Under), BooksError> {
-        let Stored { name, pieces } = stored;
+        let Stored { place, pieces } = stored;
         let header = Header::parse(pieces.first().ok_or(BooksError::Malformed)?)?;
         if header.format < self.lowest_format {
             let (found, expected) = (header.format, self.lowest_format);
             return Err(EnvelopeError::OtherFormat { found, expected }.into());
         }
-        let (plain, under) = match shreds(name, header.format)? {
+        let (plain, under) = match shreds(&place.name, header.format)? {
             Shreds::None => (self.open_under(stored, header, None)?, Under::Present),
             Shreds::One(shred) => (self.open_under(stored, header, Some(shred))?, Under::Present),
             Shreds::Replaced(shred, successor) => {
@@ -164,17 +183,17 @@ impl TenantKeys {
         header: Header,
         shred: Option<&RestingShredKey>,
     ) -> Result<Secret, BooksError> {
-        let Stored { name, pieces } = stored;
-        let tenant_key = self.key(header.epoch)?;
+        let Stored { place, pieces } = stored;
+        let tenant_key = self.key(place.tenant, header.epoch)?;
         let shred = shred.map(Resting::open).transpose()?;
-        let source = RecordKeySource::from_tenant(tenant_key, shred.as_ref(), header.format);
-        let key = name.store_key();
+        let source = RecordKeySource::from_tenant(&tenant_key, shred.as_ref(), header.format);
+        let key = place.store_key(self.first);
         let mut whole = Zeroizing::new(Vec::with_capacity(
             pieces.iter().fold(0, |sum, piece| piece.len().saturating_add(sum)),
         ));
         for (number, envelope) in (0_u8..).zip(pieces) {
             let piece_key = piece_key(&key, number);
-            let context = self.context(name, &piece_key, (header.epoch, header.version.0));
+            let context = self.context(place, &piece_key, (header.epoch, header.version.0));
             open_record(&source, &context, envelope)?
                 .expose(|plain| whole.extend_from_slice(plain));
         }
@@ -185,22 +204,26 @@ impl TenantKeys {
         Ok(Secret::copy_from(plain))
     }
 
-    /// A generation whose key was destroyed has no readable record.
-    fn key(&self, epoch: Epoch) -> Result<&TenantKey, BooksError> {
-        self.keys.get(&epoch).ok_or(BooksError::Retired(epoch))
+    /// A generation whose key was destroyed has no readable record, and neither has a tenant whose root was.
+    fn key(&self, tenant: TenantId, epoch: Epoch) -> Result<TenantKey, BooksError> {
+        let key = self.keys.get(&(tenant, epoch)).ok_or_else(|| {
+            let known = self.epochs.contains(&epoch);
+            if known { BooksError::TenantGone } else { BooksError::Retired(epoch) }
+        })?;
+        Ok(key.open()?)
     }
 
     fn context<'a>(
         &self,
-        name: &RecordName,
+        place: &RecordPlace,
         piece_key: &'a [u8],
         (epoch, version): (Epoch, u64),
     ) -> Context<'a> {
         Context {
             store: self.store,
-            scope: Scope::Tenant(self.tenant),
+            scope: Scope::Tenant(place.tenant),
             epoch,
-            kind: name.kind(),
+            kind: place.name.kind(),
             record: RecordId(piece_key),
             version: RecordVersion(version),
         }
@@ -237,15 +260,15 @@ impl TenantKeys {
     /// The envelope that the first version would have written.
     pub(super) fn seal_first(
         &self,
-        (name, version): (&RecordName, u64),
+        (place, version): (&RecordPlace, u64),
         plain: &[u8],
         shred: Option<&crate::keys::ShredKey>,
     ) -> Vec<u8> {
         let plain = Secret::copy_from(&[&[1], plain].concat());
-        let source =
-            RecordKeySource::from_tenant(self.key(self.epoch).unwrap(), shred, Format::One);
-        let piece_key = piece_key(&name.store_key(), 0);
-        let context = self.context(name, &piece_key, (self.epoch, version));
+        let tenant_key = self.key(place.tenant, self.epoch).unwrap();
+        let source = RecordKeySource::from_tenant(&tenant_key, shred, Format::One);
+        let piece_key = piece_key(&place.store_key(self.first), 0);
+        let context = self.context(place, &piece_key, (self.epoch, version));
         plain
             .expose(|plain| {
                 seal_record(&source, &context, self.algorithm, plain, &mut getrandom::fill)

@@ -12,7 +12,7 @@ use super::ledger::Written;
 use super::sealing::{Shreds, Stored, piece_key};
 use super::{Books, BooksError, Changes, TenantKeys, store_key, value};
 use crate::keys::{Format, RestingShredKey};
-use crate::records::RecordName;
+use crate::records::{RecordName, RecordPlace};
 
 /// Most pieces of one portion: half of a group's room, so that an operator's change fits beside it.
 const MAX_PIECES_OF_PORTION: usize = 64;
@@ -28,11 +28,11 @@ pub struct Portion {
 }
 
 struct Job {
-    name: RecordName,
+    place: RecordPlace,
     written: Written,
     old_shred: Option<RestingShredKey>,
-    /// Its name and owner's key from now on.
-    next: RecordName,
+    /// Its place and owner's key from now on.
+    next: RecordPlace,
     new_shred: Option<RestingShredKey>,
 }
 
@@ -54,8 +54,8 @@ impl Books {
             if pieces > MAX_PIECES_OF_PORTION && !jobs.is_empty() {
                 break;
             }
-            let name = RecordName::parse(&key).ok_or(BooksError::Malformed)?;
-            let next = match &name {
+            let place = RecordPlace::parse(&key, self.keys.first()).ok_or(BooksError::Malformed)?;
+            let next = match &place.name {
                 RecordName::LooseToken(id) => {
                     RecordName::Token(person_of(*id).ok_or(BooksError::Ownerless)?, *id)
                 }
@@ -67,11 +67,12 @@ impl Books {
                 | RecordName::Provider(_)
                 | RecordName::Restored
                 | RecordName::Settings
-                | RecordName::Witness(_) => name.clone(),
+                | RecordName::Witness(_) => place.name.clone(),
             };
-            let old_shred = self.shred_of(&name, written.format)?;
+            let old_shred = self.shred_of(&place.name, written.format)?;
             let new_shred = self.shred_of(&next, Format::NEWEST)?;
-            jobs.push(Job { name, written, old_shred, next, new_shred });
+            let next = RecordPlace { tenant: place.tenant, name: next };
+            jobs.push(Job { place, written, old_shred, next, new_shred });
             after = Some(key);
         }
         Ok(Portion { jobs, keys: Arc::clone(&self.keys), after })
@@ -105,7 +106,8 @@ impl Job {
         store: &dyn Store,
     ) -> Result<Changes, BooksError> {
         let Changes { mut batch, mut written } = changes;
-        let (old_key, new_key) = (self.name.store_key(), self.next.store_key());
+        let first = keys.first();
+        let (old_key, new_key) = (self.place.store_key(first), self.next.store_key(first));
         let mut pieces = Vec::new();
         for number in 0..self.written.pieces {
             let key = store_key(&piece_key(&old_key, number))?;
@@ -114,7 +116,7 @@ impl Job {
             // Deleted first: where the name stays, the put below has the last word.
             batch = batch.expect(key.clone(), Some(found)).delete(key);
         }
-        let stored = Stored { name: self.name.clone(), pieces };
+        let stored = Stored { place: self.place.clone(), pieces };
         let shreds = |_: &RecordName, _: Format| {
             Ok(self.old_shred.as_ref().map_or(Shreds::None, Shreds::One))
         };

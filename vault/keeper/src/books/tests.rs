@@ -3,7 +3,7 @@
 use strongroom_policy::id::UserId;
 use strongroom_sys::Secret;
 
-use super::scene::{ANN, CARD, LAB, Scene, TOKEN, every_record};
+use super::scene::{ANN, CARD, LAB, Scene, TOKEN, every_record, home};
 use super::{BooksError, Refusal};
 use crate::envelope::{EnvelopeError, Header};
 use crate::keyring::{KEYRING_FILE, KeyringError, ShredId};
@@ -156,7 +156,7 @@ fn first_version(scene: &Scene) {
             other => (other, plain),
         };
         let shred = name.owner(Format::One).map(|_| &card);
-        let envelope = keys.seal_first((&name, 1), plain, shred);
+        let envelope = keys.seal_first((&home(&name), 1), plain, shred);
         let key = super::piece_key(&name.store_key(), 0);
         batch = batch.put(super::store_key(&key).unwrap(), super::value(&envelope).unwrap());
         let one = super::Written { version: 1, pieces: 1, epoch: Epoch(1), format: Format::One };
@@ -280,7 +280,10 @@ fn a_rotation_of_a_key_that_was_cut_short_opens_with_whichever_key_the_store_has
             let mut changes = open.books.changes();
             for name in [RecordName::Key(CARD), RecordName::Credential(CARD)] {
                 let plain = Secret::copy_from(b"rotated");
-                changes = open.books.put_under(changes, (&name, Some(&successor)), &plain).unwrap();
+                changes = open
+                    .books
+                    .put_under(changes, (&home(&name), Some(&successor)), &plain)
+                    .unwrap();
             }
             open.commit(changes);
         }
@@ -304,7 +307,7 @@ fn a_record_whose_owner_has_no_shred_key_is_not_written() {
     let scene = Scene::make(1);
     let open = scene.open(AES).unwrap();
     let put = |name: &RecordName| {
-        open.books.put(open.books.changes(), name, &Secret::copy_from(b"x")).map(|_| ())
+        open.books.put(open.books.changes(), &home(name), &Secret::copy_from(b"x")).map(|_| ())
     };
     assert!(matches!(put(&RecordName::User(ANN)), Err(BooksError::Ownerless)));
     assert!(matches!(put(&RecordName::Token(ANN, TOKEN)), Err(BooksError::Ownerless)));

@@ -68,6 +68,8 @@ impl<P> Resting<P> {
 
 /// A shred key at rest.
 pub type RestingShredKey = Resting<purpose::Shred>;
+/// A tenant's key at rest.
+pub type RestingTenantKey = Resting<purpose::Tenant>;
 
 impl<P> Clone for Resting<P> {
     fn clone(&self) -> Self {

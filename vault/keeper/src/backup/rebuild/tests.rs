@@ -83,7 +83,8 @@ fn a_backup_made_while_writers_write_is_one_commits_state() {
         let plain = || Secret::take(postcard::to_stdvec(&record).unwrap());
         let mut changes = small.books.changes();
         for id in [USER, OTHER_USER] {
-            changes = small.books.put(changes, &RecordName::User(id), &plain()).unwrap();
+            changes =
+                small.books.put(changes, &small.place(RecordName::User(id)), &plain()).unwrap();
         }
         let (outcome, noted) = small.books.submit(changes);
         waiting.push(outcome);
