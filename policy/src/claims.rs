@@ -19,6 +19,30 @@ pub struct Claims {
     pub stream: Stream,
     /// What else the body reaches for.
     pub features: Features,
+    /// What its length says about its cost.
+    pub extent: Extent,
+}
+
+/// What the length of a body says about how much it can cost. A greater one costs more than its bytes show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Extent {
+    /// Only text: no more input tokens than bytes.
+    Text,
+    /// Also pictures, sound, files, or what only the provider can read: as many input tokens as the model takes.
+    Media,
+    /// It has the provider work or charge beyond one reading and one answer: nothing bounds it.
+    Open,
+}
+
+impl Extent {
+    /// The name in refusals and the journal.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Media => "media",
+            Self::Open => "open",
+        }
+    }
 }
 
 /// Whether the answer is to be streamed.
@@ -175,6 +199,7 @@ impl Claims {
             answers: 1,
             stream: Stream::Whole,
             features: Features::NONE,
+            extent: Extent::Text,
         }
     }
 }

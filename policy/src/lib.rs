@@ -11,13 +11,18 @@
     clippy::wildcard_enum_match_arm
 )]
 
+pub mod bound;
+pub mod budget;
 pub mod claims;
 pub mod decide;
 pub mod destination;
 pub mod dialect;
 pub mod id;
+pub mod ledger;
 pub mod moment;
+pub mod money;
 pub mod name;
+pub mod prices;
 pub mod provider;
 pub mod refusal;
 pub mod route;

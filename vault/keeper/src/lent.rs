@@ -110,6 +110,7 @@ mod tests {
                 answers: 2,
                 stream: Stream::Streamed,
                 features: Features::ALL,
+                extent: strongroom_policy::claims::Extent::Text,
             },
             length: Length::Known(500),
             betas: vec![BetaName::parse("files-1").unwrap()],

@@ -30,6 +30,8 @@ mod tree;
 #[cfg(test)]
 mod agreement;
 #[cfg(test)]
+mod extent;
+#[cfg(test)]
 mod features;
 #[cfg(test)]
 mod golden;

@@ -45,6 +45,7 @@ pub(crate) fn chat(token: &[u8]) -> CallAsk {
             answers: 1,
             stream: Stream::Whole,
             features: Features::NONE,
+            extent: strongroom_policy::claims::Extent::Text,
         },
         length: Length::Known(BODY.len() as u64),
     }

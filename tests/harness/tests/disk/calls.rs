@@ -81,6 +81,7 @@ fn chat(token: &SecretBytes) -> CallAsk {
             answers: 1,
             stream: Stream::Whole,
             features: Features::NONE,
+            extent: strongroom_policy::claims::Extent::Text,
         },
         length: Length::Known(100),
     }

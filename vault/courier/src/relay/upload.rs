@@ -191,23 +191,25 @@ impl Upload {
 /// Whether the parts of a form that have come ask for nothing that was not judged.
 fn within(found: &Claims, judged: &Claims) -> Result<(), Refusal> {
     let nothing = Claims::of_no_body(None);
-    let Claims { model, max_output, answers, stream, features } = found;
+    let Claims { model, max_output, answers, stream, features, extent } = found;
     let good = (model.is_none() || *model == judged.model)
         && (max_output.is_none() || *max_output == judged.max_output)
         && (*answers == nothing.answers || *answers == judged.answers)
         && (*stream == nothing.stream || *stream == judged.stream)
-        && features.first_beyond(judged.features).is_none();
+        && features.first_beyond(judged.features).is_none()
+        && extent <= &judged.extent;
     if good { Ok(()) } else { Err(Refusal::BodyMismatch) }
 }
 
 /// Whether a body asks for what was judged and for no feature beyond it.
 fn bears_out(found: &Claims, judged: &Claims) -> bool {
-    let Claims { model, max_output, answers, stream, features } = found;
+    let Claims { model, max_output, answers, stream, features, extent } = found;
     *model == judged.model
         && *max_output == judged.max_output
         && *answers == judged.answers
         && *stream == judged.stream
         && features.first_beyond(judged.features).is_none()
+        && extent <= &judged.extent
 }
 
 /// The judged model, where the path names it; a body that names another one is refused by the scanner.
@@ -274,7 +276,7 @@ fn widen(bytes: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use strongroom_policy::claims::{Feature, Stream};
+    use strongroom_policy::claims::{Extent, Feature, Stream};
 
     use super::*;
 
@@ -291,6 +293,7 @@ mod tests {
             Claims { stream: Stream::Streamed, ..nothing.clone() },
             Claims { max_output: Some(1), ..nothing.clone() },
             Claims { features: nothing.features.with(Feature::RemoteUrls), ..nothing.clone() },
+            Claims { extent: Extent::Media, ..nothing.clone() },
         ] {
             assert_eq!(within(&beyond, &judged), Err(Refusal::BodyMismatch), "{beyond:?}");
             assert_eq!(within(&beyond, &beyond), Ok(()));

@@ -108,6 +108,7 @@ fn chat(proof: &SecretBytes) -> CallAsk {
             answers: 1,
             stream: Stream::Whole,
             features: Features::NONE,
+            extent: strongroom_policy::claims::Extent::Text,
         },
         length: Length::Known(100),
     }

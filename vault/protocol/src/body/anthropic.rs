@@ -26,6 +26,9 @@ pub(super) static BODY: Shape = Shape {
         on("container", Effect::Gives(REFERENCES)),
         on("skills", Effect::Gives(SKILLS)),
         on("thread", Effect::Gives(THREAD)),
+        within("context_management", &CONTEXT),
+        // Some places cost more.
+        on("inference_geo", Effect::Open),
         within("requests", &REQUEST),
     ],
     harmless: &[
@@ -36,12 +39,10 @@ pub(super) static BODY: Shape = Shape {
         "top_p",
         "tool_choice",
         "thinking",
-        "context_management",
         "output_config",
         "output_format",
         "cache_control",
         "betas",
-        "inference_geo",
         "anthropic_version",
         "prompt",
         // Its id only makes the answer say why a cache missed; nothing of that message is read back.
@@ -54,6 +55,19 @@ pub(super) static BODY: Shape = Shape {
 const MCP: Features = HOSTED.with(Feature::RemoteUrls);
 const THREAD: Features = REFERENCES.with(Feature::StoredState);
 const SKILLS: Features = HOSTED.with(Feature::ObjectReferences);
+
+/// What is done to a long conversation: summing it up is a reading of its own, clearing leaves out.
+static CONTEXT: Shape =
+    Shape { members: &[within("edits", &EDIT)], harmless: &[], rest: &OPEN, lacking: &[] };
+
+static OPEN: Member = on("…", Effect::Open);
+
+static EDIT: Shape = Shape {
+    members: &[on("type", Effect::OpenUnless(&["clear_tool_uses_", "clear_thinking_"]))],
+    harmless: &[],
+    rest: &FREE,
+    lacking: &[],
+};
 
 static TIERS: Words =
     Words { harmless: &["auto", "standard_only"], versioned: &[], otherwise: TIER };
@@ -95,6 +109,10 @@ static BLOCK: Shape = Shape {
         on("mcp_servers", Effect::Gives(MCP)),
         on("container", Effect::Gives(REFERENCES)),
         on("container_id", Effect::Gives(REFERENCES)),
+        // What only the provider can read: how much it stands for, its length does not say.
+        on("data", Effect::Media),
+        on("signature", Effect::Media),
+        on("encrypted_content", Effect::Media),
     ],
     harmless: &[
         "text",
@@ -106,14 +124,11 @@ static BLOCK: Shape = Shape {
         "citations",
         "cache_control",
         "thinking",
-        "signature",
-        "data",
         "title",
         "context",
         "caller",
         "url",
         "page_age",
-        "encrypted_content",
         "retrieved_at",
         "stdout",
         "stderr",
@@ -135,8 +150,9 @@ static SOURCE: Shape = Shape {
         on("url", Effect::Gives(URLS)),
         on("file_id", Effect::Gives(REFERENCES)),
         within("content", &BLOCK),
+        on("data", Effect::Media),
     ],
-    harmless: &["data", "media_type"],
+    harmless: &["media_type"],
     rest: &ANY_BLOCK,
     lacking: &[],
 };

@@ -3,7 +3,7 @@
 //! Invariant: a value of a kind that the API does not define is refused, because a lenient parser may convert it
 //! (`"stream": "true"`, `"n": "9"`); null is the same as no value.
 
-use strongroom_policy::claims::{Claims, Feature, Features, Stream};
+use strongroom_policy::claims::{Claims, Extent, Feature, Features, Stream};
 use strongroom_policy::dialect::Dialect;
 use strongroom_policy::name::ModelName;
 
@@ -52,6 +52,7 @@ pub(super) struct Sum {
     store: Option<bool>,
     keeping: Keeping,
     features: Features,
+    extent: Extent,
 }
 
 impl Sum {
@@ -71,6 +72,7 @@ impl Sum {
             store: None,
             keeping,
             features: Features::NONE,
+            extent: Extent::Text,
         }
     }
 
@@ -84,8 +86,8 @@ impl Sum {
         if self.store.unwrap_or(self.keeping == Keeping::ByDefault) {
             features = features.with(Feature::StoredState);
         }
-        let Self { model, max_output, stream, .. } = self;
-        Claims { model, max_output, answers, stream, features }
+        let Self { model, max_output, stream, extent, .. } = self;
+        Claims { model, max_output, answers, stream, features, extent }
     }
 
     /// Adds features.
@@ -101,6 +103,7 @@ impl Sum {
         standing: Standing,
     ) -> Result<Option<&'static str>, BodyError> {
         let name = member.name;
+        self.extent = self.extent.max(extent(member.effect, value));
         match member.effect {
             Effect::Model => self.name_model(name, value)?,
             Effect::ModelList if !matches!(value, Value::Null) => {
@@ -121,7 +124,13 @@ impl Sum {
             | Effect::MaybeUrl
             | Effect::FileUri => self.give(given(member.effect, value)),
             Effect::Word(words) => return self.word(name, words, value),
-            Effect::Harmless | Effect::ModelList | Effect::Stream | Effect::WhenTrue(_) => {}
+            Effect::Harmless
+            | Effect::ModelList
+            | Effect::Stream
+            | Effect::WhenTrue(_)
+            | Effect::Media
+            | Effect::Open
+            | Effect::OpenUnless(_) => {}
         }
         Ok(None)
     }
@@ -213,6 +222,23 @@ fn given(effect: Effect, value: Value<'_>) -> Features {
         (Effect::FileUri, Value::Text(_)) => URLS,
         _ => Features::NONE,
     }
+}
+
+/// What a value does to what the body's length says of its cost. An array does what its items do.
+fn extent(effect: Effect, value: Value<'_>) -> Extent {
+    match (effect, value) {
+        (_, Value::Null | Value::Array) => Extent::Text,
+        (Effect::OpenUnless(stems), Value::Text(text)) if is_one_of(text, stems) => Extent::Text,
+        (Effect::Open | Effect::OpenUnless(_), _) => Extent::Open,
+        (Effect::Media, _) | (Effect::Url | Effect::MaybeUrl | Effect::FileUri, Value::Text(_)) => {
+            Extent::Media
+        }
+        _ => Extent::Text,
+    }
+}
+
+fn is_one_of(text: &Text, stems: &[&str]) -> bool {
+    text.whole().is_some_and(|word| stems.iter().any(|stem| word.starts_with(stem)))
 }
 
 fn truth(name: &'static str, value: Value<'_>) -> Result<Option<bool>, BodyError> {

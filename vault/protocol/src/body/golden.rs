@@ -1,6 +1,6 @@
 //! Tests: bodies that two parsers read differently, and bodies that real clients send.
 
-use strongroom_policy::claims::{Claims, Feature, Stream};
+use strongroom_policy::claims::{Claims, Extent, Feature, Stream};
 use strongroom_policy::dialect::Dialect;
 use strongroom_policy::name::ModelName;
 use strongroom_policy::target::Target;
@@ -259,6 +259,7 @@ fn a_body_as_claude_code_sends_it_is_plain() {
     let expected = Claims {
         max_output: Some(32000),
         stream: Stream::Streamed,
+        extent: Extent::Media,
         ..claims_of("claude-opus-4-5")
     };
     assert_eq!(claims, expected);
@@ -278,8 +279,14 @@ fn a_body_as_codex_sends_it_is_plain() {
       "reasoning":{"effort":"medium","summary":"auto"},"store":false,"stream":true,"include":["reasoning.encrypted_content"],
       "prompt_cache_key":"k","text":{"verbosity":"medium"}}"#;
     let claims = scan(Dialect::OpenAi, "/v1/responses", body.as_bytes()).unwrap();
-    let expected = Claims { stream: Stream::Streamed, ..claims_of("gpt-5-codex") };
+    let expected =
+        Claims { stream: Stream::Streamed, extent: Extent::Media, ..claims_of("gpt-5-codex") };
     assert_eq!(claims, expected);
+}
+
+/// A form is sent for the files in it.
+fn form_claims_of(model: &str) -> Claims {
+    Claims { extent: Extent::Media, ..claims_of(model) }
 }
 
 fn form(text: &str) -> Result<Claims, BodyError> {
@@ -307,12 +314,15 @@ const END: &str = "----ab--abc--\n";
 #[test]
 fn a_form_is_read_however_it_is_cut() {
     let body = format!("{MODEL}{STREAM}{FILE}{END}").replace('\n', "\r\n");
-    let expected = Claims { stream: Stream::Streamed, ..claims_of("whisper-1") };
+    let expected = Claims { stream: Stream::Streamed, ..form_claims_of("whisper-1") };
     for chunk_bytes in 1..body.len() {
         assert_eq!(form_cut(body.as_bytes(), chunk_bytes).as_ref(), Ok(&expected), "{chunk_bytes}");
     }
-    assert_eq!(form(&format!("{FILE}{END}")), Ok(Claims::of_no_body(None)));
-    assert_eq!(form(&format!("{MODEL}----ab--abc--")), Ok(claims_of("whisper-1")));
+    assert_eq!(
+        form(&format!("{FILE}{END}")),
+        Ok(Claims { extent: Extent::Media, ..Claims::of_no_body(None) })
+    );
+    assert_eq!(form(&format!("{MODEL}----ab--abc--")), Ok(form_claims_of("whisper-1")));
     assert_eq!(form(&format!("{FILE}{STREAM}{MODEL}{END}")), Ok(expected));
 }
 
@@ -322,7 +332,7 @@ fn the_claims_so_far_are_told_from_the_first_file_on() {
     scanner.feed(MODEL.replace('\n', "\r\n").as_bytes()).unwrap();
     assert_eq!(scanner.at_file(), None);
     scanner.feed(FILE.replace('\n', "\r\n").as_bytes()).unwrap();
-    assert_eq!(scanner.at_file(), Some(&claims_of("whisper-1")));
+    assert_eq!(scanner.at_file(), Some(&form_claims_of("whisper-1")));
 }
 
 #[test]
@@ -371,7 +381,7 @@ fn a_part_that_says_it_is_plain_text_is_one() {
         let typed = MODEL.replace("\n\n", &format!("\nContent-Type: {media}\n\n"));
         let whole = STREAM.replace("true", "false");
         let claims = form(&format!("{typed}{whole}{END}"));
-        assert_eq!(claims, Ok(claims_of("whisper-1")), "{media}");
+        assert_eq!(claims, Ok(form_claims_of("whisper-1")), "{media}");
     }
     for media in ["text/plain; charset=utf-16", "text/html", ""] {
         let typed = MODEL.replace("\n\n", &format!("\nContent-Type: {media}\n\n"));
@@ -388,10 +398,10 @@ fn a_form_claims_answers_and_addresses() {
     assert_eq!((claims.answers, claims.features.has(Feature::ManyAnswers)), (3, true));
     for few in ["0", "1"] {
         let claims = form(&format!("{}{MODEL}{END}", part("n", few)));
-        assert_eq!(claims, Ok(claims_of("whisper-1")), "{few}");
+        assert_eq!(claims, Ok(form_claims_of("whisper-1")), "{few}");
     }
     let inline = part("input_reference[image_url]", "data:image/png;base64,AAAA");
-    assert_eq!(form(&format!("{inline}{MODEL}{END}")), Ok(claims_of("whisper-1")));
+    assert_eq!(form(&format!("{inline}{MODEL}{END}")), Ok(form_claims_of("whisper-1")));
     let address = part("input_reference[image_url]", "https://x");
     assert!(form(&format!("{address}{END}")).unwrap().features.has(Feature::RemoteUrls));
     let id = part("input_reference[file_id]", "file-1");

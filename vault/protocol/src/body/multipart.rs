@@ -8,7 +8,7 @@
 //! Invariant: after an error every later call gives the same error.
 //! Distrusts: every byte of the body.
 
-use strongroom_policy::claims::{Claims, Feature, Stream};
+use strongroom_policy::claims::{Claims, Extent, Feature, Stream};
 use strongroom_policy::name::ModelName;
 
 use super::boundary::Boundary;
@@ -68,7 +68,8 @@ impl Scanner {
             head: Vec::new(),
             role: Role::Free,
             content: Content::default(),
-            claims: Claims::of_no_body(None),
+            // A form is sent for the files in it.
+            claims: Claims { extent: Extent::Media, ..Claims::of_no_body(None) },
             seen: 0,
             files: Files::NoneYet,
             failed: None,

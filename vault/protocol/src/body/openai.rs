@@ -59,6 +59,10 @@ pub(super) static BODY: Shape = Shape {
         both("mask", Effect::MaybeUrl, &PART),
         on("voice", Effect::ObjectGives(REFERENCES)),
         within("audio", &AUDIO),
+        // Words that are proposed and not taken are charged as output.
+        on("prediction", Effect::Open),
+        // Summing up is a reading of its own.
+        on("context_management", Effect::Open),
     ],
     harmless: &[
         "temperature",
@@ -90,12 +94,10 @@ pub(super) static BODY: Shape = Shape {
         "functions",
         "function_call",
         "modalities",
-        "prediction",
         "metadata",
         "stream_options",
         "include",
         "truncation",
-        "context_management",
         "safety_identifier",
         "prompt_cache_key",
         "prompt_cache_retention",

@@ -21,7 +21,8 @@ pub(super) static ITEM: Shape = Shape {
         on("container_id", Effect::Gives(REFERENCES)),
         within("outputs", &CODE_OUTPUT),
         within("results", &CITATION),
-        on("encrypted_content", Effect::Harmless),
+        // Only the provider can read it: how much it stands for, its length does not say.
+        on("encrypted_content", Effect::Media),
         both("image_url", Effect::Url, &PART),
         both("file_url", Effect::Url, &PART),
         on("file_id", Effect::Gives(REFERENCES)),

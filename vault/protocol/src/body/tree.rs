@@ -77,6 +77,12 @@ pub(super) enum Effect {
     Url,
     /// Data, which some providers also take as an address.
     MaybeUrl,
+    /// Data that is not text: how many tokens it is, its length does not say.
+    Media,
+    /// Has the provider do more than read once and answer: no length says what that costs.
+    Open,
+    /// As `Open`, unless it is a word that begins so.
+    OpenUnless(&'static [&'static str]),
     /// Google's address of a file, stored there or elsewhere.
     FileUri,
 }

@@ -57,6 +57,7 @@ pub(crate) fn claims() -> Claims {
         answers: 2,
         stream: Stream::Streamed,
         features: Features::NONE.with(Feature::HostedTools).with(Feature::ManyAnswers),
+        extent: strongroom_policy::claims::Extent::Text,
     }
 }
 
