@@ -33,6 +33,7 @@ enum By {
     Credential,
     Model,
     Provider,
+    Tenant,
 }
 
 /// Ticks in a USD cent.
@@ -46,6 +47,7 @@ pub(crate) fn run(arguments: &Arguments, desk: &Desk) -> Outcome {
         By::Credential => UsageBy::Credential,
         By::Model => UsageBy::Model,
         By::Provider => UsageBy::Provider,
+        By::Tenant => UsageBy::Tenant,
     };
     let since = arguments.since.map_or(0, |span| {
         let span = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);

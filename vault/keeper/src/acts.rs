@@ -26,7 +26,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use strongroom_policy::id::TenantId;
 use strongroom_policy::refusal::Refusal;
+use strongroom_protocol::operator::about::About;
 use strongroom_protocol::operator::{Answer, Exit, Fault, Request, VaultWish};
 use strongroom_store::StoreError;
 use strongroom_sys::Secret;
@@ -37,13 +39,14 @@ use crate::clock;
 use crate::journal::entry::{ActResult, Entry};
 use crate::keeper::{After, Keeper, State};
 use crate::pipeline;
-use crate::records::RecordPlace;
+use crate::records::{RecordName, RecordPlace};
 use crate::store_fault::told;
-use crate::tables::PickError;
+use crate::tables::{PickError, Tenant};
 use crate::tickets::Party;
 use crate::vault::Vault;
 pub use backups::restore_fault;
 use effect::{Effect, Turn, effect};
+use people::gone;
 use sealing::Terms;
 
 /// How long an act that takes something away waits for a checkpoint, and how often it looks.
@@ -53,22 +56,30 @@ const COVER_LOOKS: Duration = Duration::from_millis(5);
 const STORE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Who asks, and where the answer is made.
+#[derive(Clone)]
 struct Act<'k> {
     keeper: &'k Rc<Keeper>,
     operator: u32,
+    /// The one tenant that it is about; of an act on the whole vault none.
+    tenant: Option<TenantId>,
     /// Whether the journal has taken an entry of it: something may be done then, also when it fails.
-    begun: Cell<bool>,
+    begun: Rc<Cell<bool>>,
 }
 
 /// Does what an operator asks.
 pub async fn perform(keeper: &Rc<Keeper>, operator: u32, request: Request) -> Answer {
     let act = Act::of(keeper, operator);
-    act.in_turn(request).await.unwrap_or_else(Answer::Failed)
+    act.addressed(&request).in_turn(request).await.unwrap_or_else(Answer::Failed)
 }
 
 impl<'k> Act<'k> {
-    const fn of(keeper: &'k Rc<Keeper>, operator: u32) -> Self {
-        Self { keeper, operator, begun: Cell::new(false) }
+    fn of(keeper: &'k Rc<Keeper>, operator: u32) -> Self {
+        Self { keeper, operator, tenant: None, begun: Rc::default() }
+    }
+
+    /// The same act, about one tenant.
+    fn within(&self, tenant: TenantId) -> Self {
+        Self { tenant: Some(tenant), begun: Rc::clone(&self.begun), ..*self }
     }
 
     async fn in_turn(&self, request: Request) -> Result<Answer, Fault> {
@@ -222,6 +233,33 @@ impl<'k> Act<'k> {
         }
     }
 
+    /// Lends the open vault and the one tenant that the act is about: the first one where none was named.
+    fn in_tenant<T>(
+        &self,
+        see: impl FnOnce(&Vault, &Tenant) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        self.vault(|vault| {
+            let id = self.tenant.unwrap_or(vault.tables.first());
+            let tenant = vault.tables.tenant(id).ok_or_else(|| gone("tenant"))?;
+            see(vault, tenant)
+        })
+    }
+
+    /// The place of a record of that tenant.
+    fn place(&self, name: RecordName) -> Result<RecordPlace, Fault> {
+        self.in_tenant(|_, tenant| Ok(tenant.place(name)))
+    }
+
+    /// The act of a request: one about a tenant is about the first.
+    fn addressed(&self, request: &Request) -> Self {
+        let first = match request.about() {
+            // A vault that is shut says so when it is asked.
+            About::Tenant => self.keeper.with_vault(|vault| vault.tables.first()).ok(),
+            About::Vault | About::Either => None,
+        };
+        Self { tenant: first, ..self.clone() }
+    }
+
     /// The one way to change a record: journal, store, memory, in this order.
     async fn commit(
         &self,
@@ -244,6 +282,18 @@ impl<'k> Act<'k> {
         Ok(())
     }
 
+    /// [`Self::commit`] of something that stands in the tables of the act's tenant.
+    async fn commit_in(
+        &self,
+        about: (&'static str, String),
+        build: impl FnOnce(&Vault, Changes) -> Result<Changes, BooksError>,
+        apply: impl FnOnce(&mut Tenant),
+    ) -> Result<(), Fault> {
+        let id = self.in_tenant(|_, tenant| Ok(tenant.id))?;
+        // Whoever has the turn keeps every tenant that there is.
+        self.commit(about, build, |vault| vault.tables.tenant_mut(id).map_or((), apply)).await
+    }
+
     /// Waits until changes are durable.
     async fn store(&self, changes: Changes) -> Result<Result<(), StoreError>, Fault> {
         let (outcome, noted) = self.vault(|vault| Ok(vault.books.submit(changes)))?;
@@ -264,7 +314,8 @@ impl<'k> Act<'k> {
     /// Writes that an act is about to be done.
     async fn begin(&self, act: &'static str, target: String) -> Result<(), Fault> {
         let journal = self.vault(|vault| Ok(vault.journal.clone()))?;
-        let entry = Entry::Act { act, operator: self.operator, target, result: ActResult::Begun };
+        let (operator, tenant, result) = (self.operator, self.tenant, ActResult::Begun);
+        let entry = Entry::Act { act, operator, tenant, target, result };
         self.begun.set(true);
         journal.record(&entry, clock::now()).await.map_err(|error| {
             fault(
@@ -283,7 +334,8 @@ impl<'k> Act<'k> {
     ) -> Fault {
         let in_doubt = error.is_in_doubt();
         let result = if in_doubt { ActResult::InDoubt } else { ActResult::Failed };
-        let entry = Entry::Act { act, operator: self.operator, target, result };
+        let (operator, tenant) = (self.operator, self.tenant);
+        let entry = Entry::Act { act, operator, tenant, target, result };
         // A vault that is closed by now has closed its journal too.
         if self.keeper.with_vault(|vault| vault.journal.note(&entry, clock::now())).is_err() {
             tracing::warn!(act, "an act failed while the vault was closing");

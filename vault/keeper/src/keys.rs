@@ -183,6 +183,8 @@ pub enum Kind {
     Token,
     /// A workspace and its members.
     Workspace,
+    /// What a tenant is called.
+    Tenant,
     /// A tenant's rules.
     Rules,
     /// A budget's totals.
@@ -204,6 +206,7 @@ impl Kind {
             Self::Person => b"person",
             Self::Token => b"token",
             Self::Workspace => b"workspace",
+            Self::Tenant => b"tenant",
             Self::Rules => b"rules",
             Self::Budget => b"budget",
             Self::Session => b"session",

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use strongroom_policy::decide::{Denial, Permit, Wish, decide, may_call_provider};
-use strongroom_policy::id::{CallId, CredentialId, TokenId};
+use strongroom_policy::id::{CallId, CredentialId};
 use strongroom_policy::moment::Moment;
 use strongroom_policy::name::{Label, ProviderName};
 use strongroom_policy::provider::Origin;
@@ -32,7 +32,7 @@ use crate::vault::Vault;
 pub fn identify(keeper: &Keeper, proof: &SecretBytes, provider: &ProviderName) -> Answer {
     let now = clock::now();
     let found = keeper.with_vault(|vault| {
-        let (_, subject) = subject_of(vault, proof)?;
+        let subject = subject_of(vault, proof)?;
         may_call_provider(&subject, provider, now).map_err(|denial| denial.refusal)
     });
     match found {
@@ -78,15 +78,16 @@ pub fn answer(keeper: &Keeper, Answered { asker, call, outcome }: Answered) {
 
 /// The decision: who asks, with which credential, and whether the rules allow it.
 fn judge(vault: &mut Vault, ask: CallAsk, now: Moment) -> Result<(Permit, CallId), Refused> {
-    let (token, subject) = subject_of(vault, &ask.proof).map_err(Refused::plain)?;
+    let subject = subject_of(vault, &ask.proof).map_err(Refused::plain)?;
     let call = vault.random.make_id().map_err(|_| Refused::plain(Refusal::Internal))?;
-    take_rate(vault, token)?;
+    take_rate(vault, &subject)?;
     let provider = ask.provider.clone();
     let permit = decide_wish(vault, &subject, ask, now).map_err(|denial| {
         let entry = RefuseEntry {
             call,
+            tenant: subject.tenant,
             user: subject.user,
-            token,
+            token: subject.token,
             provider: &provider,
             code: denial.refusal.code(),
             rule: denial.rule,
@@ -100,7 +101,7 @@ fn judge(vault: &mut Vault, ask: CallAsk, now: Moment) -> Result<(Permit, CallId
         }
         Refused { call: Some(call), about: told(&denial), ..Refused::plain(denial.refusal) }
     })?;
-    if !vault.tickets.has_room(subject.user) {
+    if !vault.tickets.has_room((subject.tenant, subject.user)) {
         return Err(Refused { retry_after_secs: Some(1), ..Refused::plain(Refusal::Busy) });
     }
     vault.tickets.begin(call, party_of(vault, &subject, &permit));
@@ -125,23 +126,23 @@ fn told(denial: &Denial) -> Option<String> {
     }
 }
 
-/// Who presents this proof. Malformed, unknown and revoked tokens look alike, and are counted, not recorded.
-fn subject_of(vault: &mut Vault, proof: &SecretBytes) -> Result<(TokenId, Subject), Refusal> {
+/// Who presents this proof, and of which tenant: whatever follows is looked up in that one's tables. Malformed, unknown and
+/// revoked tokens look alike, and are counted, not recorded.
+fn subject_of(vault: &mut Vault, proof: &SecretBytes) -> Result<Subject, Refusal> {
     let hash = proof
         .expose(|text| check_token(text).ok().map(|()| keys::tag_token(&vault.token_hash, text)));
-    let token = hash.and_then(|hash| vault.tables.token_of(&hash));
-    let subject = token.and_then(|token| vault.tables.subject(token).map(|one| (token, one)));
-    subject.ok_or_else(|| {
+    hash.and_then(|hash| vault.tables.subject_of(&hash)).ok_or_else(|| {
         vault.strangers = vault.strangers.saturating_add(1);
         Refusal::TokenInvalid
     })
 }
 
-fn take_rate(vault: &mut Vault, token: TokenId) -> Result<(), Refused> {
-    let Some(held) = vault.tables.tokens.get_mut(&token) else {
+fn take_rate(vault: &mut Vault, subject: &Subject) -> Result<(), Refused> {
+    let tenant = vault.tables.tenant_mut(subject.tenant);
+    let Some(bucket) = tenant.and_then(|tenant| tenant.bucket(subject.token)) else {
         return Err(Refused::plain(Refusal::TokenInvalid));
     };
-    held.bucket.take(Instant::now()).map_err(|wait| {
+    bucket.take(Instant::now()).map_err(|wait| {
         vault.strangers = vault.strangers.saturating_add(1);
         let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
         Refused { retry_after_secs: Some(seconds), ..Refused::plain(Refusal::RateLimited) }
@@ -190,7 +191,9 @@ fn choose<'v>(
             held.record.label == *choice || id.to_string() == choice.as_ref()
         })
     };
-    let mut usable = vault.tables.usable(subject, &ask.provider).filter(named);
+    let tenant = vault.tables.tenant(subject.tenant);
+    let tenant = tenant.ok_or_else(|| deny(Refusal::CredentialMissing, None))?;
+    let mut usable = tenant.usable(subject, &ask.provider).filter(named);
     let (_, first) = usable.next().ok_or_else(|| deny(Refusal::CredentialMissing, None))?;
     let Some((_, second)) = usable.next() else { return Ok(first) };
     let mut names = String::new();
@@ -268,7 +271,8 @@ fn open(
 ) -> Result<Result<(), OutboxError>, Refusal> {
     let (permit, call) = admitted.spend();
     let id = permit.credential();
-    let held = vault.tables.credentials.get(&id).ok_or(Refusal::Recalled)?;
+    let tenant = vault.tables.tenant(permit.tenant()).ok_or(Refusal::Recalled)?;
+    let held = tenant.credentials.get(&id).ok_or(Refusal::Recalled)?;
     // A key that was rotated in since was sealed for its own destination, not for the one that was judged.
     if held.facts.destination != *permit.destination() {
         return Err(Refusal::Recalled);
@@ -380,10 +384,12 @@ fn tell(keeper: &Keeper, stopped: &Stopped) {
 
 fn party_of(vault: &Vault, subject: &Subject, permit: &Permit) -> Party {
     let (credential, origin) = (permit.credential(), permit.origin());
-    let held = vault.tables.credentials.get(&credential);
+    let tenant = vault.tables.tenant(subject.tenant);
+    let held = tenant.and_then(|tenant| tenant.credentials.get(&credential));
     let of_credential = held.and_then(|held| held.record.rules.expires);
     let expires = [subject.scope.expires, of_credential].into_iter().flatten().min();
-    Party { user: subject.user, token: subject.token, credential, origin, expires }
+    let tenant = subject.tenant;
+    Party { tenant, user: subject.user, token: subject.token, credential, origin, expires }
 }
 
 /// How often refusals of strangers are recorded, as one number.

@@ -2,6 +2,7 @@
 //!
 //! | record | store key, before the piece | shred key that is mixed into its envelope's key |
 //! |---|---|---|
+//! | a tenant's name and standing | `n` | none: it dies with the tenant's root |
 //! | a person | `u` ‖ user | the person's |
 //! | a token | `t` ‖ user ‖ token | its person's |
 //! | a workspace | `w` ‖ workspace | the workspace's |
@@ -25,12 +26,33 @@ use serde::{Deserialize, Serialize};
 use strongroom_policy::destination::Destination;
 use strongroom_policy::id::{CredentialId, Id, Kind, TenantId, TokenId, UserId, WorkspaceId};
 use strongroom_policy::moment::Moment;
-use strongroom_policy::name::{Label, ProviderName};
+use strongroom_policy::name::{Label, NotAName, ProviderName};
 use strongroom_policy::rules::{CredentialFacts, CredentialRules, Home, Standing, TokenScope};
 use strongroom_tlog::key::Name;
 
 use crate::keyring::ShredId;
 use crate::keys::{self, Format};
+
+/// A tenant: people, credentials and rules that know nothing of any other's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantRecord {
+    /// The name that operators see.
+    pub label: Label,
+    /// Whether its tokens count.
+    pub standing: Standing,
+    /// When it was made; the first one with the vault.
+    pub created: Option<Moment>,
+}
+
+impl TenantRecord {
+    /// What the first tenant is called, and how it stands until an operator disables it.
+    ///
+    /// # Errors
+    /// Only through a defect of ours.
+    pub fn first() -> Result<Self, NotAName> {
+        Ok(Self { label: Label::parse("first")?, standing: Standing::Active, created: None })
+    }
+}
 
 /// A person, or a program that acts as one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +124,8 @@ pub struct RecordPlace {
 /// Names one record of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RecordName {
+    /// The tenant's own; the first one's is written when it is changed.
+    Tenant,
     /// A person.
     User(UserId),
     /// A workspace.
@@ -158,7 +182,8 @@ impl RecordName {
     /// Whether every tenant may have such a record: others are the vault's, or of a version that knew one tenant only.
     const fn is_of_any_tenant(&self) -> bool {
         match self {
-            Self::User(_)
+            Self::Tenant
+            | Self::User(_)
             | Self::Workspace(_)
             | Self::Token(..)
             | Self::Credential(_)
@@ -174,6 +199,7 @@ impl RecordName {
     /// The store's key of this record in the first tenant, before the number of its piece.
     pub fn store_key(&self) -> Vec<u8> {
         let (letter, ids): (u8, [&[u8]; 2]) = match self {
+            Self::Tenant => (b'n', [&[], &[]]),
             Self::User(id) => (b'u', [id.bytes(), &[]]),
             Self::Workspace(id) => (b'w', [id.bytes(), &[]]),
             Self::Token(user, id) => (b't', [user.bytes(), id.bytes()]),
@@ -201,6 +227,7 @@ impl RecordName {
             b'c' => Self::Credential(id_of(id)?),
             b'k' => Self::Key(id_of(id)?),
             b'p' => Self::Provider(ProviderName::parse(std::str::from_utf8(id).ok()?).ok()?),
+            b'n' if id.is_empty() => Self::Tenant,
             b'r' if id.is_empty() => Self::Restored,
             b's' if id.is_empty() => Self::Settings,
             b'v' => Self::Witness(Name::parse(std::str::from_utf8(id).ok()?).ok()?),
@@ -213,7 +240,8 @@ impl RecordName {
         match format {
             Format::One => match self {
                 Self::Key(id) => Some(ShredId::of(*id)),
-                Self::User(_)
+                Self::Tenant
+                | Self::User(_)
                 | Self::Workspace(_)
                 | Self::Token(..)
                 | Self::LooseToken(_)
@@ -227,7 +255,8 @@ impl RecordName {
                 Self::User(id) | Self::Token(id, _) => Some(ShredId::of(*id)),
                 Self::Workspace(id) => Some(ShredId::of(*id)),
                 Self::Credential(id) | Self::Key(id) => Some(ShredId::of(*id)),
-                Self::LooseToken(_)
+                Self::Tenant
+                | Self::LooseToken(_)
                 | Self::Provider(_)
                 | Self::Restored
                 | Self::Settings
@@ -240,7 +269,8 @@ impl RecordName {
     pub fn former(&self) -> Option<Self> {
         match self {
             Self::Token(_, id) => Some(Self::LooseToken(*id)),
-            Self::User(_)
+            Self::Tenant
+            | Self::User(_)
             | Self::Workspace(_)
             | Self::LooseToken(_)
             | Self::Credential(_)
@@ -255,6 +285,7 @@ impl RecordName {
     /// What the record is, for its context.
     pub const fn kind(&self) -> keys::Kind {
         match self {
+            Self::Tenant => keys::Kind::Tenant,
             Self::User(_) => keys::Kind::Person,
             Self::Workspace(_) => keys::Kind::Workspace,
             Self::Token(..) | Self::LooseToken(_) => keys::Kind::Token,

@@ -1,16 +1,19 @@
-//! The open vault's records in memory: who there is, what they may do, which keys there are.
+//! The open vault's records in memory: each tenant's tables, what is the whole vault's, and the one place where a token is
+//! resolved to its tenant.
 //!
-//! Invariant: a change is here only after it is durable; a credential's key lies here sealed.
+//! Invariant: whatever follows from a token is looked up in the tables of the tenant that the token's hash named.
+//! Invariant: a change is here only after it is durable.
 //! Invariant: the tables are bounded by what operators made, never by what callers send.
 
+pub mod tenant;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Instant;
 
 use serde::de::DeserializeOwned;
-use strongroom_policy::id::{CredentialId, Id, Kind, TenantId, TokenId, UserId, WorkspaceId};
-use strongroom_policy::name::{Label, ProviderName};
+use strongroom_policy::id::{CredentialId, TenantId, TokenId, UserId};
+use strongroom_policy::name::ProviderName;
 use strongroom_policy::provider::{Origin, ProviderDefinition, builtin};
-use strongroom_policy::rules::{CredentialFacts, Home, Standing, Subject};
+use strongroom_policy::rules::Subject;
 use strongroom_protocol::operator::Pick;
 use strongroom_protocol::operator::backup::Restored;
 use strongroom_sys::Secret;
@@ -18,52 +21,25 @@ use strongroom_tlog::key::Name;
 
 use crate::keyring::ShredId;
 use crate::memory_seal::SealedKey;
-use crate::rates::Bucket;
-use crate::records::{
-    CredentialRecord, RecordName, RecordPlace, TokenRecord, UserRecord, WorkspaceRecord,
-};
+use crate::records::{CredentialRecord, RecordName, RecordPlace, TenantRecord, TokenRecord};
 use crate::settings::Settings;
 use crate::witnesses::WitnessRecord;
+pub use tenant::{HeldCredential, HeldToken, Tenant};
 
-/// Most records of one kind.
+/// Most records of one kind, in all tenants together.
 pub const MAX_RECORDS: usize = 20_000;
-
-/// A credential as it lies in memory.
-pub struct HeldCredential {
-    /// Its description.
-    pub record: CredentialRecord,
-    /// What the decision needs of it.
-    pub facts: CredentialFacts,
-    /// Its key, sealed.
-    pub sealed_key: SealedKey,
-}
-
-/// A token as it lies in memory.
-pub struct HeldToken {
-    /// Its description.
-    pub record: TokenRecord,
-    /// How many calls it may still begin.
-    pub bucket: Bucket,
-}
+/// Most records of one kind of a tenant that is not the first: no one of them takes all the room.
+pub const MAX_RECORDS_OF_TENANT: usize = 5_000;
+/// Most tenants.
+pub const MAX_TENANTS: usize = 256;
 
 /// Every record in memory.
 pub struct Tables {
-    /// The one tenant.
-    pub tenant: TenantId,
-    /// People.
-    pub users: BTreeMap<UserId, UserRecord>,
-    /// Workspaces.
-    pub workspaces: BTreeMap<WorkspaceId, WorkspaceRecord>,
-    /// Tokens.
-    pub tokens: BTreeMap<TokenId, HeldToken>,
+    /// The tenant that the vault was made with.
+    first: TenantId,
+    tenants: BTreeMap<TenantId, Tenant>,
     /// Tokens by the whole of their hash.
-    by_hash: HashMap<[u8; 32], TokenId>,
-    /// Whose workspaces: the other way round, for the path of a call.
-    memberships: HashMap<UserId, Vec<WorkspaceId>>,
-    /// Credentials.
-    pub credentials: BTreeMap<CredentialId, HeldCredential>,
-    /// Credentials by whose, for the path of a call.
-    at_home: HashMap<Home, Vec<CredentialId>>,
+    by_hash: HashMap<[u8; 32], (TenantId, TokenId)>,
     /// Built-in and operator-defined providers.
     pub providers: BTreeMap<ProviderName, ProviderDefinition>,
     /// That the vault was restored, until an operator has looked at it: no power grows until then.
@@ -103,244 +79,224 @@ pub enum PickError {
 #[error("a record is malformed")]
 pub struct Malformed;
 
+/// Records of one tenant as they come out of the store.
+struct Draft {
+    record: Option<TenantRecord>,
+    tenant: Tenant,
+    described: BTreeMap<CredentialId, CredentialRecord>,
+    keys: BTreeMap<CredentialId, SealedKey>,
+}
+
+impl Draft {
+    fn new(id: TenantId, nameless: &TenantRecord) -> Self {
+        let tenant = Tenant::new(id, nameless.clone());
+        Self { record: None, tenant, described: BTreeMap::new(), keys: BTreeMap::new() }
+    }
+
+    /// A tenant is one by its record; the first one may be without.
+    fn finish(self, first: TenantId) -> Result<Tenant, Malformed> {
+        let Self { record, mut tenant, described, mut keys } = self;
+        match record {
+            Some(record) => tenant.record = record,
+            None if tenant.id == first => {}
+            None => return Err(Malformed),
+        }
+        for (id, record) in described {
+            let sealed_key = keys.remove(&id).ok_or(Malformed)?;
+            tenant.insert_credential(id, record, sealed_key);
+        }
+        if keys.is_empty() { Ok(tenant) } else { Err(Malformed) }
+    }
+}
+
 impl Tables {
     /// Reads the tables out of the opened records. `hold` seals a key for memory.
     ///
     /// # Errors
-    /// When a record cannot be read, or a credential has no key.
+    /// When a record cannot be read, a credential has no key, or a tenant no record of its own.
     pub fn read(
-        tenant: TenantId,
+        first: TenantId,
         records: impl IntoIterator<Item = (RecordPlace, Secret)>,
         hold: impl Fn(CredentialId, &Secret) -> Result<SealedKey, Malformed>,
     ) -> Result<Self, Malformed> {
         let definitions = builtin::definitions().map_err(|_| Malformed)?;
         let mut tables = Self {
-            tenant,
-            users: BTreeMap::new(),
-            workspaces: BTreeMap::new(),
-            tokens: BTreeMap::new(),
+            first,
+            tenants: BTreeMap::new(),
             by_hash: HashMap::new(),
-            memberships: HashMap::new(),
-            credentials: BTreeMap::new(),
-            at_home: HashMap::new(),
             witnesses: BTreeMap::new(),
             providers: definitions.into_iter().map(|one| (one.name.clone(), one)).collect(),
             restored: None,
             settings: None,
         };
-        let mut described = BTreeMap::new();
-        let mut keys = BTreeMap::new();
-        for (RecordPlace { tenant: of, name }, plain) in records {
-            if of != tenant {
-                return Err(Malformed);
-            }
-            match name {
-                RecordName::User(id) => drop(tables.users.insert(id, decode(&plain)?)),
-                RecordName::Workspace(id) => tables.put_workspace(id, decode(&plain)?),
-                RecordName::LooseToken(id) => tables.insert_token(id, decode(&plain)?),
-                RecordName::Token(user, id) => {
-                    let record: TokenRecord = decode(&plain)?;
-                    if record.user != user {
-                        return Err(Malformed);
-                    }
-                    tables.insert_token(id, record);
-                }
-                RecordName::Provider(name) => {
-                    // Whatever it says of itself, what is stored is an operator's: its courier is not the built-in ones'.
-                    let origin = Origin::Operator;
-                    let definition = ProviderDefinition { origin, ..decode(&plain)? };
-                    tables.providers.insert(name, definition);
-                }
-                RecordName::Witness(name) => drop(tables.witnesses.insert(name, decode(&plain)?)),
-                RecordName::Credential(id) => drop(described.insert(id, decode(&plain)?)),
-                RecordName::Key(id) => drop(keys.insert(id, hold(id, &plain)?)),
-                RecordName::Restored => tables.restored = Some(decode(&plain)?),
-                RecordName::Settings => tables.settings = Some(decode(&plain)?),
-            }
+        let nameless = TenantRecord::first().map_err(|_| Malformed)?;
+        let mut drafts = BTreeMap::from([(first, Draft::new(first, &nameless))]);
+        for (RecordPlace { tenant, name }, plain) in records {
+            let draft = drafts.entry(tenant).or_insert_with(|| Draft::new(tenant, &nameless));
+            tables.take(draft, (name, &plain), &hold)?;
         }
-        for (id, record) in described {
-            let sealed_key = keys.remove(&id).ok_or(Malformed)?;
-            tables.insert_credential(id, record, sealed_key);
+        for (id, draft) in drafts {
+            tables.tenants.insert(id, draft.finish(first)?);
         }
-        if keys.is_empty() { Ok(tables) } else { Err(Malformed) }
+        Ok(tables)
     }
 
-    /// The place of a record of this tenant.
-    pub fn place(&self, name: RecordName) -> RecordPlace {
-        RecordPlace { tenant: self.tenant, name }
+    fn take(
+        &mut self,
+        draft: &mut Draft,
+        (name, plain): (RecordName, &Secret),
+        hold: impl Fn(CredentialId, &Secret) -> Result<SealedKey, Malformed>,
+    ) -> Result<(), Malformed> {
+        match name {
+            RecordName::Tenant => draft.record = Some(decode(plain)?),
+            RecordName::User(id) => drop(draft.tenant.users.insert(id, decode(plain)?)),
+            RecordName::Workspace(id) => draft.tenant.put_workspace(id, decode(plain)?),
+            RecordName::LooseToken(id) => {
+                let record: TokenRecord = decode(plain)?;
+                self.by_hash.insert(record.hash, (draft.tenant.id, id));
+                draft.tenant.insert_token(id, record);
+            }
+            RecordName::Token(user, id) => {
+                let record: TokenRecord = decode(plain)?;
+                if record.user != user {
+                    return Err(Malformed);
+                }
+                self.by_hash.insert(record.hash, (draft.tenant.id, id));
+                draft.tenant.insert_token(id, record);
+            }
+            RecordName::Provider(name) => {
+                // Whatever it says of itself, what is stored is an operator's: its courier is not the built-in ones'.
+                let definition = ProviderDefinition { origin: Origin::Operator, ..decode(plain)? };
+                self.providers.insert(name, definition);
+            }
+            RecordName::Witness(name) => drop(self.witnesses.insert(name, decode(plain)?)),
+            RecordName::Credential(id) => drop(draft.described.insert(id, decode(plain)?)),
+            RecordName::Key(id) => drop(draft.keys.insert(id, hold(id, plain)?)),
+            RecordName::Restored => self.restored = Some(decode(plain)?),
+            RecordName::Settings => self.settings = Some(decode(plain)?),
+        }
+        Ok(())
+    }
+
+    /// The tenant that the vault was made with: what is asked of none in particular is asked of it.
+    pub fn first(&self) -> TenantId {
+        self.first
+    }
+
+    /// Every tenant.
+    pub fn tenants(&self) -> impl Iterator<Item = &Tenant> {
+        self.tenants.values()
+    }
+
+    /// One tenant's tables.
+    pub fn tenant(&self, id: TenantId) -> Option<&Tenant> {
+        self.tenants.get(&id)
+    }
+
+    /// One tenant's tables, to change them; tokens come and go by [`Self::insert_token`] and [`Self::remove_token`].
+    pub fn tenant_mut(&mut self, id: TenantId) -> Option<&mut Tenant> {
+        self.tenants.get_mut(&id)
+    }
+
+    /// Takes in a tenant that is durable, and has nothing yet.
+    pub fn insert_tenant(&mut self, id: TenantId, record: TenantRecord) {
+        self.tenants.insert(id, Tenant::new(id, record));
+    }
+
+    /// Takes a tenant out, with all that it had.
+    pub fn remove_tenant(&mut self, id: TenantId) {
+        self.by_hash.retain(|_, (tenant, _)| *tenant != id);
+        self.tenants.remove(&id);
     }
 
     /// Whose shred keys there must be.
     pub fn owners(&self) -> BTreeSet<ShredId> {
-        let users = self.users.keys().map(|id| ShredId::of(*id));
-        let workspaces = self.workspaces.keys().map(|id| ShredId::of(*id));
-        let credentials = self.credentials.keys().map(|id| ShredId::of(*id));
-        users.chain(workspaces).chain(credentials).collect()
+        self.tenants().flat_map(Tenant::owners).collect()
     }
 
-    /// Takes in a token that is durable.
-    pub fn insert_token(&mut self, id: TokenId, record: TokenRecord) {
-        self.by_hash.insert(record.hash, id);
-        let bucket = Bucket::full(record.scope.calls_per_minute, Instant::now());
-        self.tokens.insert(id, HeldToken { record, bucket });
+    /// How many of something all tenants have together.
+    pub fn count(&self, of: impl Fn(&Tenant) -> usize) -> usize {
+        self.tenants().map(of).fold(0, usize::saturating_add)
     }
 
-    /// Takes a token out.
-    pub fn remove_token(&mut self, id: TokenId) {
-        if let Some(token) = self.tokens.remove(&id) {
-            self.by_hash.remove(&token.record.hash);
+    /// Whether a tenant may have one more of something.
+    pub fn has_room(&self, tenant: &Tenant, of: impl Fn(&Tenant) -> usize) -> bool {
+        let own = if tenant.id == self.first { MAX_RECORDS } else { MAX_RECORDS_OF_TENANT };
+        of(tenant) < own && self.count(of) < MAX_RECORDS
+    }
+
+    /// Takes in a tenant's token that is durable.
+    pub fn insert_token(&mut self, tenant: TenantId, id: TokenId, record: TokenRecord) {
+        if let Some(one) = self.tenants.get_mut(&tenant) {
+            self.by_hash.insert(record.hash, (tenant, id));
+            one.insert_token(id, record);
         }
     }
 
-    /// Takes in a workspace that is durable, new or changed.
-    pub fn put_workspace(&mut self, id: WorkspaceId, record: WorkspaceRecord) {
-        for workspaces in self.memberships.values_mut() {
-            workspaces.retain(|one| *one != id);
-        }
-        for member in &record.members {
-            self.memberships.entry(*member).or_default().push(id);
-        }
-        self.workspaces.insert(id, record);
-    }
-
-    /// Takes in a credential that is durable, new or changed. Its home and provider never change.
-    pub fn insert_credential(
-        &mut self,
-        id: CredentialId,
-        record: CredentialRecord,
-        sealed_key: SealedKey,
-    ) {
-        let facts = record.facts(id, self.tenant);
-        let place = self.at_home.entry(record.home).or_default();
-        if !place.contains(&id) {
-            place.push(id);
-        }
-        self.credentials.insert(id, HeldCredential { record, facts, sealed_key });
-    }
-
-    /// Takes a credential out.
-    pub fn remove_credential(&mut self, id: CredentialId) {
-        let Some(held) = self.credentials.remove(&id) else { return };
-        let home = held.record.home;
-        if let Some(ids) = self.at_home.get_mut(&home) {
-            ids.retain(|one| *one != id);
-            if ids.is_empty() {
-                self.at_home.remove(&home);
-            }
+    /// Takes a tenant's token out.
+    pub fn remove_token(&mut self, tenant: TenantId, id: TokenId) {
+        let held = self.tenants.get_mut(&tenant).and_then(|one| one.remove_token(id));
+        if let Some(held) = held {
+            self.by_hash.remove(&held.record.hash);
         }
     }
 
-    /// Takes a workspace out.
-    pub fn remove_workspace(&mut self, id: WorkspaceId) {
-        self.workspaces.remove(&id);
-        for workspaces in self.memberships.values_mut() {
-            workspaces.retain(|one| *one != id);
-        }
-    }
-
-    /// Takes a person out, whose tokens, credentials and memberships are gone.
-    pub fn remove_user(&mut self, id: UserId) {
-        self.users.remove(&id);
-        self.memberships.remove(&id);
-    }
-
-    /// The token of a hash. The hash is keyed, so finding it by map tells a guesser nothing.
-    pub fn token_of(&self, hash: &[u8; 32]) -> Option<TokenId> {
+    /// Who the token of a hash speaks for: the one place where a proof is resolved, to its tenant first. The hash is keyed, so
+    /// finding it by map tells a guesser nothing.
+    pub fn subject_of(&self, hash: &[u8; 32]) -> Option<Subject> {
         // It may have been revoked after the backup or after a journal's end, and nobody can tell: until an operator has
         // looked at a restored vault every token sleeps, and a sleeping token is none.
         if self.restored.is_some() {
             return None;
         }
-        self.by_hash.get(hash).copied()
+        let (tenant, token) = self.by_hash.get(hash)?;
+        self.tenants.get(tenant)?.subject(*token)
     }
 
-    /// Who a token speaks for.
-    pub fn subject(&self, token: TokenId) -> Option<Subject> {
-        let record = &self.tokens.get(&token)?.record;
-        let user = self.users.get(&record.user);
-        Some(Subject {
-            tenant: self.tenant,
-            user: record.user,
-            token,
-            scope: record.scope.clone(),
-            workspaces: self.workspaces_of(record.user),
-            standing: user.map_or(Standing::Disabled, |user| user.standing),
-        })
+    /// Finds a person by id or label, in one tenant or in all.
+    ///
+    /// # Errors
+    /// When there is none, or several of that label.
+    pub fn pick_user(&self, only: Option<TenantId>, pick: &Pick) -> Result<UserId, PickError> {
+        let users = self.some(only).flat_map(|one| &one.users);
+        tenant::pick_one("user", pick, users.map(|(id, one)| (*id, &one.label)))
     }
 
-    fn workspaces_of(&self, user: UserId) -> Vec<WorkspaceId> {
-        self.memberships.get(&user).cloned().unwrap_or_default()
+    /// Finds a token by id or label, in one tenant or in all.
+    ///
+    /// # Errors
+    /// When there is none, or several of that label.
+    pub fn pick_token(&self, only: Option<TenantId>, pick: &Pick) -> Result<TokenId, PickError> {
+        let tokens = self.some(only).flat_map(Tenant::tokens);
+        tenant::pick_one("token", pick, tokens.map(|(id, held)| (*id, &held.record.label)))
     }
 
-    /// The credentials for a provider that are the subject's own or of a workspace of theirs.
-    pub fn usable<'t, 'a>(
-        &'t self,
-        subject: &'a Subject,
-        provider: &'a ProviderName,
-    ) -> impl Iterator<Item = (CredentialId, &'t HeldCredential)> {
-        let shared = subject.workspaces.iter().map(|workspace| Home::Workspace(*workspace));
-        let homes = std::iter::once(Home::Personal(subject.user)).chain(shared);
-        homes
-            .filter_map(|home| self.at_home.get(&home))
-            .flatten()
-            .filter(|id| subject.scope.credential.is_none_or(|bound| bound == **id))
-            .filter_map(|id| self.credentials.get(id).map(|held| (*id, held)))
-            .filter(|(_, held)| held.record.provider == *provider)
+    /// Finds a credential by id or label, in one tenant or in all.
+    ///
+    /// # Errors
+    /// When there is none, or several of that label.
+    pub fn pick_credential(
+        &self,
+        only: Option<TenantId>,
+        pick: &Pick,
+    ) -> Result<CredentialId, PickError> {
+        let all = self.some(only).flat_map(|one| &one.credentials);
+        tenant::pick_one("credential", pick, all.map(|(id, held)| (*id, &held.record.label)))
     }
 
-    /// Finds a person by id or label.
-    pub fn pick_user(&self, pick: &Pick) -> Result<UserId, PickError> {
-        pick_one("user", pick, self.users.iter().map(|(id, one)| (*id, &one.label)))
+    /// The one tenant that is named, or all.
+    pub fn some(&self, only: Option<TenantId>) -> impl Iterator<Item = &Tenant> {
+        self.tenants().filter(move |one| only.is_none_or(|only| one.id == only))
     }
 
-    /// Finds a workspace by id or label.
-    pub fn pick_workspace(&self, pick: &Pick) -> Result<WorkspaceId, PickError> {
-        pick_one("workspace", pick, self.workspaces.iter().map(|(id, one)| (*id, &one.label)))
+    /// Finds a tenant by id or label.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn pick_tenant(&self, pick: &Pick) -> Result<TenantId, PickError> {
+        let all = self.tenants.iter().map(|(id, one)| (*id, &one.record.label));
+        tenant::pick_one("tenant", pick, all)
     }
-
-    /// Finds a token by id or label.
-    pub fn pick_token(&self, pick: &Pick) -> Result<TokenId, PickError> {
-        pick_one("token", pick, self.tokens.iter().map(|(id, one)| (*id, &one.record.label)))
-    }
-
-    /// Finds a credential by id or label.
-    pub fn pick_credential(&self, pick: &Pick) -> Result<CredentialId, PickError> {
-        let all = self.credentials.iter().map(|(id, one)| (*id, &one.record.label));
-        pick_one("credential", pick, all)
-    }
-
-    /// The first person who was made.
-    pub fn first_user(&self) -> Result<UserId, PickError> {
-        let first = self.users.iter().min_by_key(|(id, one)| (one.created, **id));
-        first.map(|(id, _)| *id).ok_or(PickError::Nobody)
-    }
-
-    /// The name of whose a credential is.
-    pub fn home_label(&self, home: Home) -> Option<&Label> {
-        match home {
-            Home::Personal(user) => self.users.get(&user).map(|one| &one.label),
-            Home::Workspace(workspace) => self.workspaces.get(&workspace).map(|one| &one.label),
-        }
-    }
-}
-
-fn pick_one<'t, K: Kind + 't>(
-    what: &'static str,
-    pick: &Pick,
-    all: impl Iterator<Item = (Id<K>, &'t Label)>,
-) -> Result<Id<K>, PickError> {
-    let text = pick.0.as_ref();
-    let wanted_id = text.parse::<Id<K>>().ok();
-    let mut found = None;
-    for (id, label) in all {
-        if wanted_id == Some(id) {
-            return Ok(id);
-        }
-        if *label == pick.0 && found.replace(id).is_some() {
-            return Err(PickError::Several { what, pick: text.to_owned() });
-        }
-    }
-    found.ok_or(PickError::Missing { what, pick: text.to_owned() })
 }
 
 fn decode<T: DeserializeOwned>(plain: &Secret) -> Result<T, Malformed> {
@@ -348,6 +304,14 @@ fn decode<T: DeserializeOwned>(plain: &Secret) -> Result<T, Malformed> {
         Ok((record, [])) => Ok(record),
         Ok(_) | Err(_) => Err(Malformed),
     })
+}
+
+#[cfg(test)]
+impl Tables {
+    /// The tables of the tenant that the vault was made with.
+    pub(crate) fn of_first(&self) -> &Tenant {
+        self.tenant(self.first).unwrap()
+    }
 }
 
 #[cfg(test)]

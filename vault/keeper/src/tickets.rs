@@ -1,12 +1,13 @@
 //! Calls under way: admitted and waiting for their courier, or with it.
 //!
 //! Invariant: a ticket is redeemed once, within its life, by the courier of its provider's origin; what waits holds no opened key.
-//! Invariant: both tables are bounded, in total and for each person.
+//! Invariant: both tables are bounded, in total, for each tenant and for each person.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::time::Instant;
 
-use strongroom_policy::id::{CallId, CredentialId, TokenId, UserId};
+use strongroom_policy::id::{CallId, CredentialId, TenantId, TokenId, UserId};
 use strongroom_policy::moment::Moment;
 use strongroom_policy::provider::Origin;
 use strongroom_protocol::ask::{TICKET_LIFE, Ticket};
@@ -17,10 +18,14 @@ use crate::journal::Admitted;
 pub const MAX_CALLS: usize = 4096;
 /// Most calls under way of one person.
 pub const MAX_CALLS_OF_ONE: usize = 1024;
+/// Most calls under way of one tenant: it never takes the places that are left for others.
+pub const MAX_CALLS_OF_TENANT: usize = 3072;
 
 /// Whose and with what a call under way is: what a recall looks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Party {
+    /// The tenant.
+    pub tenant: TenantId,
     /// The person.
     pub user: UserId,
     /// The token.
@@ -64,20 +69,22 @@ pub struct Tickets {
     waiting: HashMap<Ticket, (Admitted, Instant)>,
     running: BTreeMap<CallId, UnderWay>,
     of_one: HashMap<UserId, usize>,
+    of_tenant: HashMap<TenantId, usize>,
 }
 
 impl Tickets {
-    /// Whether another call of this person has room.
-    pub fn has_room(&self, user: UserId) -> bool {
+    /// Whether another call of this tenant's person has room.
+    pub fn has_room(&self, (tenant, user): (TenantId, UserId)) -> bool {
         self.running.len() < MAX_CALLS
+            && self.of_tenant.get(&tenant).copied().unwrap_or(0) < MAX_CALLS_OF_TENANT
             && self.of_one.get(&user).copied().unwrap_or(0) < MAX_CALLS_OF_ONE
     }
 
     /// Counts a call as under way before its entry is written, so that room is never given twice.
     pub fn begin(&mut self, call: CallId, party: Party) {
         self.running.insert(call, UnderWay { party, stage: Stage::Here });
-        let count = self.of_one.entry(party.user).or_insert(0);
-        *count = count.saturating_add(1);
+        enter(&mut self.of_one, party.user);
+        enter(&mut self.of_tenant, party.tenant);
     }
 
     /// Keeps an admitted call for whoever brings the ticket.
@@ -132,7 +139,8 @@ impl Tickets {
     pub fn end(&mut self, call: CallId) -> bool {
         match self.running.remove(&call) {
             Some(under_way) => {
-                leave(&mut self.of_one, under_way.party.user);
+                leave(&mut self.of_one, &under_way.party.user);
+                leave(&mut self.of_tenant, &under_way.party.tenant);
                 true
             }
             None => false,
@@ -166,15 +174,21 @@ impl Tickets {
     pub fn take_all(&mut self) -> Vec<CallId> {
         self.waiting.clear();
         self.of_one.clear();
+        self.of_tenant.clear();
         std::mem::take(&mut self.running).into_keys().collect()
     }
 }
 
-fn leave(of_one: &mut HashMap<UserId, usize>, user: UserId) {
-    if let Some(count) = of_one.get_mut(&user) {
+fn enter<K: Eq + Hash>(counts: &mut HashMap<K, usize>, whose: K) {
+    let count = counts.entry(whose).or_insert(0);
+    *count = count.saturating_add(1);
+}
+
+fn leave<K: Eq + Hash>(counts: &mut HashMap<K, usize>, whose: &K) {
+    if let Some(count) = counts.get_mut(whose) {
         *count = count.saturating_sub(1);
         if *count == 0 {
-            of_one.remove(&user);
+            counts.remove(whose);
         }
     }
 }

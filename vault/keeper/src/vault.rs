@@ -295,6 +295,7 @@ impl Vault {
         entries.extend(restored.map(|restored| Entry::Act {
             act: "backup.restore",
             operator: opening.operator,
+            tenant: None,
             target: restored.commit.to_string(),
             result: ActResult::Begun,
         }));
@@ -410,16 +411,16 @@ fn judge_settings(tables: &Tables, first: bool, opening: &Opening) -> Result<Jud
 }
 
 fn settings_entry(judged: &Judged, operator: u32) -> Option<Entry<'static>> {
-    let result = ActResult::Begun;
+    let (tenant, result) = (None, ActResult::Begun);
     match judged {
         Judged::Same => None,
         Judged::First => {
             let (act, target) = ("settings.record", "all".to_owned());
-            Some(Entry::Act { act, operator, target, result })
+            Some(Entry::Act { act, operator, tenant, target, result })
         }
         Judged::Accepted { by, names } => {
             let (act, target) = ("settings.accept", names.clone());
-            Some(Entry::Act { act, operator: *by, target, result })
+            Some(Entry::Act { act, operator: *by, tenant, target, result })
         }
     }
 }
@@ -486,8 +487,8 @@ fn judge_state(
     }
 }
 
-/// Brings the keyring in step with the records: ends replacements of shred keys that a crash cut short, destroys the keys
-/// of owners without a record, draws those that records of the first version lack, and notes how far the store is.
+/// Brings the keyring in step with the records: ends replacements of shred keys that a crash cut short, destroys the roots of
+/// tenants and the keys of owners without a record, draws those that records of the first version lack, and notes how far the store is.
 ///
 /// # Errors
 /// When the keyring cannot be written.
@@ -502,6 +503,12 @@ pub fn settle_keyring(
     let random: FillRandom<'_> = &mut getrandom::fill;
     if file.keyring().succeeded().next().is_some() {
         file.settle_successors(taken, random)?;
+    }
+    // A tenant that was being made, or deleted: its record is written after its root is, and goes last.
+    let rootless = |tenant: &TenantId| tables.tenant(*tenant).is_none();
+    let tenants: Vec<TenantId> = file.keyring().tenants().filter(rootless).collect();
+    for tenant in tenants {
+        file.remove_tenant(tenant, random)?;
     }
     let orphans: Vec<ShredId> =
         file.keyring().shred_owners().filter(|owner| !owners.contains(owner)).collect();

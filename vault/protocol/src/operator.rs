@@ -3,6 +3,7 @@
 //! Invariant: no answer carries a provider's key; a token's text is answered once, when it is made.
 //! Invariant: every request that changes something is in the journal before it is answered.
 
+pub mod about;
 pub mod audit;
 pub mod backup;
 pub mod keys;
@@ -266,6 +267,8 @@ pub enum UsageBy {
     Model,
     /// Which provider.
     Provider,
+    /// Which tenant.
+    Tenant,
 }
 
 /// What the keeper answers.

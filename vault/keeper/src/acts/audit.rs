@@ -14,6 +14,7 @@ use super::watching::on_thread;
 use super::{Act, fault, picked};
 use crate::clock;
 use crate::journal::entry::Entry;
+use crate::journal::read::Whose;
 use crate::journal::search::{Filter, search};
 use crate::journal::{Place, files};
 
@@ -75,21 +76,23 @@ impl Act<'_> {
     fn resolve(&self, filter: &AuditFilter) -> Result<Filter, Fault> {
         let AuditFilter { since, until, user, token, credential, provider, call, .. } = filter;
         let AuditFilter { outcome, act, operator, .. } = filter;
+        let only = self.tenant;
         self.vault(|vault| {
             let tables = &vault.tables;
             let user = user.as_ref().map(|pick| match pick.0.as_ref().parse() {
                 Ok(id) => Ok(id),
-                Err(_) => picked(tables.pick_user(pick)),
+                Err(_) => picked(tables.pick_user(only, pick)),
             });
             let token = token.as_ref().map(|pick| match pick.0.as_ref().parse() {
                 Ok(id) => Ok(id),
-                Err(_) => picked(tables.pick_token(pick)),
+                Err(_) => picked(tables.pick_token(only, pick)),
             });
             let credential = credential.as_ref().map(|pick| match pick.0.as_ref().parse() {
                 Ok(id) => Ok(id),
-                Err(_) => picked(tables.pick_credential(pick)),
+                Err(_) => picked(tables.pick_credential(only, pick)),
             });
             Ok(Filter {
+                whose: Whose::of(tables.first(), only),
                 since: *since,
                 until: *until,
                 user: user.transpose()?,

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use strongroom_policy::id::{TokenId, UserId};
+use strongroom_policy::id::TokenId;
 use strongroom_protocol::operator::backup::{
     BackupAnswer, BackupRequest, BroughtFile, Care, Content, KeptTokens, Made, TransferId,
 };
@@ -30,8 +30,8 @@ use crate::founding::VAULT_DIRECTORY;
 use crate::keeper::{State, Waiting};
 use crate::keyring::KeyringError;
 use crate::keys::{KeyringKey, StoreId};
-use crate::records::RecordName;
-use crate::tables::Tables;
+use crate::records::{RecordName, RecordPlace};
+use crate::tables::{HeldToken, Tables, Tenant};
 
 /// How long a backup waits for what was to be written before it, and for its copy.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(30);
@@ -225,17 +225,16 @@ impl Act<'_> {
                 let next = "nothing to do";
                 return Err(fault("SR-BACKUP-012", "no restored vault waits for a word", next));
             };
-            let unknown = restored.journal.is_none() && !tables.tokens.is_empty();
+            let tokens = tables.count(|tenant| tenant.tokens().len());
+            let unknown = restored.journal.is_none() && tokens > 0;
             Ok((restored.commit, revoked(tables, (unknown, kept))?))
         })?;
-        for (user, token) in revoked {
-            self.commit(
+        for (place, token) in revoked {
+            let act = self.within(place.tenant);
+            act.commit(
                 ("token.revoke", token.to_string()),
-                |vault, changes| {
-                    let place = vault.tables.place(RecordName::Token(user, token));
-                    vault.books.delete(changes, &place)
-                },
-                |vault| vault.tables.remove_token(token),
+                |vault, changes| vault.books.delete(changes, &place),
+                |vault| vault.tables.remove_token(place.tenant, token),
             )
             .await?;
         }
@@ -265,21 +264,29 @@ impl Act<'_> {
 fn revoked(
     tables: &Tables,
     (unknown, kept): (bool, &KeptTokens),
-) -> Result<Vec<(UserId, TokenId)>, Fault> {
+) -> Result<Vec<(RecordPlace, TokenId)>, Fault> {
+    let all = || tables.tenants().flat_map(tokens_of);
     let kept: BTreeSet<TokenId> = match kept {
         KeptTokens::Known if unknown => {
             let what =
-                format!("{} tokens sleep: it is not known which were revoked", tables.tokens.len());
+                format!("{} tokens sleep: it is not known which were revoked", all().count());
             let next = "name those that live on: 'strongroom backup confirm --token NAME', or --all-tokens, or --no-tokens";
             return Err(fault("SR-BACKUP-013", what, next));
         }
         KeptTokens::Known | KeptTokens::All => return Ok(Vec::new()),
-        KeptTokens::Only(picks) => {
-            picks.iter().map(|pick| picked(tables.pick_token(pick))).collect::<Result<_, _>>()?
-        }
+        KeptTokens::Only(picks) => picks
+            .iter()
+            .map(|pick| picked(tables.pick_token(None, pick)))
+            .collect::<Result<_, _>>()?,
     };
-    let ended = tables.tokens.iter().filter(|(id, _)| !kept.contains(id));
-    Ok(ended.map(|(id, held)| (held.record.user, *id)).collect())
+    let ended = all().filter(|(_, (id, _))| !kept.contains(id));
+    let place = |tenant: &Tenant, id, user| (tenant.place(RecordName::Token(user, id)), id);
+    Ok(ended.map(|(tenant, (id, held))| place(tenant, *id, held.record.user)).collect())
+}
+
+/// A tenant's tokens, each with its tenant.
+fn tokens_of(tenant: &Tenant) -> impl Iterator<Item = (&Tenant, (&TokenId, &HeldToken))> {
+    tenant.tokens().iter().map(move |one| (tenant, one))
 }
 
 /// Why a backup did not become a vault, for people.

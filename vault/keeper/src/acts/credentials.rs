@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use strongroom_policy::claims::{Claims, Length};
 use strongroom_policy::destination::Destination;
-use strongroom_policy::id::{CallId, CredentialId, UploadId};
+use strongroom_policy::id::{CallId, CredentialId, TenantId, UploadId};
 use strongroom_policy::provider::Origin;
 use strongroom_policy::route::BodyKind;
 use strongroom_policy::rules::{Choice, CredentialRules, Home, MAX_CHOICES};
@@ -29,7 +29,7 @@ use crate::keyring::ShredId;
 use crate::keys::{self, HPKE_STACK_BYTES};
 use crate::pipeline;
 use crate::records::{CredentialRecord, RecordName};
-use crate::tables::{HeldCredential, MAX_RECORDS};
+use crate::tables::{HeldCredential, Tenant};
 use crate::uploads::Upload;
 use crate::vault::Vault;
 
@@ -40,7 +40,7 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(25);
 
 impl Act<'_> {
     pub(super) fn credentials(&self) -> Result<Answer, Fault> {
-        self.vault(|vault| {
+        self.in_tenant(|_, tenant| {
             let row = |(id, held): (&CredentialId, &HeldCredential)| {
                 let record = &held.record;
                 Some(CredentialRow {
@@ -48,7 +48,7 @@ impl Act<'_> {
                     label: record.label.clone(),
                     provider: record.provider.clone(),
                     home: record.home,
-                    home_label: vault.tables.home_label(record.home)?.clone(),
+                    home_label: tenant.home_label(record.home)?.clone(),
                     base_url: base_url(&record.destination),
                     version: record.version,
                     rules: record.rules.clone(),
@@ -56,26 +56,25 @@ impl Act<'_> {
                     rotated: record.rotated,
                 })
             };
-            Ok(Answer::Credentials(vault.tables.credentials.iter().filter_map(row).collect()))
+            Ok(Answer::Credentials(tenant.credentials.iter().filter_map(row).collect()))
         })
     }
 
     /// Opens an upload for a new credential: from here on nobody chooses its destination.
     pub(super) fn credential_add(&self, wish: CredentialWish) -> Result<Answer, Fault> {
         check_rules(&wish.rules)?;
-        self.vault(|vault| {
-            let tables = &vault.tables;
-            if tables.credentials.len() >= MAX_RECORDS {
+        let (of, record) = self.in_tenant(|vault, tenant| {
+            if !vault.tables.has_room(tenant, |one| one.credentials.len()) {
                 return Err(full_fault("credentials"));
             }
-            let home = home_of(vault, &wish.home)?;
+            let home = home_of(tenant, &wish.home)?;
             let same =
                 |one: &HeldCredential| one.record.label == wish.label && one.record.home == home;
-            if tables.credentials.values().any(same) {
+            if tenant.credentials.values().any(same) {
                 return Err(taken("credential", &wish.label));
             }
             let definition =
-                tables.providers.get(&wish.provider).ok_or_else(|| gone("provider"))?;
+                vault.tables.providers.get(&wish.provider).ok_or_else(|| gone("provider"))?;
             let destination =
                 Destination { fixed_headers: wish.fixed_headers, ..definition.destination.clone() };
             destination.check().map_err(|error| {
@@ -96,15 +95,16 @@ impl Act<'_> {
                 created: now,
                 rotated: now,
             };
-            open_upload_for(vault, record, UploadAct::Add)
-        })
+            Ok((tenant.id, record))
+        })?;
+        self.vault(|vault| open_upload_for(vault, of, record, UploadAct::Add))
     }
 
     /// Opens an upload for a new key of a credential; its destination becomes the provider's present one.
     pub(super) fn credential_rotate(&self, pick: &Pick) -> Result<Answer, Fault> {
-        self.vault(|vault| {
-            let id = picked(vault.tables.pick_credential(pick))?;
-            let held = vault.tables.credentials.get(&id).ok_or_else(|| gone("credential"))?;
+        let (of, id, record) = self.in_tenant(|vault, tenant| {
+            let id = picked(tenant.pick_credential(pick))?;
+            let held = tenant.credentials.get(&id).ok_or_else(|| gone("credential"))?;
             let mut record = held.record.clone();
             if let Some(definition) = vault.tables.providers.get(&record.provider) {
                 let fixed_headers = std::mem::take(&mut record.destination.fixed_headers);
@@ -112,8 +112,9 @@ impl Act<'_> {
                     Destination { fixed_headers, ..definition.destination.clone() };
             }
             record.rotated = clock::now();
-            open_upload_for(vault, record, UploadAct::Rotate(id))
-        })
+            Ok((tenant.id, id, record))
+        })?;
+        self.vault(|vault| open_upload_for(vault, of, record, UploadAct::Rotate(id)))
     }
 
     /// Ends an upload: opens the blob under exactly what the upload was opened for.
@@ -122,8 +123,11 @@ impl Act<'_> {
         upload: UploadId,
         blob: Vec<u8>,
     ) -> Result<Answer, Fault> {
+        let of = self.in_tenant(|_, tenant| Ok(tenant.id))?;
         let (upload, key) = self.vault(|vault| {
-            let upload = vault.uploads.spend(upload, Instant::now()).ok_or_else(|| {
+            let upload = vault.uploads.spend(upload, Instant::now());
+            // One that was opened for another tenant is none here.
+            let upload = upload.filter(|one| one.binding.tenant == of).ok_or_else(|| {
                 fault("SR-UPLOAD-001", "this upload was used or is over", "begin again")
             })?;
             let key = vault.upload_key.secret().expose(|secret| {
@@ -153,7 +157,7 @@ impl Act<'_> {
             UploadAct::Rotate(_) => "credential.rotate",
         };
         let owner = ShredId::of(id);
-        let record = self.vault(|vault| current_record(vault, id, &upload))?;
+        let record = self.in_tenant(|_, tenant| current_record(tenant, id, &upload))?;
         let description = plain(&record)?;
         // A new key lies under a shred key of its own: the ciphertext of the old one dies with the old shred key.
         let shred = match upload.binding.act {
@@ -162,20 +166,22 @@ impl Act<'_> {
         };
         let sealed =
             self.vault(|vault| vault.memory_seal.seal(id, &key).map_err(|_| unusable_upload()))?;
+        let places = [RecordName::Key(id), RecordName::Credential(id)].map(|name| self.place(name));
+        let [at_key, at_description] = places;
+        let (at_key, at_description) = (at_key?, at_description?);
         self.commit(
             (act, id.to_string()),
             |vault, changes| {
-                let place = vault.tables.place(RecordName::Key(id));
-                let changes = vault.books.put_under(changes, (&place, Some(&shred)), &key)?;
-                let place = vault.tables.place(RecordName::Credential(id));
-                vault.books.put_under(changes, (&place, Some(&shred)), &description)
+                let changes = vault.books.put_under(changes, (&at_key, Some(&shred)), &key)?;
+                vault.books.put_under(changes, (&at_description, Some(&shred)), &description)
             },
             |_| (),
         )
         .await?;
         self.vault(|vault| {
             vault.books.hold_shred(owner, shred);
-            vault.tables.insert_credential(id, record, sealed);
+            let tenant = vault.tables.tenant_mut(at_key.tenant).ok_or_else(|| gone("tenant"))?;
+            tenant.insert_credential(id, record, sealed);
             Ok(())
         })?;
         // What was admitted with the old key does not go on with it.
@@ -192,20 +198,18 @@ impl Act<'_> {
         rules: CredentialRules,
     ) -> Result<Answer, Fault> {
         check_rules(&rules)?;
-        let (id, record) = self.vault(|vault| {
-            let id = picked(vault.tables.pick_credential(pick))?;
-            let held = vault.tables.credentials.get(&id).ok_or_else(|| gone("credential"))?;
+        let (id, record) = self.in_tenant(|_, tenant| {
+            let id = picked(tenant.pick_credential(pick))?;
+            let held = tenant.credentials.get(&id).ok_or_else(|| gone("credential"))?;
             Ok((id, CredentialRecord { rules, ..held.record.clone() }))
         })?;
-        let kept = record.clone();
-        self.commit(
+        let (kept, place) = (record.clone(), self.place(RecordName::Credential(id))?);
+        self.commit_in(
             ("credential.rules", id.to_string()),
-            |vault, changes| {
-                write(vault, changes, &vault.tables.place(RecordName::Credential(id)), &record)
-            },
-            |vault| {
-                let facts = kept.facts(id, vault.tables.tenant);
-                if let Some(held) = vault.tables.credentials.get_mut(&id) {
+            |vault, changes| write(vault, changes, &place, &record),
+            |tenant| {
+                let facts = kept.facts(id, tenant.id);
+                if let Some(held) = tenant.credentials.get_mut(&id) {
                     held.record = kept;
                     held.facts = facts;
                 }
@@ -218,15 +222,17 @@ impl Act<'_> {
     }
 
     pub(super) async fn credential_delete(&self, pick: &Pick) -> Result<Answer, Fault> {
-        let id = self.vault(|vault| picked(vault.tables.pick_credential(pick)))?;
-        self.commit(
+        let (id, places) = self.in_tenant(|_, tenant| {
+            let id = picked(tenant.pick_credential(pick))?;
+            let names = [RecordName::Key(id), RecordName::Credential(id)];
+            Ok((id, names.map(|name| tenant.place(name))))
+        })?;
+        self.commit_in(
             ("credential.delete", id.to_string()),
             |vault, changes| {
-                let tables = &vault.tables;
-                let changes = vault.books.delete(changes, &tables.place(RecordName::Key(id)))?;
-                vault.books.delete(changes, &tables.place(RecordName::Credential(id)))
+                places.iter().try_fold(changes, |changes, place| vault.books.delete(changes, place))
             },
-            |vault| vault.tables.remove_credential(id),
+            |tenant| tenant.remove_credential(id),
         )
         .await?;
         self.stop(|party| party.credential == id);
@@ -237,8 +243,10 @@ impl Act<'_> {
     /// The provider's cheapest call, as an errand without a gateway.
     pub(super) async fn credential_test(&self, pick: &Pick) -> Result<Answer, Fault> {
         let call = make_id().map_err(random_fault)?;
-        let id = self.vault(|vault| picked(vault.tables.pick_credential(pick)))?;
-        let origin = self.vault(|vault| origin_of(vault, id))?;
+        let (id, origin) = self.in_tenant(|vault, tenant| {
+            let id = picked(tenant.pick_credential(pick))?;
+            Ok((id, origin_of((vault, tenant), id)?))
+        })?;
         if !self.keeper.has_courier(origin) {
             return Err(fault(
                 "SR-COURIER-001",
@@ -250,8 +258,9 @@ impl Act<'_> {
             return Err(full_fault("tests under way"));
         }
         self.begin("credential.test", id.to_string()).await?;
+        let public_url = &self.keeper.settings.public_url;
         let errand =
-            self.vault(|vault| probe(vault, (call, id), &self.keeper.settings.public_url))?;
+            self.in_tenant(|vault, tenant| probe((vault, tenant), (call, id), public_url))?;
         let (waiter, answer) = oneshot::channel();
         let probing = Probing { origin, waiter, outcome: None };
         self.keeper.probes.borrow_mut().insert(call, probing);
@@ -272,16 +281,16 @@ impl Act<'_> {
 
 /// The record as it is now, with what the upload was opened for: rules that were changed meanwhile stay changed.
 fn current_record(
-    vault: &Vault,
+    tenant: &Tenant,
     id: CredentialId,
     upload: &Upload,
 ) -> Result<CredentialRecord, Fault> {
     let UploadAct::Rotate(_) = upload.binding.act else {
         // Whose it is to be may have been deleted since the upload was opened.
-        vault.tables.home_label(upload.record.home).ok_or_else(|| gone("home"))?;
+        tenant.home_label(upload.record.home).ok_or_else(|| gone("home"))?;
         return Ok(upload.record.clone());
     };
-    let held = vault.tables.credentials.get(&id).ok_or_else(|| gone("credential"))?;
+    let held = tenant.credentials.get(&id).ok_or_else(|| gone("credential"))?;
     Ok(CredentialRecord {
         destination: upload.record.destination.clone(),
         rotated: upload.record.rotated,
@@ -292,13 +301,14 @@ fn current_record(
 
 fn open_upload_for(
     vault: &mut Vault,
+    tenant: TenantId,
     record: CredentialRecord,
     act: UploadAct,
 ) -> Result<Answer, Fault> {
     let binding = UploadBinding {
         vault: vault.store.0,
         upload: make_id().map_err(random_fault)?,
-        tenant: vault.tables.tenant,
+        tenant,
         home: record.home,
         act,
         destination_digest: digest_destination(&record.destination),
@@ -312,18 +322,18 @@ fn open_upload_for(
 }
 
 /// Whose courier makes the calls of a credential.
-fn origin_of(vault: &Vault, id: CredentialId) -> Result<Origin, Fault> {
-    let held = vault.tables.credentials.get(&id).ok_or_else(|| gone("credential"))?;
+fn origin_of((vault, tenant): (&Vault, &Tenant), id: CredentialId) -> Result<Origin, Fault> {
+    let held = tenant.credentials.get(&id).ok_or_else(|| gone("credential"))?;
     let provider = vault.tables.providers.get(&held.record.provider);
     Ok(provider.ok_or_else(|| gone("provider"))?.origin)
 }
 
 fn probe(
-    vault: &Vault,
+    (vault, tenant): (&Vault, &Tenant),
     (call, id): (CallId, CredentialId),
     public_url: &str,
 ) -> Result<Errand, Fault> {
-    let held = vault.tables.credentials.get(&id).ok_or_else(|| gone("credential"))?;
+    let held = tenant.credentials.get(&id).ok_or_else(|| gone("credential"))?;
     let record = &held.record;
     let definition =
         vault.tables.providers.get(&record.provider).ok_or_else(|| gone("provider"))?;
@@ -356,12 +366,12 @@ fn probe(
     })
 }
 
-fn home_of(vault: &Vault, pick: &HomePick) -> Result<Home, Fault> {
+fn home_of(tenant: &Tenant, pick: &HomePick) -> Result<Home, Fault> {
     Ok(match pick {
-        HomePick::Personal(None) => Home::Personal(picked(vault.tables.first_user())?),
-        HomePick::Personal(Some(user)) => Home::Personal(picked(vault.tables.pick_user(user))?),
+        HomePick::Personal(None) => Home::Personal(picked(tenant.first_user())?),
+        HomePick::Personal(Some(user)) => Home::Personal(picked(tenant.pick_user(user))?),
         HomePick::Workspace(workspace) => {
-            Home::Workspace(picked(vault.tables.pick_workspace(workspace))?)
+            Home::Workspace(picked(tenant.pick_workspace(workspace))?)
         }
     })
 }

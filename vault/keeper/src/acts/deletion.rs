@@ -14,7 +14,7 @@ use super::people::gone;
 use super::{Act, books_fault, fault};
 use crate::keyring::ShredId;
 use crate::records::{RecordName, UserRecord, WorkspaceRecord};
-use crate::vault::Vault;
+use crate::tables::Tenant;
 
 /// What goes with what is deleted.
 struct Plan {
@@ -31,7 +31,7 @@ impl Act<'_> {
         deletion: Deletion,
     ) -> Result<Answer, Fault> {
         let (id, record) = self.user(pick)?;
-        let plan = self.vault(|vault| Ok(plan_user(vault, id, &record)))?;
+        let plan = self.in_tenant(|_, tenant| Ok(plan_user(tenant, id, &record)))?;
         if let Some(counted) = settle(&plan, deletion)? {
             return Ok(counted);
         }
@@ -43,10 +43,11 @@ impl Act<'_> {
         for workspace in &plan.memberships {
             self.end_membership(*workspace, id).await?;
         }
-        self.commit(
+        let place = self.place(RecordName::User(id))?;
+        self.commit_in(
             ("user.delete", id.to_string()),
-            |vault, changes| vault.books.delete(changes, &vault.tables.place(RecordName::User(id))),
-            |vault| vault.tables.remove_user(id),
+            |vault, changes| vault.books.delete(changes, &place),
+            |tenant| tenant.remove_user(id),
         )
         .await?;
         records = records.saturating_add(1);
@@ -59,7 +60,7 @@ impl Act<'_> {
         deletion: Deletion,
     ) -> Result<Answer, Fault> {
         let (id, record) = self.workspace(pick)?;
-        let plan = self.vault(|vault| Ok(plan_workspace(vault, id, &record)))?;
+        let plan = self.in_tenant(|_, tenant| Ok(plan_workspace(tenant, id, &record)))?;
         if let Some(counted) = settle(&plan, deletion)? {
             return Ok(counted);
         }
@@ -68,12 +69,11 @@ impl Act<'_> {
         self.put_workspace("workspace.empty", id, emptied).await?;
         let stopped = self.stop(|party| plan.credentials.contains(&party.credential));
         let mut records = self.delete_dependents(&plan).await?;
-        self.commit(
+        let place = self.place(RecordName::Workspace(id))?;
+        self.commit_in(
             ("workspace.delete", id.to_string()),
-            |vault, changes| {
-                vault.books.delete(changes, &vault.tables.place(RecordName::Workspace(id)))
-            },
-            |vault| vault.tables.remove_workspace(id),
+            |vault, changes| vault.books.delete(changes, &place),
+            |tenant| tenant.remove_workspace(id),
         )
         .await?;
         records = records.saturating_add(1);
@@ -93,9 +93,8 @@ impl Act<'_> {
             }
             let names: Vec<RecordName> = some.iter().flat_map(Dependent::records).collect();
             let count = u32::try_from(names.len()).unwrap_or(u32::MAX);
-            let changes = self.vault(|vault| {
-                let tables = &vault.tables;
-                let delete = |changes, name| vault.books.delete(changes, &tables.place(name));
+            let changes = self.in_tenant(|vault, tenant| {
+                let delete = |changes, name| vault.books.delete(changes, &tenant.place(name));
                 let changes = names.into_iter().try_fold(vault.books.changes(), delete);
                 changes.map_err(|error| books_fault(&error))
             })?;
@@ -104,11 +103,15 @@ impl Act<'_> {
                 return Err(self.store_failed(act, &error).await);
             }
             records = records.saturating_add(count);
+            let id = self.in_tenant(|_, tenant| Ok(tenant.id))?;
             self.vault(|vault| {
                 for one in some {
                     match one {
-                        Dependent::Token(id, _) => vault.tables.remove_token(*id),
-                        Dependent::Credential(id) => vault.tables.remove_credential(*id),
+                        Dependent::Token(token, _) => vault.tables.remove_token(id, *token),
+                        Dependent::Credential(credential) => vault
+                            .tables
+                            .tenant_mut(id)
+                            .map_or((), |tenant| tenant.remove_credential(*credential)),
                     }
                 }
                 Ok(())
@@ -118,8 +121,8 @@ impl Act<'_> {
     }
 
     async fn end_membership(&self, id: WorkspaceId, user: UserId) -> Result<(), Fault> {
-        let record = self.vault(|vault| {
-            vault.tables.workspaces.get(&id).cloned().ok_or_else(|| gone("workspace"))
+        let record = self.in_tenant(|_, tenant| {
+            tenant.workspaces.get(&id).cloned().ok_or_else(|| gone("workspace"))
         })?;
         let members = record.members.iter().copied().filter(|one| *one != user).collect();
         self.put_membership("workspace.leave", (id, user), WorkspaceRecord { members, ..record })
@@ -187,27 +190,26 @@ fn settle(plan: &Plan, deletion: Deletion) -> Result<Option<Answer>, Fault> {
     }
 }
 
-fn plan_user(vault: &Vault, id: UserId, record: &UserRecord) -> Plan {
-    let tables = &vault.tables;
-    let tokens = tables.tokens.iter().filter(|(_, held)| held.record.user == id);
-    let memberships = tables.workspaces.iter().filter(|(_, one)| one.members.contains(&id));
+fn plan_user(tenant: &Tenant, id: UserId, record: &UserRecord) -> Plan {
+    let tokens = tenant.tokens().iter().filter(|(_, held)| held.record.user == id);
+    let memberships = tenant.workspaces.iter().filter(|(_, one)| one.members.contains(&id));
     let tokens: Vec<_> = tokens.map(|(token, _)| (*token, id)).collect();
     let memberships: Vec<_> = memberships.map(|(workspace, _)| *workspace).collect();
-    let credentials = at_home(vault, Home::Personal(id));
+    let credentials = at_home(tenant, Home::Personal(id));
     let dependents = dependents(tokens.len(), credentials.len(), memberships.len());
     let counted = Counted { id: id.to_string(), label: record.label.clone(), dependents };
     Plan { counted, tokens, credentials, memberships }
 }
 
-fn plan_workspace(vault: &Vault, id: WorkspaceId, record: &WorkspaceRecord) -> Plan {
-    let credentials = at_home(vault, Home::Workspace(id));
+fn plan_workspace(tenant: &Tenant, id: WorkspaceId, record: &WorkspaceRecord) -> Plan {
+    let credentials = at_home(tenant, Home::Workspace(id));
     let dependents = dependents(0, credentials.len(), record.members.len());
     let counted = Counted { id: id.to_string(), label: record.label.clone(), dependents };
     Plan { counted, tokens: Vec::new(), credentials, memberships: Vec::new() }
 }
 
-fn at_home(vault: &Vault, home: Home) -> Vec<CredentialId> {
-    let all = vault.tables.credentials.iter();
+fn at_home(tenant: &Tenant, home: Home) -> Vec<CredentialId> {
+    let all = tenant.credentials.iter();
     all.filter(|(_, held)| held.record.home == home).map(|(id, _)| *id).collect()
 }
 

@@ -95,15 +95,16 @@ impl Act<'_> {
         })
     }
 
-    async fn tenant_keys(
+    /// Changes the keyring, and answers every tenant's keys as they are then.
+    pub(super) async fn tenant_keys(
         &self,
         change: impl FnOnce(&mut KeyringFile) -> Result<(), KeyringError> + Send + 'static,
     ) -> Result<TenantKeys, Fault> {
-        let (tenant, algorithm) =
-            self.vault(|vault| Ok((vault.tables.tenant, vault.books.generations().algorithm)))?;
+        let (first, algorithm) =
+            self.vault(|vault| Ok((vault.tables.first(), vault.books.generations().algorithm)))?;
         self.change_keyring(move |keyring| {
             change(keyring)?;
-            TenantKeys::of(keyring.keyring(), tenant, algorithm)
+            TenantKeys::of(keyring.keyring(), first, algorithm)
         })
         .await
     }

@@ -13,27 +13,26 @@ use crate::clock;
 use crate::keeper::make_id;
 use crate::keyring::ShredId;
 use crate::records::{RecordName, UserRecord, WorkspaceRecord};
-use crate::tables::MAX_RECORDS;
 
 /// Most members of one workspace.
 const MAX_MEMBERS: usize = 1000;
 
 impl Act<'_> {
     pub(super) fn users(&self) -> Result<Answer, Fault> {
-        self.vault(|vault| {
+        self.in_tenant(|_, tenant| {
             let row = |(id, one): (&UserId, &UserRecord)| UserRow {
                 id: *id,
                 label: one.label.clone(),
                 standing: one.standing,
                 created: one.created,
             };
-            Ok(Answer::Users(vault.tables.users.iter().map(row).collect()))
+            Ok(Answer::Users(tenant.users.iter().map(row).collect()))
         })
     }
 
     pub(super) fn workspaces(&self) -> Result<Answer, Fault> {
-        self.vault(|vault| {
-            let users = &vault.tables.users;
+        self.in_tenant(|_, tenant| {
+            let users = &tenant.users;
             let member = |id: &UserId| users.get(id).map(|one| (*id, one.label.clone()));
             let row = |(id, one): (&WorkspaceId, &WorkspaceRecord)| WorkspaceRow {
                 id: *id,
@@ -41,18 +40,18 @@ impl Act<'_> {
                 members: one.members.iter().filter_map(member).collect(),
                 created: one.created,
             };
-            Ok(Answer::Workspaces(vault.tables.workspaces.iter().map(row).collect()))
+            Ok(Answer::Workspaces(tenant.workspaces.iter().map(row).collect()))
         })
     }
 
     pub(super) async fn user_create(&self, label: Label) -> Result<Answer, Fault> {
         let id = make_id().map_err(random_fault)?;
-        self.vault(|vault| {
-            let users = &vault.tables.users;
-            if users.values().any(|one| one.label == label) {
+        self.in_tenant(|vault, tenant| {
+            if tenant.users.values().any(|one| one.label == label) {
                 return Err(taken("user", &label));
             }
-            if users.len() >= MAX_RECORDS { Err(full_fault("users")) } else { Ok(()) }
+            let room = vault.tables.has_room(tenant, |one| one.users.len());
+            if room { Ok(()) } else { Err(full_fault("users")) }
         })?;
         self.make_shred_key(ShredId::of(id)).await?;
         let record = UserRecord { label, standing: Standing::Active, created: clock::now() };
@@ -77,12 +76,12 @@ impl Act<'_> {
 
     pub(super) async fn workspace_create(&self, label: Label) -> Result<Answer, Fault> {
         let id = make_id().map_err(random_fault)?;
-        self.vault(|vault| {
-            let workspaces = &vault.tables.workspaces;
-            if workspaces.values().any(|one| one.label == label) {
+        self.in_tenant(|vault, tenant| {
+            if tenant.workspaces.values().any(|one| one.label == label) {
                 return Err(taken("workspace", &label));
             }
-            if workspaces.len() >= MAX_RECORDS { Err(full_fault("workspaces")) } else { Ok(()) }
+            let room = vault.tables.has_room(tenant, |one| one.workspaces.len());
+            if room { Ok(()) } else { Err(full_fault("workspaces")) }
         })?;
         self.make_shred_key(ShredId::of(id)).await?;
         let record = WorkspaceRecord { label, members: Vec::new(), created: clock::now() };
@@ -116,10 +115,9 @@ impl Act<'_> {
         let (user, _) = self.user(&user)?;
         record.members.retain(|member| *member != user);
         self.put_membership("workspace.leave", (id, user), record).await?;
-        let homed = self.vault(|vault| {
-            let credentials = &vault.tables.credentials;
+        let homed = self.in_tenant(|_, tenant| {
             let homed =
-                credentials.iter().filter(|(_, one)| one.record.home == Home::Workspace(id));
+                tenant.credentials.iter().filter(|(_, one)| one.record.home == Home::Workspace(id));
             Ok(homed.map(|(credential, _)| *credential).collect::<Vec<_>>())
         })?;
         self.stop(|party| party.user == user && homed.contains(&party.credential));
@@ -127,17 +125,17 @@ impl Act<'_> {
     }
 
     pub(super) fn user(&self, pick: &Pick) -> Result<(UserId, UserRecord), Fault> {
-        self.vault(|vault| {
-            let id = picked(vault.tables.pick_user(pick))?;
-            let record = vault.tables.users.get(&id).cloned();
+        self.in_tenant(|_, tenant| {
+            let id = picked(tenant.pick_user(pick))?;
+            let record = tenant.users.get(&id).cloned();
             record.map(|record| (id, record)).ok_or_else(|| gone("user"))
         })
     }
 
     pub(super) fn workspace(&self, pick: &Pick) -> Result<(WorkspaceId, WorkspaceRecord), Fault> {
-        self.vault(|vault| {
-            let id = picked(vault.tables.pick_workspace(pick))?;
-            let record = vault.tables.workspaces.get(&id).cloned();
+        self.in_tenant(|_, tenant| {
+            let id = picked(tenant.pick_workspace(pick))?;
+            let record = tenant.workspaces.get(&id).cloned();
             record.map(|record| (id, record)).ok_or_else(|| gone("workspace"))
         })
     }
@@ -148,13 +146,11 @@ impl Act<'_> {
         id: UserId,
         record: UserRecord,
     ) -> Result<(), Fault> {
-        let kept = record.clone();
-        self.commit(
+        let (kept, place) = (record.clone(), self.place(RecordName::User(id))?);
+        self.commit_in(
             (act, id.to_string()),
-            |vault, changes| {
-                write(vault, changes, &vault.tables.place(RecordName::User(id)), &record)
-            },
-            |vault| drop(vault.tables.users.insert(id, kept)),
+            |vault, changes| write(vault, changes, &place, &record),
+            |tenant| drop(tenant.users.insert(id, kept)),
         )
         .await
     }
@@ -184,13 +180,11 @@ impl Act<'_> {
         id: WorkspaceId,
         record: WorkspaceRecord,
     ) -> Result<(), Fault> {
-        let kept = record.clone();
-        self.commit(
+        let (kept, place) = (record.clone(), self.place(RecordName::Workspace(id))?);
+        self.commit_in(
             act,
-            |vault, changes| {
-                write(vault, changes, &vault.tables.place(RecordName::Workspace(id)), &record)
-            },
-            |vault| vault.tables.put_workspace(id, kept),
+            |vault, changes| write(vault, changes, &place, &record),
+            |tenant| tenant.put_workspace(id, kept),
         )
         .await
     }

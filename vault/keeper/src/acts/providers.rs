@@ -110,8 +110,9 @@ fn built_in(name: &ProviderName) -> Fault {
 }
 
 fn credentials_of(vault: &Vault, name: &ProviderName) -> u32 {
-    let count =
-        vault.tables.credentials.values().filter(|one| one.record.provider == *name).count();
+    let count = vault.tables.count(|tenant| {
+        tenant.credentials.values().filter(|one| one.record.provider == *name).count()
+    });
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 

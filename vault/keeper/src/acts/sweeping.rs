@@ -75,8 +75,9 @@ impl Act<'_> {
             return Ok(Step::Over);
         }
         let portion = self.vault(|vault| {
-            let tokens = &vault.tables.tokens;
-            let person_of = |id| tokens.get(&id).map(|held| held.record.user);
+            // Only the first version wrote tokens without their person, and knew the first tenant only.
+            let first = vault.tables.tenant(vault.tables.first());
+            let person_of = |id| first?.tokens().get(&id).map(|held| held.record.user);
             let found = vault.books.old_records(after.as_deref(), person_of);
             found.map_err(|error| books_fault(&error))
         })?;
@@ -123,7 +124,8 @@ impl Act<'_> {
             vault.sweep = Sweep::Idle;
             let (act, target) = ("key.sweep", format!("epoch {}", state.epoch.0));
             let result = ActResult::Done;
-            let entry = Entry::Act { act, operator: self.operator, target, result };
+            let (operator, tenant) = (self.operator, None);
+            let entry = Entry::Act { act, operator, tenant, target, result };
             vault.journal.note(&entry, clock::now());
             Ok(())
         })?;

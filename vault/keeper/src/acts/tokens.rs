@@ -15,17 +15,17 @@ use crate::clock;
 use crate::keeper::make_id;
 use crate::keys;
 use crate::records::{RecordName, TokenRecord};
-use crate::tables::{HeldToken, MAX_RECORDS};
+use crate::tables::HeldToken;
 
 /// Most calls a minute that one token may be given.
 const MAX_RATE: u32 = 1_000_000;
 
 impl Act<'_> {
     pub(super) fn tokens(&self) -> Result<Answer, Fault> {
-        self.vault(|vault| {
+        self.in_tenant(|_, tenant| {
             let row = |(id, held): (&TokenId, &HeldToken)| {
                 let record = &held.record;
-                let user = vault.tables.users.get(&record.user)?;
+                let user = tenant.users.get(&record.user)?;
                 Some(TokenRow {
                     id: *id,
                     label: record.label.clone(),
@@ -35,7 +35,7 @@ impl Act<'_> {
                     created: record.created,
                 })
             };
-            Ok(Answer::Tokens(vault.tables.tokens.iter().filter_map(row).collect()))
+            Ok(Answer::Tokens(tenant.tokens().iter().filter_map(row).collect()))
         })
     }
 
@@ -44,47 +44,46 @@ impl Act<'_> {
         let mut random = Zeroizing::new([0_u8; TOKEN_RANDOM_BYTES]);
         getrandom::fill(&mut *random).map_err(random_fault)?;
         let text = write_token(&random);
-        let record = self.vault(|vault| {
-            let tables = &vault.tables;
-            if tables.tokens.len() >= MAX_RECORDS {
+        let (of, record) = self.in_tenant(|vault, tenant| {
+            if !vault.tables.has_room(tenant, |one| one.tokens().len()) {
                 return Err(full_fault("tokens"));
             }
-            if tables.tokens.values().any(|one| one.record.label == wish.label) {
+            if tenant.tokens().values().any(|one| one.record.label == wish.label) {
                 return Err(taken("token", &wish.label));
             }
             check_scope(&wish.scope)?;
             let user = match &wish.user {
-                Some(pick) => picked(tables.pick_user(pick))?,
-                None => picked(tables.first_user())?,
+                Some(pick) => picked(tenant.pick_user(pick))?,
+                None => picked(tenant.first_user())?,
             };
             let credential = wish.credential.as_ref();
-            let credential = credential.map(|pick| picked(tables.pick_credential(pick)));
+            let credential = credential.map(|pick| picked(tenant.pick_credential(pick)));
             let scope = TokenScope { credential: credential.transpose()?, ..wish.scope };
             let hash = text.expose(|text| keys::tag_token(&vault.token_hash, text));
-            Ok(TokenRecord { user, label: wish.label, scope, hash, created: clock::now() })
+            let record =
+                TokenRecord { user, label: wish.label, scope, hash, created: clock::now() };
+            Ok((tenant.id, record))
         })?;
-        let (kept, name) = (record.clone(), RecordName::Token(record.user, id));
+        let (kept, place) = (record.clone(), self.place(RecordName::Token(record.user, id))?);
         self.commit(
             ("token.create", id.to_string()),
-            |vault, changes| write(vault, changes, &vault.tables.place(name), &record),
-            |vault| vault.tables.insert_token(id, kept),
+            |vault, changes| write(vault, changes, &place, &record),
+            |vault| vault.tables.insert_token(of, id, kept),
         )
         .await?;
         Ok(Answer::Token { id, text })
     }
 
     pub(super) async fn token_revoke(&self, pick: &Pick) -> Result<Answer, Fault> {
-        let (id, user) = self.vault(|vault| {
-            let id = picked(vault.tables.pick_token(pick))?;
-            let held = vault.tables.tokens.get(&id).ok_or_else(|| gone("token"))?;
-            Ok((id, held.record.user))
+        let (of, id, place) = self.in_tenant(|_, tenant| {
+            let id = picked(tenant.pick_token(pick))?;
+            let held = tenant.tokens().get(&id).ok_or_else(|| gone("token"))?;
+            Ok((tenant.id, id, tenant.place(RecordName::Token(held.record.user, id))))
         })?;
         self.commit(
             ("token.revoke", id.to_string()),
-            |vault, changes| {
-                vault.books.delete(changes, &vault.tables.place(RecordName::Token(user, id)))
-            },
-            |vault| vault.tables.remove_token(id),
+            |vault, changes| vault.books.delete(changes, &place),
+            |vault| vault.tables.remove_token(of, id),
         )
         .await?;
         self.stop(|party| party.token == id);

@@ -5,7 +5,7 @@
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-use strongroom_policy::id::{CredentialId, TokenId, UserId};
+use strongroom_policy::id::{CredentialId, TenantId, TokenId, UserId};
 use strongroom_policy::moment::Moment;
 use strongroom_policy::name::Label;
 use strongroom_policy::provider::Origin;
@@ -16,10 +16,11 @@ use tokio::time::sleep;
 
 use super::sealing::progress_of;
 use super::{Act, fault, provisional_fault};
+use crate::journal::read::{self, Sums, Whose};
 use crate::journal::sinks::{Need, SinkHealth};
-use crate::journal::{JournalError, Place, read};
+use crate::journal::{JournalError, Place};
 use crate::keeper::State;
-use crate::tables::Tables;
+use crate::tables::Tenant;
 use crate::vault::{Vault, seal_kind};
 
 /// Longest that a tail waits.
@@ -67,7 +68,7 @@ impl Act<'_> {
                 status.incoming = vault.incoming;
                 status.vault_key = Some(vault.vault_key.clone());
                 status.journal_entries = vault.journal.entries();
-                let credentials = vault.tables.credentials.len();
+                let credentials = vault.tables.count(|tenant| tenant.credentials.len());
                 status.credentials = u32::try_from(credentials).unwrap_or(u32::MAX);
                 let old = vault.books.generations().old;
                 status.old_records = u64::try_from(old).unwrap_or(u64::MAX);
@@ -147,12 +148,15 @@ impl Act<'_> {
 
     pub(super) async fn usage(&self, since_ms: u64, by: UsageBy) -> Result<Answer, Fault> {
         let (place, span) = self.journal()?;
-        let since = Moment::from_unix_millis(since_ms);
-        let mut rows: Vec<UsageRow> =
-            on_thread(move || read::usage(&place, span, since, by)).await?;
+        let only = self.tenant;
+        let first = self.vault(|vault| Ok(vault.tables.first()))?;
+        let whose = Whose::of(first, only);
+        let sums = Sums { since: Moment::from_unix_millis(since_ms), by, whose };
+        let mut rows: Vec<UsageRow> = on_thread(move || read::usage(&place, span, &sums)).await?;
         self.vault(|vault| {
             for row in &mut rows {
-                row.label = label_of(&vault.tables, &row.key, by);
+                row.label =
+                    vault.tables.some(only).find_map(|tenant| label_of(tenant, &row.key, by));
             }
             Ok(())
         })?;
@@ -250,19 +254,24 @@ fn check(name: &str, verdict: Verdict, detail: String, fix: Option<String>) -> C
     Check { name: name.to_owned(), verdict, detail, fix }
 }
 
-fn label_of(tables: &Tables, key: &str, by: UsageBy) -> Option<Label> {
+/// The name of something whose sum is shown to whoever may see its tenant.
+fn label_of(tenant: &Tenant, key: &str, by: UsageBy) -> Option<Label> {
     match by {
         UsageBy::User => {
             let id = key.parse::<UserId>().ok()?;
-            tables.users.get(&id).map(|one| one.label.clone())
+            tenant.users.get(&id).map(|one| one.label.clone())
         }
         UsageBy::Token => {
             let id = key.parse::<TokenId>().ok()?;
-            tables.tokens.get(&id).map(|one| one.record.label.clone())
+            tenant.tokens().get(&id).map(|one| one.record.label.clone())
         }
         UsageBy::Credential => {
             let id = key.parse::<CredentialId>().ok()?;
-            tables.credentials.get(&id).map(|one| one.record.label.clone())
+            tenant.credentials.get(&id).map(|one| one.record.label.clone())
+        }
+        UsageBy::Tenant => {
+            let id = key.parse::<TenantId>().ok()?;
+            (tenant.id == id).then(|| tenant.record.label.clone())
         }
         UsageBy::Model | UsageBy::Provider => None,
     }

@@ -189,7 +189,8 @@ impl Act<'_> {
     }
 
     async fn refused(&self, (act, target): (&'static str, String), refused: Refused) -> Fault {
-        let entry = Entry::Act { act, operator: self.operator, target, result: ActResult::Failed };
+        let (operator, tenant, result) = (self.operator, self.tenant, ActResult::Failed);
+        let entry = Entry::Act { act, operator, tenant, target, result };
         // A vault that is closed by now has closed its journal too.
         if self.keeper.with_vault(|vault| vault.journal.note(&entry, clock::now())).is_err() {
             tracing::warn!(act, "an act failed while the vault was closing");

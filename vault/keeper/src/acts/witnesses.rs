@@ -116,6 +116,7 @@ impl Act<'_> {
             )
         };
         let entry = Entry::Act {
+            tenant: None,
             act: "witness.contradicts",
             operator: self.operator,
             target: shown.name.to_string(),
@@ -147,6 +148,7 @@ impl Act<'_> {
             let was_awaited = vault.witnesses.answered(key.name());
             if was_awaited {
                 let entry = Entry::Act {
+                    tenant: None,
                     act: "witness.answered",
                     operator: self.operator,
                     target: key.name().to_string(),

@@ -6,15 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use strongroom_policy::id::{CredentialId, TokenId, UserId, WorkspaceId};
+use strongroom_policy::id::{CredentialId, TenantId, TokenId, UserId, WorkspaceId};
 use strongroom_policy::rules::{Home, Standing};
 use strongroom_protocol::operator::backup::{DoneAgain, LeftOpen, MAX_LEFT_OPEN};
 use strongroom_sys::Secret;
 
 use super::journals::SeenAct;
 use crate::books::{Books, BooksError, Changes};
-use crate::records::{RecordName, RecordPlace, UserRecord, WorkspaceRecord};
-use crate::tables::Tables;
+use crate::records::{RecordName, RecordPlace, TenantRecord, UserRecord, WorkspaceRecord};
+use crate::tables::{Tables, Tenant};
 
 /// What acts come to, whatever the backup holds.
 #[derive(Debug, Default)]
@@ -25,6 +25,8 @@ pub struct Taken {
     workspaces: BTreeSet<WorkspaceId>,
     standing: BTreeMap<UserId, Standing>,
     left: BTreeSet<(WorkspaceId, UserId)>,
+    tenants: BTreeSet<TenantId>,
+    tenant_standing: BTreeMap<TenantId, Standing>,
     /// The first of what cannot be done again.
     pub left_open: Vec<LeftOpen>,
     /// How many of these there are.
@@ -59,6 +61,13 @@ impl Taken {
             "user.enable" => {
                 self.standing.insert(target.parse().ok()?, Standing::Active);
             }
+            "tenant.delete" => drop(self.tenants.insert(target.parse().ok()?)),
+            "tenant.disable" => {
+                self.tenant_standing.insert(target.parse().ok()?, Standing::Disabled);
+            }
+            "tenant.enable" => {
+                self.tenant_standing.insert(target.parse().ok()?, Standing::Active);
+            }
             "workspace.leave" => drop(self.left.insert(membership(target)?)),
             "workspace.join" => drop(self.left.remove(&membership(target)?)),
             // Looking changes nothing, and a backup takes nothing away.
@@ -74,31 +83,53 @@ impl Taken {
     /// When it cannot be written.
     pub fn apply(&self, books: &mut Books, tables: &Tables) -> Result<DoneAgain, BooksError> {
         let mut done = DoneAgain::default();
-        for (id, held) in &tables.credentials {
+        for tenant in tables.tenants() {
+            if self.tenants.contains(&tenant.id) && tenant.id != tables.first() {
+                delete_whole(books, tenant, &mut done)?;
+            } else {
+                self.apply_to(books, tenant, &mut done)?;
+            }
+        }
+        Ok(done)
+    }
+
+    fn apply_to(
+        &self,
+        books: &mut Books,
+        tenant: &Tenant,
+        done: &mut DoneAgain,
+    ) -> Result<(), BooksError> {
+        let disabled = self.tenant_standing.get(&tenant.id) == Some(&Standing::Disabled);
+        if disabled && tenant.record.standing != Standing::Disabled {
+            let record = TenantRecord { standing: Standing::Disabled, ..tenant.record.clone() };
+            let place = tenant.place(RecordName::Tenant);
+            commit(books, put(books, books.changes(), &place, &record)?)?;
+        }
+        for (id, held) in &tenant.credentials {
             if self.is_gone(*id, held.record.home) {
-                let key = tables.place(RecordName::Key(*id));
+                let key = tenant.place(RecordName::Key(*id));
                 let changes = books.delete(books.changes(), &key)?;
-                let description = tables.place(RecordName::Credential(*id));
+                let description = tenant.place(RecordName::Credential(*id));
                 commit(books, books.delete(changes, &description)?)?;
                 count(&mut done.credentials);
             }
         }
-        for (id, held) in &tables.tokens {
+        for (id, held) in tenant.tokens() {
             if self.tokens.contains(id) || self.users.contains(&held.record.user) {
-                let place = tables.place(RecordName::Token(held.record.user, *id));
+                let place = tenant.place(RecordName::Token(held.record.user, *id));
                 commit(books, books.delete(books.changes(), &place)?)?;
                 count(&mut done.tokens);
             }
         }
-        for (id, record) in &tables.workspaces {
-            let place = tables.place(RecordName::Workspace(*id));
-            self.workspace(books, (&place, *id, record), &mut done)?;
+        for (id, record) in &tenant.workspaces {
+            let place = tenant.place(RecordName::Workspace(*id));
+            self.workspace(books, (&place, *id, record), done)?;
         }
-        for (id, record) in &tables.users {
-            let place = tables.place(RecordName::User(*id));
-            self.user(books, (&place, *id, record), &mut done)?;
+        for (id, record) in &tenant.users {
+            let place = tenant.place(RecordName::User(*id));
+            self.user(books, (&place, *id, record), done)?;
         }
-        Ok(done)
+        Ok(())
     }
 
     fn user(
@@ -149,6 +180,31 @@ impl Taken {
                 Home::Workspace(workspace) => self.workspaces.contains(&workspace),
             }
     }
+}
+
+/// Most records of a deleted tenant in one commit: a credential's description may have many pieces.
+const MAX_TOGETHER: usize = 8;
+
+/// Deletes a tenant with all that the backup has of it; its own record last. Its root is destroyed when the vault is opened.
+fn delete_whole(
+    books: &mut Books,
+    tenant: &Tenant,
+    done: &mut DoneAgain,
+) -> Result<(), BooksError> {
+    for some in tenant.places().chunks(MAX_TOGETHER) {
+        let delete = |changes, place| books.delete(changes, place);
+        let changes = some.iter().try_fold(books.changes(), delete)?;
+        commit(books, changes)?;
+    }
+    for (number, gone) in [
+        (&mut done.credentials, tenant.credentials.len()),
+        (&mut done.tokens, tenant.tokens().len()),
+        (&mut done.workspaces, tenant.workspaces.len()),
+        (&mut done.users, tenant.users.len()),
+    ] {
+        *number = number.saturating_add(u32::try_from(gone).unwrap_or(u32::MAX));
+    }
+    Ok(())
 }
 
 /// Adds the writing of a record.

@@ -36,7 +36,7 @@ use crate::erase::erase;
 use crate::founding::{FOUNDING_DIRECTORY, VAULT_DIRECTORY};
 use crate::keyring::{self, KeyringError};
 use crate::keys::{self, DeriveError, MacKey};
-use crate::records::RecordName;
+use crate::records::{RecordName, RecordPlace};
 use crate::seal::{self, SealError, Sealed, Unsealed};
 use crate::vault::{JOURNAL_DIRECTORY, audit_signer, learn_keys, settle_keyring};
 
@@ -256,14 +256,14 @@ fn record(
             entries: surviving.entries,
             until: surviving.until.clone(),
         }),
-        sleeping_tokens: u32::try_from(tables.tokens.len())
+        sleeping_tokens: u32::try_from(tables.count(|tenant| tenant.tokens().len()))
             .unwrap_or(u32::MAX)
             .saturating_sub(done_again.tokens),
         done_again,
         left_open: taken.left_open,
         left_open_count: taken.left_open_count,
     };
-    let place = tables.place(RecordName::Restored);
+    let place = RecordPlace { tenant: tables.first(), name: RecordName::Restored };
     let changes = again::put(books, books.changes(), &place, &restored)?;
     Ok(again::commit(books, changes)?)
 }

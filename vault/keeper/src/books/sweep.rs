@@ -59,7 +59,8 @@ impl Books {
                 RecordName::LooseToken(id) => {
                     RecordName::Token(person_of(*id).ok_or(BooksError::Ownerless)?, *id)
                 }
-                RecordName::User(_)
+                RecordName::Tenant
+                | RecordName::User(_)
                 | RecordName::Workspace(_)
                 | RecordName::Token(..)
                 | RecordName::Credential(_)

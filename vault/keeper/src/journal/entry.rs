@@ -38,6 +38,9 @@ pub enum Entry<'a> {
         act: &'static str,
         /// The Unix user.
         operator: u32,
+        /// In which tenant; of an act on the whole vault none.
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text_if_any")]
+        tenant: Option<TenantId>,
         /// The id or provider's name that it was done to.
         target: String,
         /// Whether it was done.
@@ -191,6 +194,9 @@ pub struct RefuseEntry<'a> {
     /// Names the refusal towards the user.
     #[serde(serialize_with = "text")]
     pub call: CallId,
+    /// In which tenant.
+    #[serde(serialize_with = "text")]
+    pub tenant: TenantId,
     /// Whose.
     #[serde(serialize_with = "text")]
     pub user: UserId,
@@ -273,6 +279,17 @@ impl<'a> Entry<'a> {
 
 fn text<T: std::fmt::Display, S: serde::Serializer>(value: &T, out: S) -> Result<S::Ok, S::Error> {
     out.collect_str(value)
+}
+
+#[expect(clippy::ref_option, reason = "serde hands a reference")]
+fn text_if_any<T: std::fmt::Display, S: serde::Serializer>(
+    value: &Option<T>,
+    out: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => out.collect_str(value),
+        None => out.serialize_none(),
+    }
 }
 
 fn digits<S: serde::Serializer>(bytes: &[u8; 32], out: S) -> Result<S::Ok, S::Error> {

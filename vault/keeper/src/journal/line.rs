@@ -25,6 +25,7 @@ pub(crate) struct Known<'a> {
     #[serde(borrow)]
     pub(crate) what: &'a str,
     pub(super) call: Option<&'a str>,
+    pub(super) tenant: Option<&'a str>,
     pub(super) user: Option<&'a str>,
     pub(super) token: Option<&'a str>,
     pub(super) credential: Option<&'a str>,

@@ -129,7 +129,13 @@ mod tests {
     use crate::journal::entry::{ActResult, Entry};
 
     fn act(target: String) -> Entry<'static> {
-        Entry::Act { act: "token.create", operator: 1, target, result: ActResult::Begun }
+        Entry::Act {
+            act: "token.create",
+            operator: 1,
+            tenant: None,
+            target,
+            result: ActResult::Begun,
+        }
     }
 
     #[test]

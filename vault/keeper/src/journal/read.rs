@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use strongroom_policy::id::TenantId;
 use strongroom_policy::moment::Moment;
 use strongroom_protocol::operator::UsageBy;
 use strongroom_protocol::operator::listing::{JournalRow, UsageRow};
@@ -139,15 +140,55 @@ pub fn tail(
     Ok(rows)
 }
 
-/// Sums usage over all calls that began at or after `since`.
+/// Which tenants' calls count.
+#[derive(Debug, Clone, Default)]
+pub struct Whose {
+    /// The tenant of a call whose entry names none: it is of a time when there was this one only.
+    first: String,
+    /// Only of this one's.
+    only: Option<String>,
+}
+
+impl Whose {
+    /// One tenant's, or all, in a vault whose first tenant is `first`.
+    pub fn of(first: TenantId, only: Option<TenantId>) -> Self {
+        Self { first: first.to_string(), only: only.map(|id| id.to_string()) }
+    }
+
+    fn tenant<'a>(&'a self, named: Option<&'a str>) -> &'a str {
+        named.unwrap_or(&self.first)
+    }
+
+    /// Whether a call of the tenant that its entry names counts.
+    pub(super) fn count(&self, named: Option<&str>) -> bool {
+        self.only.as_deref().is_none_or(|only| self.tenant(named) == only)
+    }
+
+    /// Whether all tenants' do.
+    pub(super) const fn are_all(&self) -> bool {
+        self.only.is_none()
+    }
+}
+
+/// Which sums.
+#[derive(Debug, Clone)]
+pub struct Sums {
+    /// Only of calls that began then or later.
+    pub since: Moment,
+    /// What to sum by.
+    pub by: UsageBy,
+    /// Of which tenants.
+    pub whose: Whose,
+}
+
+/// Sums usage over calls.
 ///
 /// # Errors
 /// When a file cannot be read.
 pub fn usage(
     place: &Place,
     (entries, first_kept): (u64, u64),
-    since: Moment,
-    by: UsageBy,
+    which: &Sums,
 ) -> io::Result<Vec<UsageRow>> {
     let mut sums: BTreeMap<String, UsageRow> = BTreeMap::new();
     let mut open: BTreeMap<String, String> = BTreeMap::new();
@@ -155,7 +196,7 @@ pub fn usage(
         let Some(found) = bundle(place, index)? else { continue };
         for entry in Entries::of(&found).map_while(Result::ok) {
             if let Some(known) = Known::read(entry) {
-                fold(&known, (since, by), &mut sums, &mut open);
+                fold(&known, which, &mut sums, &mut open);
             }
         }
     }
@@ -164,22 +205,23 @@ pub fn usage(
 
 fn fold(
     known: &Known<'_>,
-    (since, by): (Moment, UsageBy),
+    which: &Sums,
     sums: &mut BTreeMap<String, UsageRow>,
     open: &mut BTreeMap<String, String>,
 ) {
     let Some(call) = known.call else { return };
-    let counts = || millis(known.t).is_some_and(|at| at >= since);
+    let counts =
+        || which.whose.count(known.tenant) && millis(known.t).is_some_and(|at| at >= which.since);
     match known.what {
         "admit" if counts() => {
-            let key = key_of(known, by);
+            let key = which.key_of(known);
             sum(sums, &key).calls = sum(sums, &key).calls.saturating_add(1);
             if open.len() < MAX_OPEN_CALLS {
                 open.insert(call.to_owned(), key);
             }
         }
         "refuse" if counts() => {
-            let row = sum(sums, &key_of(known, by));
+            let row = sum(sums, &which.key_of(known));
             row.refused = row.refused.saturating_add(1);
         }
         "close" | "lost" => {
@@ -200,15 +242,18 @@ fn settle(row: &mut UsageRow, known: &Known<'_>) {
     }
 }
 
-fn key_of(known: &Known<'_>, by: UsageBy) -> String {
-    let key = match by {
-        UsageBy::User => known.user,
-        UsageBy::Token => known.token,
-        UsageBy::Credential => known.credential,
-        UsageBy::Model => known.model,
-        UsageBy::Provider => known.provider,
-    };
-    key.unwrap_or("-").to_owned()
+impl Sums {
+    fn key_of(&self, known: &Known<'_>) -> String {
+        let key = match self.by {
+            UsageBy::User => known.user,
+            UsageBy::Token => known.token,
+            UsageBy::Credential => known.credential,
+            UsageBy::Model => known.model,
+            UsageBy::Provider => known.provider,
+            UsageBy::Tenant => Some(self.whose.tenant(known.tenant)),
+        };
+        key.unwrap_or("-").to_owned()
+    }
 }
 
 fn sum<'s>(sums: &'s mut BTreeMap<String, UsageRow>, key: &str) -> &'s mut UsageRow {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use serde_json::{Value, json};
-use strongroom_policy::id::{CallId, CredentialId, TokenId, UserId};
+use strongroom_policy::id::{CallId, CredentialId, TenantId, TokenId, UserId};
 use strongroom_policy::moment::Moment;
 use strongroom_policy::name::{Label, ProviderName};
 use strongroom_protocol::operator::UsageBy;
@@ -14,7 +14,7 @@ use strongroom_tlog::bundle::{MAX_ENTRY_BYTES, push_entry};
 use tempfile::TempDir;
 
 use super::place::{BUNDLE_ENTRIES, Place};
-use super::read::{MAX_ROW_BYTES, MAX_ROWS, bundle, tail, usage};
+use super::read::{MAX_ROW_BYTES, MAX_ROWS, Sums, Whose, bundle, tail, usage};
 use super::search::{Filter, search};
 
 /// A journal's files with these entries, full bundles at their place, the rest in the tail.
@@ -45,6 +45,10 @@ fn call(name: u8) -> CallId {
 
 fn user(name: u8) -> UserId {
     UserId::from_random([name; 16])
+}
+
+fn sums(since: Moment, by: UsageBy) -> Sums {
+    Sums { since, by, whose: Whose::default() }
 }
 
 fn seconds(seconds: u64) -> Moment {
@@ -200,7 +204,7 @@ fn an_answer_is_bounded_in_bytes() {
 fn usage_is_summed_over_the_calls_that_began_since() {
     let (_directory, place) = written(&story());
     let sums = |since, by| {
-        let rows = usage(&place, (7, 1), seconds(since), by).unwrap();
+        let rows = usage(&place, (7, 1), &sums(seconds(since), by)).unwrap();
         let sum = |row: &strongroom_protocol::operator::listing::UsageRow| {
             let counts = [row.calls, row.refused, row.untold];
             (row.key.clone(), counts, [row.input, row.output, row.cost_ticks])
@@ -235,7 +239,7 @@ fn usage_is_summed_by_a_bounded_number_of_keys() {
     let mut entries: Vec<_> = (1..=10_002).map(|n| refused(n, n)).collect();
     entries.push(refused(10_003, 1));
     let (_directory, place) = written(&entries);
-    let rows = usage(&place, (10_003, 1), seconds(0), UsageBy::Model).unwrap();
+    let rows = usage(&place, (10_003, 1), &sums(seconds(0), UsageBy::Model)).unwrap();
     assert_eq!(rows.len(), 10_001);
     let refused = |key: &str| rows.iter().find(|row| row.key == key).map(|row| row.refused);
     assert_eq!((refused("other"), refused("m1"), refused("m10001")), (Some(2), Some(2), None));
@@ -285,7 +289,64 @@ fn so_many_calls_are_waited_for_and_no_more() {
     let found = search(&place, (most + 3, 1), &of_two, (0, MAX_ROWS)).unwrap();
     let numbers: Vec<_> = found.rows.iter().map(|row| row.number).collect();
     assert_eq!(numbers, [most, most + 1, most + 2]);
-    let rows = usage(&place, (most + 3, 1), seconds(0), UsageBy::User).unwrap();
+    let rows = usage(&place, (most + 3, 1), &sums(seconds(0), UsageBy::User)).unwrap();
     let sums: Vec<_> = rows.iter().map(|row| (row.calls, row.input)).collect();
     assert_eq!(sums, [(most - 1, 0), (2, 10)]);
+}
+
+/// Calls and acts of two tenants, some of them from the time when there was one and entries did not name it.
+// Red when a call's end, or what names no tenant, is counted to all.
+#[test]
+fn what_is_summed_and_found_for_one_tenant_is_that_tenants_alone() {
+    let (first, other) = (TenantId::from_random([1; 16]), TenantId::from_random([2; 16]));
+    let t = "1970-01-01T00:00:10Z";
+    let asks = |what: &str, name: u8, tenant: TenantId| {
+        let (call, tenant) = (call(name).to_string(), tenant.to_string());
+        json!({"t": t, "what": what, "call": call, "tenant": tenant, "model": "m"})
+    };
+    let closes = |name: u8, input: u64| json!({"t": t, "what": "close", "call": call(name).to_string(), "input": input});
+    let act = |tenant: Option<TenantId>| {
+        let mut entry = json!({"t": t, "what": "act", "act": "user.create", "operator": 0});
+        if let Some(tenant) = tenant {
+            entry["tenant"] = tenant.to_string().into();
+        }
+        entry
+    };
+    let entries = [
+        json!({"t": t, "what": "refuse", "call": call(9).to_string(), "model": "m"}),
+        asks("admit", 1, first),
+        asks("admit", 2, other),
+        closes(2, 20),
+        closes(1, 10),
+        asks("refuse", 3, other),
+        act(Some(other)),
+        act(None),
+        json!({"t": t, "what": "seal"}),
+    ];
+    let numbered = (1..).zip(entries).map(|(n, mut entry)| {
+        entry["n"] = Value::from(n);
+        entry.to_string()
+    });
+    let (_directory, place) = written(&numbered.collect::<Vec<_>>());
+    let of = |only| Whose::of(first, only);
+    let summed = |by, only| {
+        let sums = Sums { since: seconds(0), by, whose: of(only) };
+        let rows = usage(&place, (9, 1), &sums).unwrap();
+        rows.into_iter().map(|row| (row.key, row.calls, row.refused, row.input)).collect::<Vec<_>>()
+    };
+    let m = "m".to_owned();
+    assert_eq!(summed(UsageBy::Model, Some(first)), [(m.clone(), 1, 1, 10)]);
+    assert_eq!(summed(UsageBy::Model, Some(other)), [(m.clone(), 1, 1, 20)]);
+    assert_eq!(summed(UsageBy::Model, None), [(m, 2, 2, 30)]);
+    let mut by_tenant = [(first.to_string(), 1, 1, 10), (other.to_string(), 1, 1, 20)];
+    by_tenant.sort();
+    assert_eq!(summed(UsageBy::Tenant, None), by_tenant);
+    let found = |only| {
+        let filter = Filter { whose: of(only), ..Filter::default() };
+        let found = search(&place, (9, 1), &filter, (0, MAX_ROWS)).unwrap();
+        found.rows.iter().map(|row| row.number).collect::<Vec<_>>()
+    };
+    assert_eq!(found(Some(first)), [1, 2, 5]);
+    assert_eq!(found(Some(other)), [3, 4, 6, 7]);
+    assert_eq!(found(None).len(), 9);
 }

@@ -16,7 +16,7 @@ use strongroom_tlog::Entries;
 
 use super::line::{Known, millis};
 use super::place::{BUNDLE_ENTRIES, Place};
-use super::read::{MAX_ROW_BYTES, MAX_ROWS, bundle, bundle_of, row};
+use super::read::{MAX_ROW_BYTES, MAX_ROWS, Whose, bundle, bundle_of, row};
 
 /// Most bundles that one answer looks at.
 const MAX_BUNDLES: u64 = 1024;
@@ -34,6 +34,8 @@ pub struct Filter {
     pub since: Option<Moment>,
     /// Before.
     pub until: Option<Moment>,
+    /// Of these tenants.
+    pub whose: Whose,
     /// Whose call.
     pub user: Option<UserId>,
     /// By which token.
@@ -65,6 +67,7 @@ pub struct Found {
 
 /// Whose call it is: what its end does not say itself.
 struct Party {
+    tenant: Option<String>,
     user: Option<String>,
     token: Option<String>,
     credential: Option<String>,
@@ -155,6 +158,7 @@ impl Party {
     fn of(known: &Known<'_>) -> Self {
         let own = |text: Option<&str>| text.map(ToOwned::to_owned);
         Self {
+            tenant: own(known.tenant),
             user: own(known.user),
             token: own(known.token),
             credential: own(known.credential),
@@ -176,19 +180,24 @@ impl<'f> Texts<'f> {
 
     /// Whether an entry, or the end of a call of that party, fits everything that is asked.
     fn fits(&self, known: &Known<'_>, ended: Option<&Party>) -> bool {
-        let Filter { since, until, provider, outcome, act, operator, .. } = self.filter;
+        let Filter { since, until, provider, outcome, act, operator, whose, .. } = self.filter;
         let party = |own: Option<&str>, of: fn(&Party) -> &Option<String>| {
             own.map(ToOwned::to_owned).or_else(|| ended.and_then(|party| of(party).clone()))
         };
         let is =
             |wanted: Option<&str>, found: Option<&str>| wanted.is_none_or(|one| found == Some(one));
+        let tenant = party(known.tenant, |party| &party.tenant);
         let user = party(known.user, |party| &party.user);
         let token = party(known.token, |party| &party.token);
         let credential = party(known.credential, |party| &party.credential);
         let of_provider = party(known.provider, |party| &party.provider);
+        // What names neither a tenant nor a call is about the whole vault.
+        let of_a_call = known.call.is_some() && known.act.is_none();
         let at = || millis(known.t);
         since.is_none_or(|since| at().is_some_and(|at| at >= since))
             && until.is_none_or(|until| at().is_some_and(|at| at < until))
+            // What is said of no call and no tenant is said of the whole vault.
+            && (whose.are_all() || (tenant.is_some() || of_a_call) && whose.count(tenant.as_deref()))
             && is(self.user.as_deref(), user.as_deref())
             && is(self.token.as_deref(), token.as_deref())
             && is(self.credential.as_deref(), credential.as_deref())

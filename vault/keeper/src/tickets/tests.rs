@@ -81,10 +81,15 @@ fn user(number: u8) -> UserId {
     UserId::from_random([number; 16])
 }
 
+/// Two people are of one tenant, the third of another.
+fn tenant(number: u8) -> TenantId {
+    TenantId::from_random([number / 2; 16])
+}
+
 fn party(number: u8, origin: Origin) -> Party {
     let token = TokenId::from_random([9; 16]);
     let credential = CredentialId::from_random([8; 16]);
-    Party { user: user(number), token, credential, origin, expires: None }
+    Party { tenant: tenant(number), user: user(number), token, credential, origin, expires: None }
 }
 
 fn sorted(mut calls: Vec<CallId>) -> Vec<CallId> {
@@ -186,9 +191,33 @@ proptest! {
             for number in 0..3 {
                 let count = model.iter().filter(|one| one.user == number).count();
                 assert_eq!(table.of_one.get(&user(number)).copied().unwrap_or(0), count);
+                let of_tenant = |one: &&Modelled| tenant(one.user) == tenant(number);
+                let count = model.iter().filter(of_tenant).count();
+                assert_eq!(table.of_tenant.get(&tenant(number)).copied().unwrap_or(0), count);
             }
             let waiting = model.iter().filter(|one| matches!(one.place, Place::Waiting(_))).count();
             assert_eq!(table.waiting.len(), waiting);
         }
     }
+}
+
+// Red when `has_room` does not ask for the tenant.
+#[test]
+fn the_calls_of_one_tenant_leave_room_for_another() {
+    let mut table = Tickets::default();
+    let (greedy, other) = (TenantId::from_random([1; 16]), TenantId::from_random([2; 16]));
+    let person = |number: u16| UserId::from_random(u128::from(number).to_be_bytes());
+    let mut begun = 0_u16;
+    while table.has_room((greedy, person(begun))) {
+        let call = CallId::from_random(u128::from(begun).to_be_bytes());
+        table.begin(
+            call,
+            Party { tenant: greedy, user: person(begun), ..party(0, Origin::BuiltIn) },
+        );
+        begun += 1;
+    }
+    assert_eq!(usize::from(begun), MAX_CALLS_OF_TENANT);
+    assert!(table.has_room((other, person(0))));
+    assert!(table.end(CallId::from_random(0_u128.to_be_bytes())));
+    assert!(table.has_room((greedy, person(begun))));
 }

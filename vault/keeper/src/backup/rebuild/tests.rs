@@ -57,7 +57,7 @@ fn a_backup_restores_and_every_record_opens() {
         (2, 1, 2, 2)
     );
     let made = again(&small, &path, "again", &Choice::Redb);
-    assert!(made.tables.credentials.contains_key(&CREDENTIAL));
+    assert!(made.tables.of_first().credentials.contains_key(&CREDENTIAL));
     assert!(
         made.books.commit() > written.commit + u64::from(u32::MAX) - written.commit % (1 << 32)
     );
@@ -109,7 +109,7 @@ fn a_backup_made_while_writers_write_is_one_commits_state() {
         let rebuilt = again(&small, &backup, &format!("again {round}"), &Choice::Sled);
         assert_eq!(rebuilt.closing.commit, written.commit);
         let names: Vec<&str> =
-            rebuilt.tables.users.values().map(|one| one.label.as_ref()).collect();
+            rebuilt.tables.of_first().users.values().map(|one| one.label.as_ref()).collect();
         assert_eq!(names, vec![format!("round {round}"); 2]);
         seen += 1;
     }

@@ -45,6 +45,7 @@ fn journal(
     let (journal, _) = Journal::start(found, signer, &Manner::default()).unwrap();
     for some in acts.chunks(64) {
         let entry = |(act, target, result): &(&'static str, String, ActResult)| Entry::Act {
+            tenant: None,
             act,
             operator: 0,
             target: target.clone(),
@@ -142,12 +143,13 @@ fn what_was_taken_away_after_the_backup_is_taken_away_again() {
     journal(&small, &log, &taken());
     let vault = restore(&small, "data", &backup, &[&log]).unwrap();
     let tables = &vault.tables;
+    let first = tables.of_first();
     assert!(
-        !tables.credentials.contains_key(&CREDENTIAL) && tables.credentials.contains_key(&SHARED)
+        !first.credentials.contains_key(&CREDENTIAL) && first.credentials.contains_key(&SHARED)
     );
-    assert!(!tables.tokens.contains_key(&TOKEN) && tables.tokens.contains_key(&OTHER_TOKEN));
-    assert_eq!(tables.users[&OTHER_USER].standing, Standing::Disabled);
-    assert_eq!(tables.workspaces[&WORKSPACE].members, [USER]);
+    assert!(!first.tokens().contains_key(&TOKEN) && first.tokens().contains_key(&OTHER_TOKEN));
+    assert_eq!(first.users[&OTHER_USER].standing, Standing::Disabled);
+    assert_eq!(first.workspaces[&WORKSPACE].members, [USER]);
     let unsealed = vault.unsealed.lock().unwrap();
     assert!(unsealed.keyring().keyring().shred_key(ShredId::of(CREDENTIAL)).is_err());
     assert!(unsealed.keyring().keyring().shred_key(ShredId::of(SHARED)).is_ok());
@@ -165,7 +167,7 @@ fn what_was_taken_away_after_the_backup_is_taken_away_again() {
     assert_eq!(restored.done_again, done);
     let open = LeftOpen { act: "credential.rotate".to_owned(), target: SHARED.to_string() };
     assert_eq!((restored.left_open, restored.left_open_count), (vec![open], 1));
-    assert!(tables.token_of(&[8; 32]).is_none(), "it sleeps until an operator has looked");
+    assert!(tables.subject_of(&[8; 32]).is_none(), "it sleeps until an operator has looked");
     assert!(vault.journal.entries() > 8, "the journal goes on");
     close(vault);
     let again = open_again(&small, "data");
@@ -177,7 +179,7 @@ fn open_again(small: &Small, name: &str) -> Vault {
     open(small, &small.scratch.path(name)).unwrap()
 }
 
-/// Red when `Tables::token_of` asks for the journal alone.
+/// Red when `Tables::subject_of` asks for the journal alone.
 #[test]
 fn every_token_of_a_restored_vault_sleeps_with_a_journal_or_without() {
     let small = Small::make();
@@ -187,7 +189,9 @@ fn every_token_of_a_restored_vault_sleeps_with_a_journal_or_without() {
     let vault = restore(&small, "none", &backup, &[]).unwrap();
     let restored = vault.tables.restored.clone().unwrap();
     assert_eq!((restored.journal, restored.sleeping_tokens), (None, 2));
-    assert!(vault.tables.token_of(&[9; 32]).is_none() && vault.tables.token_of(&[8; 32]).is_none());
+    assert!(
+        vault.tables.subject_of(&[9; 32]).is_none() && vault.tables.subject_of(&[8; 32]).is_none()
+    );
     close(vault);
     // One that ends before the backup tells nothing either.
     let older = small.scratch.path("older");
@@ -237,7 +241,7 @@ fn a_revocation_that_is_said_to_have_failed_is_done_again_all_the_same() {
     let failed = ("token.revoke", TOKEN.to_string(), ActResult::Failed);
     journal(&small, &log, &[begun("token.revoke", TOKEN), failed]);
     let vault = restore(&small, "data", &backup, &[&log]).unwrap();
-    assert!(!vault.tables.tokens.contains_key(&TOKEN));
+    assert!(!vault.tables.of_first().tokens().contains_key(&TOKEN));
     close(vault);
 }
 
@@ -368,7 +372,7 @@ fn a_journal_that_would_keep_the_vault_shut_is_refused_while_the_backup_is_still
             if name == "missing" { (&[], false) } else { (&[&log], true) };
         stage(&data, &bring(&data, &backup, good)).unwrap();
         let vault = open(&small, &data).unwrap();
-        assert_eq!(vault.tables.tokens.contains_key(&TOKEN), !with);
+        assert_eq!(vault.tables.of_first().tokens().contains_key(&TOKEN), !with);
         close(vault);
         close(open(&small, &data).unwrap());
     }
@@ -381,7 +385,10 @@ fn a_journal_without_a_hash_tile_tells_as_much_as_a_whole_one() {
     let (log, backup) = long(&small);
     fs::remove_file(log.join("tile/0/001")).unwrap();
     let vault = restore(&small, "no tile", &backup, &[&log]).unwrap();
-    assert!(!vault.tables.tokens.contains_key(&TOKEN), "it was revoked after the backup");
+    assert!(
+        !vault.tables.of_first().tokens().contains_key(&TOKEN),
+        "it was revoked after the backup"
+    );
     close(vault);
     assert!(small.scratch.path("no tile").join(JOURNAL_DIRECTORY).join("tile/0/001").exists());
 }
@@ -449,7 +456,7 @@ fn what_a_crash_left_in_the_file_after_the_tail_is_taken_away_again() {
     fs::rename(log.join("tile/entries/000"), log.join("tail")).unwrap();
     fs::remove_dir_all(log.join("tile")).unwrap();
     let vault = restore(&small, "data", &backup, &[&log]).unwrap();
-    assert!(!vault.tables.tokens.contains_key(&TOKEN));
+    assert!(!vault.tables.of_first().tokens().contains_key(&TOKEN));
     close(vault);
 }
 
@@ -485,7 +492,7 @@ fn a_static_copy_of_the_journal_tells_what_was_taken_away() {
             (restored.journal.as_ref().unwrap().entries, restored.done_again.tokens),
             (size, 1)
         );
-        assert!(!vault.tables.tokens.contains_key(&TOKEN));
+        assert!(!vault.tables.of_first().tokens().contains_key(&TOKEN));
         close(vault);
         close(open_again(&small, &format!("data {name}")));
     }

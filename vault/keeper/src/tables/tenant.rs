@@ -1,0 +1,265 @@
+//! One tenant's records in memory: who there is, what they may do, which keys there are.
+//!
+//! Invariant: nothing of another tenant is in here: whoever has one tenant's tables finds nothing of another's.
+//! Invariant: a change is here only after it is durable; a credential's key lies here sealed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
+
+use strongroom_policy::id::{CredentialId, Id, Kind, TenantId, TokenId, UserId, WorkspaceId};
+use strongroom_policy::name::{Label, ProviderName};
+use strongroom_policy::rules::{CredentialFacts, Home, Standing, Subject};
+use strongroom_protocol::operator::Pick;
+
+use super::PickError;
+use crate::keyring::ShredId;
+use crate::memory_seal::SealedKey;
+use crate::rates::Bucket;
+use crate::records::{
+    CredentialRecord, RecordName, RecordPlace, TenantRecord, TokenRecord, UserRecord,
+    WorkspaceRecord,
+};
+
+/// A credential as it lies in memory.
+pub struct HeldCredential {
+    /// Its description.
+    pub record: CredentialRecord,
+    /// What the decision needs of it.
+    pub facts: CredentialFacts,
+    /// Its key, sealed.
+    pub sealed_key: SealedKey,
+}
+
+/// A token as it lies in memory.
+pub struct HeldToken {
+    /// Its description.
+    pub record: TokenRecord,
+    /// How many calls it may still begin.
+    pub bucket: Bucket,
+}
+
+/// A tenant's records in memory.
+pub struct Tenant {
+    /// Which.
+    pub id: TenantId,
+    /// What it is called, and whether its tokens count.
+    pub record: TenantRecord,
+    /// People.
+    pub users: BTreeMap<UserId, UserRecord>,
+    /// Workspaces.
+    pub workspaces: BTreeMap<WorkspaceId, WorkspaceRecord>,
+    /// Tokens.
+    tokens: BTreeMap<TokenId, HeldToken>,
+    /// Whose workspaces: the other way round, for the path of a call.
+    memberships: HashMap<UserId, Vec<WorkspaceId>>,
+    /// Credentials.
+    pub credentials: BTreeMap<CredentialId, HeldCredential>,
+    /// Credentials by whose, for the path of a call.
+    at_home: HashMap<Home, Vec<CredentialId>>,
+}
+
+impl Tenant {
+    /// A tenant without people.
+    pub fn new(id: TenantId, record: TenantRecord) -> Self {
+        Self {
+            id,
+            record,
+            users: BTreeMap::new(),
+            workspaces: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            memberships: HashMap::new(),
+            credentials: BTreeMap::new(),
+            at_home: HashMap::new(),
+        }
+    }
+
+    /// The place of a record of this tenant.
+    pub fn place(&self, name: RecordName) -> RecordPlace {
+        RecordPlace { tenant: self.id, name }
+    }
+
+    /// Whose shred keys there must be.
+    pub fn owners(&self) -> impl Iterator<Item = ShredId> {
+        let users = self.users.keys().map(|id| ShredId::of(*id));
+        let workspaces = self.workspaces.keys().map(|id| ShredId::of(*id));
+        let credentials = self.credentials.keys().map(|id| ShredId::of(*id));
+        users.chain(workspaces).chain(credentials)
+    }
+
+    /// Every record that it has.
+    pub fn places(&self) -> Vec<RecordPlace> {
+        let users = self.users.keys().map(|id| RecordName::User(*id));
+        let workspaces = self.workspaces.keys().map(|id| RecordName::Workspace(*id));
+        let tokens = self.tokens.iter();
+        let tokens = tokens.map(|(id, held)| RecordName::Token(held.record.user, *id));
+        let credentials = self.credentials.keys();
+        let credentials =
+            credentials.flat_map(|id| [RecordName::Key(*id), RecordName::Credential(*id)]);
+        let last = std::iter::once(RecordName::Tenant);
+        let all = tokens.chain(credentials).chain(workspaces).chain(users).chain(last);
+        all.map(|name| self.place(name)).collect()
+    }
+
+    /// Its tokens; they come and go by [`super::Tables`], which knows each by its hash.
+    pub fn tokens(&self) -> &BTreeMap<TokenId, HeldToken> {
+        &self.tokens
+    }
+
+    /// A token, to take from its bucket.
+    pub fn bucket(&mut self, token: TokenId) -> Option<&mut Bucket> {
+        self.tokens.get_mut(&token).map(|held| &mut held.bucket)
+    }
+
+    pub(super) fn insert_token(&mut self, id: TokenId, record: TokenRecord) {
+        let bucket = Bucket::full(record.scope.calls_per_minute, Instant::now());
+        self.tokens.insert(id, HeldToken { record, bucket });
+    }
+
+    pub(super) fn remove_token(&mut self, id: TokenId) -> Option<HeldToken> {
+        self.tokens.remove(&id)
+    }
+
+    /// Takes in a workspace that is durable, new or changed.
+    pub fn put_workspace(&mut self, id: WorkspaceId, record: WorkspaceRecord) {
+        for workspaces in self.memberships.values_mut() {
+            workspaces.retain(|one| *one != id);
+        }
+        for member in &record.members {
+            self.memberships.entry(*member).or_default().push(id);
+        }
+        self.workspaces.insert(id, record);
+    }
+
+    /// Takes in a credential that is durable, new or changed. Its home and provider never change.
+    pub fn insert_credential(
+        &mut self,
+        id: CredentialId,
+        record: CredentialRecord,
+        sealed_key: SealedKey,
+    ) {
+        let facts = record.facts(id, self.id);
+        let place = self.at_home.entry(record.home).or_default();
+        if !place.contains(&id) {
+            place.push(id);
+        }
+        self.credentials.insert(id, HeldCredential { record, facts, sealed_key });
+    }
+
+    /// Takes a credential out.
+    pub fn remove_credential(&mut self, id: CredentialId) {
+        let Some(held) = self.credentials.remove(&id) else { return };
+        let home = held.record.home;
+        if let Some(ids) = self.at_home.get_mut(&home) {
+            ids.retain(|one| *one != id);
+            if ids.is_empty() {
+                self.at_home.remove(&home);
+            }
+        }
+    }
+
+    /// Takes a workspace out.
+    pub fn remove_workspace(&mut self, id: WorkspaceId) {
+        self.workspaces.remove(&id);
+        for workspaces in self.memberships.values_mut() {
+            workspaces.retain(|one| *one != id);
+        }
+    }
+
+    /// Takes a person out, whose tokens, credentials and memberships are gone.
+    pub fn remove_user(&mut self, id: UserId) {
+        self.users.remove(&id);
+        self.memberships.remove(&id);
+    }
+
+    /// Who a token speaks for. In a tenant that is disabled everybody is.
+    pub fn subject(&self, token: TokenId) -> Option<Subject> {
+        let record = &self.tokens.get(&token)?.record;
+        let standing = self.users.get(&record.user).map_or(Standing::Disabled, |one| one.standing);
+        Some(Subject {
+            tenant: self.id,
+            user: record.user,
+            token,
+            scope: record.scope.clone(),
+            workspaces: self.workspaces_of(record.user),
+            standing: if self.record.standing == Standing::Active {
+                standing
+            } else {
+                Standing::Disabled
+            },
+        })
+    }
+
+    fn workspaces_of(&self, user: UserId) -> Vec<WorkspaceId> {
+        self.memberships.get(&user).cloned().unwrap_or_default()
+    }
+
+    /// The credentials for a provider that are the subject's own or of a workspace of theirs.
+    pub fn usable<'t, 'a>(
+        &'t self,
+        subject: &'a Subject,
+        provider: &'a ProviderName,
+    ) -> impl Iterator<Item = (CredentialId, &'t HeldCredential)> {
+        let shared = subject.workspaces.iter().map(|workspace| Home::Workspace(*workspace));
+        let homes = std::iter::once(Home::Personal(subject.user)).chain(shared);
+        homes
+            .filter_map(|home| self.at_home.get(&home))
+            .flatten()
+            .filter(|id| subject.scope.credential.is_none_or(|bound| bound == **id))
+            .filter_map(|id| self.credentials.get(id).map(|held| (*id, held)))
+            .filter(|(_, held)| held.record.provider == *provider)
+    }
+
+    /// Finds a person by id or label.
+    pub fn pick_user(&self, pick: &Pick) -> Result<UserId, PickError> {
+        pick_one("user", pick, self.users.iter().map(|(id, one)| (*id, &one.label)))
+    }
+
+    /// Finds a workspace by id or label.
+    pub fn pick_workspace(&self, pick: &Pick) -> Result<WorkspaceId, PickError> {
+        pick_one("workspace", pick, self.workspaces.iter().map(|(id, one)| (*id, &one.label)))
+    }
+
+    /// Finds a token by id or label.
+    pub fn pick_token(&self, pick: &Pick) -> Result<TokenId, PickError> {
+        pick_one("token", pick, self.tokens.iter().map(|(id, one)| (*id, &one.record.label)))
+    }
+
+    /// Finds a credential by id or label.
+    pub fn pick_credential(&self, pick: &Pick) -> Result<CredentialId, PickError> {
+        let all = self.credentials.iter().map(|(id, one)| (*id, &one.record.label));
+        pick_one("credential", pick, all)
+    }
+
+    /// The first person who was made.
+    pub fn first_user(&self) -> Result<UserId, PickError> {
+        let first = self.users.iter().min_by_key(|(id, one)| (one.created, **id));
+        first.map(|(id, _)| *id).ok_or(PickError::Nobody)
+    }
+
+    /// The name of whose a credential is.
+    pub fn home_label(&self, home: Home) -> Option<&Label> {
+        match home {
+            Home::Personal(user) => self.users.get(&user).map(|one| &one.label),
+            Home::Workspace(workspace) => self.workspaces.get(&workspace).map(|one| &one.label),
+        }
+    }
+}
+
+pub(super) fn pick_one<'t, K: Kind + 't>(
+    what: &'static str,
+    pick: &Pick,
+    all: impl Iterator<Item = (Id<K>, &'t Label)>,
+) -> Result<Id<K>, PickError> {
+    let text = pick.0.as_ref();
+    let wanted_id = text.parse::<Id<K>>().ok();
+    let mut found = None;
+    for (id, label) in all {
+        if wanted_id == Some(id) {
+            return Ok(id);
+        }
+        if *label == pick.0 && found.replace(id).is_some() {
+            return Err(PickError::Several { what, pick: text.to_owned() });
+        }
+    }
+    found.ok_or(PickError::Missing { what, pick: text.to_owned() })
+}
