@@ -115,7 +115,7 @@ impl KeeperLink {
         match self.ask(Ask::Identify { proof, provider }).await? {
             Answer::Identified => Ok(()),
             Answer::Refused(refused) => Err(refused),
-            Answer::Admitted { .. } => Err(Refused::plain(Refusal::Internal)),
+            Answer::Admitted { .. } | Answer::Person(_) => Err(Refused::plain(Refusal::Internal)),
         }
     }
 
@@ -127,7 +127,7 @@ impl KeeperLink {
         match self.ask(Ask::Call(Box::new(call))).await? {
             Answer::Admitted { ticket, call } => Ok((ticket, call)),
             Answer::Refused(refused) => Err(refused),
-            Answer::Identified => Err(Refused::plain(Refusal::Internal)),
+            Answer::Identified | Answer::Person(_) => Err(Refused::plain(Refusal::Internal)),
         }
     }
 
@@ -258,7 +258,7 @@ fn malformed(error: strongroom_protocol::frame::FrameError) -> io::Error {
 }
 
 fn nothing_known() -> Snapshot {
-    Snapshot { version: 0, state: VaultState::Sealed, providers: Vec::new() }
+    Snapshot { version: 0, state: VaultState::Sealed, providers: Vec::new(), session_key: None }
 }
 
 #[cfg(test)]

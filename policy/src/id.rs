@@ -38,6 +38,9 @@ pub enum Call {}
 /// One sealed upload of a key.
 #[derive(Debug)]
 pub enum Upload {}
+/// One session of a person who signed in.
+#[derive(Debug)]
+pub enum Session {}
 
 impl Kind for Tenant {
     const PREFIX: &'static str = "ten";
@@ -60,6 +63,9 @@ impl Kind for Call {
 impl Kind for Upload {
     const PREFIX: &'static str = "upl";
 }
+impl Kind for Session {
+    const PREFIX: &'static str = "ses";
+}
 
 /// A tenant's id.
 pub type TenantId = Id<Tenant>;
@@ -75,6 +81,8 @@ pub type TokenId = Id<Token>;
 pub type CallId = Id<Call>;
 /// An upload's id.
 pub type UploadId = Id<Upload>;
+/// A session's id: says nothing about the text that its person presents.
+pub type SessionId = Id<Session>;
 
 /// An id of one kind. Text form: prefix, underscore, 32 lower-case hex digits.
 #[derive(Serialize, Deserialize)]

@@ -15,6 +15,7 @@ use strongroom_policy::rules::{Choice, TokenScope};
 use strongroom_protocol::frame::{MAX_OPERATOR_BYTES, decode, encode};
 use strongroom_protocol::operator::audit::{AuditFilter, AuditPart, AuditRequest};
 use strongroom_protocol::operator::backup::BackupRequest;
+use strongroom_protocol::operator::people::PeopleRequest;
 use strongroom_protocol::operator::{Answer, Pick, Request, TokenWish, UsageBy};
 use strongroom_tests::operator::Operator;
 use strongroom_tests::processes::search_memory;
@@ -127,6 +128,7 @@ fn walk() -> Vec<Request> {
         Request::Audit(AuditRequest::Read { part: AuditPart::Entries(0), offset: 0 }),
         Request::WitnessList,
         Request::Ways,
+        Request::People(PeopleRequest::Sessions(None)),
     ];
     for by in
         [UsageBy::User, UsageBy::Token, UsageBy::Credential, UsageBy::Model, UsageBy::Provider]
@@ -201,6 +203,7 @@ fn shows(request: &Request) -> bool {
         | Request::DropWays
         | Request::UnsealUnattended
         | Request::AcceptSettings { .. } => false,
+        Request::People(request) => matches!(request, PeopleRequest::Sessions(_)),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::failure::Outcome;
 use crate::out::{self, Form};
 use crate::{
     audit, backup, credential, doctor, environment, init, key, manual, provider, seal, seal_ways,
-    share, status, store, token, tpm, up, usage, user, witness, workspace,
+    session, share, status, store, token, tpm, up, usage, user, witness, workspace,
 };
 
 /// Lets people use AI providers' keys without ever having them.
@@ -95,6 +95,9 @@ enum Command {
     /// People, and programs that act as one
     #[command(before_help = "Example: strongroom user create alice")]
     User(user::Arguments),
+    /// Who is signed in
+    #[command(before_help = "Example: strongroom session list")]
+    Session(session::Arguments),
     /// Groups of people who share credentials
     #[command(before_help = "Example: strongroom workspace create research")]
     Workspace(workspace::Arguments),
@@ -168,6 +171,7 @@ fn dispatch(command: Command, common: &Common, form: Form) -> Outcome<ExitCode> 
         Command::Provider(arguments) => provider::run(arguments, &desk()?)?,
         Command::Token(arguments) => token::run(arguments, &desk()?)?,
         Command::User(arguments) => user::run(arguments, &desk()?)?,
+        Command::Session(arguments) => session::run(arguments, &desk()?)?,
         Command::Workspace(arguments) => workspace::run(arguments, &desk()?)?,
         Command::Audit(arguments) => return audit::run(&arguments, &desk()?),
         Command::Key(arguments) => key::run(&arguments, &desk()?)?,

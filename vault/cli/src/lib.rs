@@ -38,6 +38,7 @@ mod provider;
 mod render;
 mod seal;
 mod seal_ways;
+mod session;
 mod settings;
 mod share;
 mod status;
@@ -48,6 +49,7 @@ mod trusted;
 mod up;
 mod usage;
 mod user;
+mod user_sign_in;
 mod witness;
 mod workspace;
 

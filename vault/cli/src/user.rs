@@ -2,6 +2,8 @@
 //!
 //! Invariant: a disabled person keeps their name and credentials, and none of their tokens acts.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use strongroom_policy::id::UserId;
@@ -16,7 +18,7 @@ use crate::desk::Desk;
 use crate::failure::{Failure, Outcome};
 use crate::link::Link;
 use crate::out::{self, Form};
-use crate::{pick, render};
+use crate::{pick, render, user_sign_in};
 
 /// Arguments of `user`.
 #[derive(Debug, Args)]
@@ -55,6 +57,20 @@ enum Verb {
         #[command(flatten)]
         confirmation: Confirmation,
     },
+    /// Make an invitation and print it, once: whoever has it sets the person's password
+    #[command(before_help = "Example: strongroom user invite alice")]
+    Invite {
+        /// Name or id
+        #[arg(value_parser = pick::pick)]
+        user: Pick,
+    },
+    /// Take in passwords that another system hashed by PBKDF2-HMAC-SHA256
+    #[command(before_help = "Example: strongroom user import passwords.txt")]
+    Import {
+        /// One person a line: NAME $pbkdf2-sha256$i=100000$SALT$HASH
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Give it back
     #[command(before_help = "Example: strongroom user enable alice")]
     Enable {
@@ -72,6 +88,8 @@ pub(crate) fn run(arguments: Arguments, desk: &Desk) -> Outcome {
             told(desk, json!({"user": id.to_string()}), &format!("made {id}"));
         }
         Verb::List => list(desk)?,
+        Verb::Invite { user } => user_sign_in::invite(user, desk)?,
+        Verb::Import { file } => user_sign_in::import(&file, desk)?,
         Verb::Disable { user, confirmation } => disable(user, &confirmation, desk)?,
         Verb::Delete { user, confirmation } => {
             deletion::delete(Thing::User, user, &confirmation, desk)?;

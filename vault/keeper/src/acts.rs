@@ -15,6 +15,7 @@ mod people;
 mod providers;
 pub mod sealing;
 mod settings;
+mod signing_in;
 mod sweeping;
 mod tokens;
 pub mod tpm;
@@ -48,6 +49,7 @@ pub use backups::restore_fault;
 use effect::{Effect, Turn, effect};
 use people::gone;
 use sealing::Terms;
+pub use signing_in::store_fault;
 
 /// How long an act that takes something away waits for a checkpoint, and how often it looks.
 const COVER_PATIENCE: Duration = Duration::from_secs(3);
@@ -171,6 +173,7 @@ impl<'k> Act<'k> {
             Request::WitnessAdd { key, required } => self.witness_add(key, required).await,
             Request::WitnessRemove(name) => self.witness_remove(name).await,
             Request::AcceptSettings { difference } => self.accept_settings(difference),
+            Request::People(request) => self.people(request).await,
         }
     }
 

@@ -19,6 +19,7 @@ use strongroom_protocol::ask::{
 use strongroom_protocol::errand::{MAX_RECALLED, Outcome, Recall, ToCourier};
 use strongroom_protocol::frame::{MAX_ASK_BYTES, encode};
 use strongroom_protocol::operator::{Check, Fault, PANIC_EXIT, SEAL_EXIT};
+use strongroom_protocol::person::SessionKey;
 use strongroom_store::Choice;
 use tokio::sync::{Mutex, oneshot};
 use tokio::task::spawn_blocking;
@@ -32,6 +33,7 @@ use crate::doors::outbox::Outbox;
 use crate::founding::{Founding, VAULT_DIRECTORY};
 use crate::journal::Manner;
 use crate::journal::entry::Entry;
+use crate::people::Places;
 use crate::seal::{Ceremony, Sealed};
 use crate::seal_mark::Mark;
 use crate::settings::{Acceptance, Settings as Guarded};
@@ -165,6 +167,8 @@ pub struct Keeper {
     pub transfers: TransferSlot,
     /// Threads that hold the open vault's keys beside it: those of a backup that is being made or proved.
     pub copies: Copies,
+    /// Questions about people that wait for their turn.
+    pub people_asks: Places,
     gateways: RefCell<Vec<Gateway>>,
     gateways_so_far: Cell<u64>,
     couriers: RefCell<Couriers>,
@@ -191,6 +195,7 @@ impl Keeper {
             probes: RefCell::default(),
             transfers: RefCell::default(),
             copies: Copies::default(),
+            people_asks: Places::default(),
             gateways: RefCell::default(),
             gateways_so_far: Cell::new(0),
             couriers: RefCell::default(),
@@ -373,17 +378,19 @@ impl Keeper {
     /// What a gateway must know to route.
     pub fn snapshot(&self) -> Snapshot {
         let state = self.vault_state();
-        let providers = match &*self.state.borrow() {
+        let (providers, session_key) = match &*self.state.borrow() {
             State::Ready(vault) if state == VaultState::Ready => {
-                vault.tables.providers.values().map(route).collect()
+                let signing = vault.tables.sign_ins.signing.as_ref();
+                let session_key = signing.map(|key| SessionKey::clone(&key.public));
+                (vault.tables.providers.values().map(route).collect(), session_key)
             }
             State::Uninitialised(_)
             | State::Sealed(_)
             | State::Opening
             | State::Ready(_)
-            | State::Faulty(_) => Vec::new(),
+            | State::Faulty(_) => (Vec::new(), None),
         };
-        Snapshot { version: self.version.get(), state, providers }
+        Snapshot { version: self.version.get(), state, providers, session_key }
     }
 
     /// Tells every gateway what it must know to route.
@@ -499,7 +506,10 @@ pub fn make_id<K: Kind>() -> Result<Id<K>, getrandom::Error> {
 /// Whether a snapshot of these providers can be told to a gateway.
 pub fn fits_a_snapshot<'d>(definitions: impl Iterator<Item = &'d ProviderDefinition>) -> bool {
     let providers = definitions.map(route).collect();
-    let snapshot = Snapshot { version: u64::MAX, state: VaultState::Ready, providers };
+    let longest =
+        SessionKey { kid: "k".repeat(43), modulus: vec![0xff; 384], exponent: vec![1, 0, 1] };
+    let session_key = Some(longest);
+    let snapshot = Snapshot { version: u64::MAX, state: VaultState::Ready, providers, session_key };
     encode(&ToGateway::Snapshot(snapshot), MAX_ASK_BYTES).is_ok()
 }
 

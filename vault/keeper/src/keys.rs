@@ -66,6 +66,9 @@ const SET_ELEMENT: &[u8] = b"strongroom/v1/expand/set-element";
 const TOKEN_TAG: &[u8] = b"strongroom/v1/mac/token";
 const VERIFIER_TAG: &[u8] = b"strongroom/v1/mac/verifier";
 const IDEMPOTENCY_TAG: &[u8] = b"strongroom/v1/mac/idempotency";
+const SESSION_TAG: &[u8] = b"strongroom/v1/mac/session";
+const INVITATION_TAG: &[u8] = b"strongroom/v1/mac/invitation";
+const DECOY_TAG: &[u8] = b"strongroom/v1/mac/decoy-salt";
 const JOURNAL_TAG: &[u8] = b"strongroom/v1/mac/journal";
 const SHARE_TAG: &[u8] = b"strongroom/v1/mac/share";
 const MARK_TAG: &[u8] = b"strongroom/v1/mac/mark";
@@ -193,6 +196,14 @@ pub enum Kind {
     Session,
     /// The appliance's settings.
     Settings,
+    /// A password's verifier.
+    Verifier,
+    /// What was tried in vain.
+    Tries,
+    /// An invitation.
+    Invitation,
+    /// What signs sessions.
+    SessionKey,
 }
 
 impl Kind {
@@ -211,6 +222,10 @@ impl Kind {
             Self::Budget => b"budget",
             Self::Session => b"session",
             Self::Settings => b"settings",
+            Self::Verifier => b"verifier",
+            Self::Tries => b"tries",
+            Self::Invitation => b"invitation",
+            Self::SessionKey => b"session-key",
         }
     }
 }
@@ -559,6 +574,21 @@ pub fn tag_token(key: &MacKey<purpose::TokenHash>, token: &[u8]) -> [u8; TAG_BYT
     key.mac(&[TOKEN_TAG, token])
 }
 
+/// What the store keeps of a session's text.
+pub fn tag_session(key: &MacKey<purpose::TokenHash>, text: &[u8]) -> [u8; TAG_BYTES] {
+    key.mac(&[SESSION_TAG, text])
+}
+
+/// What the store keeps of an invitation.
+pub fn tag_invitation(key: &MacKey<purpose::TokenHash>, text: &[u8]) -> [u8; TAG_BYTES] {
+    key.mac(&[INVITATION_TAG, text])
+}
+
+/// The salts of a name that nobody has: always the same ones, and like any other.
+pub fn tag_decoy(key: &MacKey<purpose::TokenHash>, tenant: &[u8], name: &[u8]) -> [u8; TAG_BYTES] {
+    key.mac(&[DECOY_TAG, tenant, name])
+}
+
 /// What the store keeps of a password's Argon2id output.
 pub fn tag_verifier(key: &Pepper, user: &UserId, verifier: &[u8]) -> [u8; TAG_BYTES] {
     mac(key.secret(), &[VERIFIER_TAG, user.bytes(), verifier])
@@ -708,7 +738,10 @@ mod tests {
 
     #[test]
     fn no_label_is_used_twice_or_begins_another() {
-        let labels: [&[u8]; 31] = [
+        let labels: [&[u8]; 34] = [
+            SESSION_TAG,
+            INVITATION_TAG,
+            DECOY_TAG,
             STREAM,
             KEYRING,
             ROOT_COMMITMENT,

@@ -32,6 +32,7 @@ pub mod lent;
 pub mod manifest;
 pub mod memory_seal;
 pub mod moving;
+pub mod people;
 pub mod pipeline;
 pub mod random;
 pub mod rates;

@@ -73,8 +73,13 @@ impl MemorySeal {
     /// # Errors
     /// Only through a defect of ours.
     pub fn seal(&self, id: CredentialId, key: &Secret) -> Result<SealedKey, DeriveError> {
+        self.seal_at(id.bytes(), key)
+    }
+
+    /// Seals a key for a place that is no credential's: its label is longer than an id.
+    pub(crate) fn seal_at(&self, place: &[u8], key: &Secret) -> Result<SealedKey, DeriveError> {
         let mut ciphertext = vec![0; key.len()];
-        let sealed = key.expose(|key| self.seal_into(id.bytes(), key, &mut ciphertext));
+        let sealed = key.expose(|key| self.seal_into(place, key, &mut ciphertext));
         sealed.map(|(nonce, tag)| SealedKey { nonce, ciphertext, tag })
     }
 
@@ -83,9 +88,14 @@ impl MemorySeal {
     /// # Errors
     /// When it was sealed for another one, or by another seal.
     pub fn open(&self, id: CredentialId, sealed: &SealedKey) -> Result<Secret, DeriveError> {
+        self.open_at(id.bytes(), sealed)
+    }
+
+    /// Opens a key of another place.
+    pub(crate) fn open_at(&self, place: &[u8], sealed: &SealedKey) -> Result<Secret, DeriveError> {
         let SealedKey { nonce, ciphertext, tag } = sealed;
         Secret::fill_with(ciphertext.len(), |key| {
-            self.open_into(id.bytes(), (nonce, ciphertext, tag), key)
+            self.open_into(place, (nonce, ciphertext, tag), key)
         })
     }
 

@@ -10,6 +10,12 @@
 //! | a credential's key | `k` ‖ credential | the credential's |
 //! | an operator's provider | `p` ‖ name | none: it tells of a service, not of a person |
 //! | that the vault was restored | `r` | none |
+//! | a person's password | `h` ‖ user | the person's |
+//! | what was tried in vain with it | `f` ‖ user | the person's |
+//! | an invitation of a person | `i` ‖ user | the person's |
+//! | a session of a person | `e` ‖ user ‖ session | the person's |
+//! | what was tried in vain with nobody's | `o` | none: it is a number |
+//! | what signs sessions | `j` | none |
 //! | the settings that it was last opened under | `s` | none |
 //! | a token as the first version kept it | `t` ‖ token | none; rewritten under the name above |
 //! | any of a tenant's but the first | `T` ‖ tenant ‖ what it would be called in the first | as there |
@@ -32,6 +38,7 @@ use strongroom_tlog::key::Name;
 
 use crate::keyring::ShredId;
 use crate::keys::{self, Format};
+use crate::people::Personal;
 
 /// A tenant: people, credentials and rules that know nothing of any other's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,6 +153,12 @@ pub enum RecordName {
     Witness(Name),
     /// The settings that the vault was last opened under.
     Settings,
+    /// What there is of a person beside their own record.
+    Personal(UserId, Personal),
+    /// What was tried in vain with nobody's password.
+    Nobody,
+    /// What signs sessions.
+    SessionKey,
 }
 
 /// Begins the store's key of a record of any tenant but the first.
@@ -187,11 +200,14 @@ impl RecordName {
             | Self::Workspace(_)
             | Self::Token(..)
             | Self::Credential(_)
-            | Self::Key(_) => true,
+            | Self::Key(_)
+            | Self::Personal(..) => true,
             Self::LooseToken(_)
             | Self::Provider(_)
             | Self::Restored
             | Self::Settings
+            | Self::Nobody
+            | Self::SessionKey
             | Self::Witness(_) => false,
         }
     }
@@ -210,6 +226,14 @@ impl RecordName {
             Self::Restored => (b'r', [&[], &[]]),
             Self::Witness(name) => (b'v', [name.as_str().as_bytes(), &[]]),
             Self::Settings => (b's', [&[], &[]]),
+            Self::Personal(user, part) => match part {
+                Personal::Password => (b'h', [user.bytes(), &[]]),
+                Personal::Tries => (b'f', [user.bytes(), &[]]),
+                Personal::Invitation => (b'i', [user.bytes(), &[]]),
+                Personal::Session(id) => (b'e', [user.bytes(), id.bytes()]),
+            },
+            Self::Nobody => (b'o', [&[], &[]]),
+            Self::SessionKey => (b'j', [&[], &[]]),
         };
         [&[letter], ids.concat().as_slice()].concat()
     }
@@ -230,6 +254,16 @@ impl RecordName {
             b'n' if id.is_empty() => Self::Tenant,
             b'r' if id.is_empty() => Self::Restored,
             b's' if id.is_empty() => Self::Settings,
+            b'h' => Self::Personal(id_of(id)?, Personal::Password),
+            b'f' => Self::Personal(id_of(id)?, Personal::Tries),
+            b'i' => Self::Personal(id_of(id)?, Personal::Invitation),
+            b'e' => {
+                let (user, session) = id.split_first_chunk::<16>()?;
+                let part = Personal::Session(id_of(session)?);
+                Self::Personal(Id::from_random(*user), part)
+            }
+            b'o' if id.is_empty() => Self::Nobody,
+            b'j' if id.is_empty() => Self::SessionKey,
             b'v' => Self::Witness(Name::parse(std::str::from_utf8(id).ok()?).ok()?),
             _ => return None,
         })
@@ -249,10 +283,15 @@ impl RecordName {
                 | Self::Provider(_)
                 | Self::Restored
                 | Self::Settings
+                | Self::Personal(..)
+                | Self::Nobody
+                | Self::SessionKey
                 | Self::Witness(_) => None,
             },
             Format::Two => match self {
-                Self::User(id) | Self::Token(id, _) => Some(ShredId::of(*id)),
+                Self::User(id) | Self::Token(id, _) | Self::Personal(id, _) => {
+                    Some(ShredId::of(*id))
+                }
                 Self::Workspace(id) => Some(ShredId::of(*id)),
                 Self::Credential(id) | Self::Key(id) => Some(ShredId::of(*id)),
                 Self::Tenant
@@ -260,6 +299,8 @@ impl RecordName {
                 | Self::Provider(_)
                 | Self::Restored
                 | Self::Settings
+                | Self::Nobody
+                | Self::SessionKey
                 | Self::Witness(_) => None,
             },
         }
@@ -278,6 +319,9 @@ impl RecordName {
             | Self::Provider(_)
             | Self::Restored
             | Self::Settings
+            | Self::Personal(..)
+            | Self::Nobody
+            | Self::SessionKey
             | Self::Witness(_) => None,
         }
     }
@@ -292,6 +336,14 @@ impl RecordName {
             Self::Credential(_) => keys::Kind::Rules,
             Self::Key(_) => keys::Kind::Credential,
             Self::Provider(_) => keys::Kind::Provider,
+            Self::Personal(_, part) => match part {
+                Personal::Password => keys::Kind::Verifier,
+                Personal::Tries => keys::Kind::Tries,
+                Personal::Invitation => keys::Kind::Invitation,
+                Personal::Session(_) => keys::Kind::Session,
+            },
+            Self::Nobody => keys::Kind::Tries,
+            Self::SessionKey => keys::Kind::SessionKey,
             Self::Restored | Self::Settings | Self::Witness(_) => keys::Kind::Settings,
         }
     }
@@ -317,11 +369,11 @@ impl CredentialRecord {
 
 #[cfg(test)]
 mod tests {
-    use strongroom_policy::id::{CredentialId, TenantId, TokenId, UserId};
+    use strongroom_policy::id::{CredentialId, SessionId, TenantId, TokenId, UserId};
     use strongroom_policy::name::ProviderName;
     use strongroom_tlog::key::Name;
 
-    use super::{RecordName, RecordPlace};
+    use super::{Personal, RecordName, RecordPlace};
 
     #[test]
     fn a_record_is_found_again_under_its_name() {
@@ -334,6 +386,15 @@ mod tests {
             RecordName::Restored,
             RecordName::Settings,
             RecordName::Witness(Name::parse("usb").unwrap()),
+            RecordName::Personal(UserId::from_random([1; 16]), Personal::Password),
+            RecordName::Personal(UserId::from_random([1; 16]), Personal::Tries),
+            RecordName::Personal(UserId::from_random([1; 16]), Personal::Invitation),
+            RecordName::Personal(
+                UserId::from_random([1; 16]),
+                Personal::Session(SessionId::from_random([2; 16])),
+            ),
+            RecordName::Nobody,
+            RecordName::SessionKey,
         ] {
             assert_eq!(RecordName::parse(&name.store_key()), Some(name));
         }
@@ -346,6 +407,9 @@ mod tests {
             b"pUpper",
             b"v",
             b"va b",
+            b"e0123456789abcdef",
+            b"ox",
+            b"j0",
         ] {
             assert_eq!(RecordName::parse(bad), None);
         }
@@ -358,6 +422,7 @@ mod tests {
             RecordName::User(UserId::from_random([1; 16])),
             RecordName::Key(CredentialId::from_random([2; 16])),
             RecordName::Token(UserId::from_random([1; 16]), TokenId::from_random([3; 16])),
+            RecordName::Personal(UserId::from_random([1; 16]), Personal::Password),
         ] {
             let at = |tenant| RecordPlace { tenant, name: name.clone() };
             assert_eq!(at(first).store_key(first), name.store_key());
@@ -375,6 +440,8 @@ mod tests {
             RecordName::Restored,
             RecordName::Settings,
             RecordName::Witness(Name::parse("usb").unwrap()),
+            RecordName::Nobody,
+            RecordName::SessionKey,
         ] {
             let place = RecordPlace { tenant: other, name: vaults };
             assert_eq!(RecordPlace::parse(&place.store_key(first), first), None);

@@ -39,6 +39,7 @@ use crate::doors::{self, Guard};
 use crate::founding::{Founding, VAULT_DIRECTORY};
 use crate::journal::Manner;
 use crate::keeper::{After, Keeper, Settings, State, Waiting};
+use crate::people;
 use crate::pipeline::{self, STRANGERS_EVERY};
 use crate::seal::Sealed;
 use crate::settings::Settings as Guarded;
@@ -81,6 +82,7 @@ pub fn open(arguments: &Arguments) -> anyhow::Result<Opened> {
         make_directory(directory)?;
     }
     let lock = hold(&data)?;
+    people::warm_up()?;
     moving::settle(&data.join(VAULT_DIRECTORY).join(STORE_DIRECTORY))?;
     let store =
         choose(&arguments.records.store).map_err(|error| anyhow::anyhow!(refusal_line(&error)))?;

@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::de::DeserializeOwned;
 use strongroom_policy::id::{CredentialId, TenantId, TokenId, UserId};
-use strongroom_policy::name::ProviderName;
+use strongroom_policy::name::{Label, ProviderName};
 use strongroom_policy::provider::{Origin, ProviderDefinition, builtin};
-use strongroom_policy::rules::Subject;
+use strongroom_policy::rules::{Standing, Subject};
 use strongroom_protocol::operator::Pick;
 use strongroom_protocol::operator::backup::Restored;
 use strongroom_sys::Secret;
@@ -21,6 +21,7 @@ use strongroom_tlog::key::Name;
 
 use crate::keyring::ShredId;
 use crate::memory_seal::SealedKey;
+use crate::people::{Person, SignIns, SigningKey};
 use crate::records::{CredentialRecord, RecordName, RecordPlace, TenantRecord, TokenRecord};
 use crate::settings::Settings;
 use crate::witnesses::WitnessRecord;
@@ -48,6 +49,8 @@ pub struct Tables {
     pub witnesses: BTreeMap<Name, WitnessRecord>,
     /// The settings that the vault was last opened under; of earlier versions none.
     pub settings: Option<Settings>,
+    /// Signing in, of whichever tenant's people.
+    pub sign_ins: SignIns,
 }
 
 /// Why a thing that was picked is not found.
@@ -105,12 +108,14 @@ impl Draft {
             let sealed_key = keys.remove(&id).ok_or(Malformed)?;
             tenant.insert_credential(id, record, sealed_key);
         }
-        if keys.is_empty() { Ok(tenant) } else { Err(Malformed) }
+        let known = |user: &UserId| tenant.users.contains_key(user);
+        let whole = keys.is_empty() && tenant.people.owners().iter().all(known);
+        if whole { Ok(tenant) } else { Err(Malformed) }
     }
 }
 
 impl Tables {
-    /// Reads the tables out of the opened records. `hold` seals a key for memory.
+    /// Reads the tables out of the opened records. `hold` and `sign` seal a key for memory.
     ///
     /// # Errors
     /// When a record cannot be read, a credential has no key, or a tenant no record of its own.
@@ -118,6 +123,7 @@ impl Tables {
         first: TenantId,
         records: impl IntoIterator<Item = (RecordPlace, Secret)>,
         hold: impl Fn(CredentialId, &Secret) -> Result<SealedKey, Malformed>,
+        sign: impl Fn(&Secret) -> Result<SigningKey, Malformed>,
     ) -> Result<Self, Malformed> {
         let definitions = builtin::definitions().map_err(|_| Malformed)?;
         let mut tables = Self {
@@ -128,12 +134,13 @@ impl Tables {
             providers: definitions.into_iter().map(|one| (one.name.clone(), one)).collect(),
             restored: None,
             settings: None,
+            sign_ins: SignIns::default(),
         };
         let nameless = TenantRecord::first().map_err(|_| Malformed)?;
         let mut drafts = BTreeMap::from([(first, Draft::new(first, &nameless))]);
         for (RecordPlace { tenant, name }, plain) in records {
             let draft = drafts.entry(tenant).or_insert_with(|| Draft::new(tenant, &nameless));
-            tables.take(draft, (name, &plain), &hold)?;
+            tables.take(draft, (name, &plain), (&hold, &sign))?;
         }
         for (id, draft) in drafts {
             tables.tenants.insert(id, draft.finish(first)?);
@@ -145,7 +152,10 @@ impl Tables {
         &mut self,
         draft: &mut Draft,
         (name, plain): (RecordName, &Secret),
-        hold: impl Fn(CredentialId, &Secret) -> Result<SealedKey, Malformed>,
+        (hold, sign): (
+            impl Fn(CredentialId, &Secret) -> Result<SealedKey, Malformed>,
+            impl Fn(&Secret) -> Result<SigningKey, Malformed>,
+        ),
     ) -> Result<(), Malformed> {
         match name {
             RecordName::Tenant => draft.record = Some(decode(plain)?),
@@ -174,6 +184,9 @@ impl Tables {
             RecordName::Key(id) => drop(draft.keys.insert(id, hold(id, plain)?)),
             RecordName::Restored => self.restored = Some(decode(plain)?),
             RecordName::Settings => self.settings = Some(decode(plain)?),
+            RecordName::Personal(user, part) => draft.tenant.people.read(user, part, plain)?,
+            RecordName::Nobody => self.sign_ins.nobody = Some(decode(plain)?),
+            RecordName::SessionKey => self.sign_ins.signing = Some(sign(plain)?),
         }
         Ok(())
     }
@@ -207,6 +220,18 @@ impl Tables {
     pub fn remove_tenant(&mut self, id: TenantId) {
         self.by_hash.retain(|_, (tenant, _)| *tenant != id);
         self.tenants.remove(&id);
+    }
+
+    /// Whether a person acts: they and their tenant are active.
+    pub fn acts(&self, person: Person) -> bool {
+        let Some(tenant) = self.tenant(person.tenant) else { return false };
+        let standing = tenant.users.get(&person.user).map(|record| record.standing);
+        tenant.record.standing == Standing::Active && standing == Some(Standing::Active)
+    }
+
+    /// A person's name.
+    pub fn name_of(&self, person: Person) -> Option<&Label> {
+        self.tenant(person.tenant)?.users.get(&person.user).map(|record| &record.label)
     }
 
     /// Whose shred keys there must be.
@@ -299,7 +324,8 @@ impl Tables {
     }
 }
 
-fn decode<T: DeserializeOwned>(plain: &Secret) -> Result<T, Malformed> {
+/// Reads a record.
+pub(crate) fn decode<T: DeserializeOwned>(plain: &Secret) -> Result<T, Malformed> {
     plain.expose(|plain| match postcard::take_from_bytes(plain) {
         Ok((record, [])) => Ok(record),
         Ok(_) | Err(_) => Err(Malformed),
@@ -329,7 +355,8 @@ mod tests {
         let tenant = TenantId::from_random([1; 16]);
         let place = RecordPlace { tenant, name: RecordName::Provider(name.clone()) };
         let records = [(place, plain)];
-        let tables = Tables::read(tenant, records, |_, _| Err(Malformed)).unwrap();
+        let tables = Tables::read(tenant, records, |_, _| Err(Malformed), |_| Err(Malformed));
+        let tables = tables.unwrap();
         assert_eq!(tables.providers.get(&name).unwrap().origin, Origin::Operator);
     }
 }

@@ -20,7 +20,7 @@ use strongroom_store::Choice;
 use strongroom_store::GroupCommit;
 use strongroom_store::StoreError;
 use strongroom_store::moving;
-use strongroom_sys::{cpu, stack};
+use strongroom_sys::{Secret, cpu, stack};
 use strongroom_tlog::cosignature::WitnessKey;
 use strongroom_tlog::{Name, Verifier};
 use tokio::sync::oneshot::error::TryRecvError;
@@ -36,11 +36,12 @@ use crate::journal::signing::CheckpointKey;
 use crate::journal::{Journal, JournalError, Manner, Place, Unfinished};
 use crate::keyring::{KeyringError, KeyringFile, ShredId};
 use crate::keys::{
-    self, Algorithm, DeriveError, FillRandom, HPKE_STACK_BYTES, MacKey, StoreId, SystemSeed,
-    UploadKeyPair, purpose,
+    self, Algorithm, DeriveError, FillRandom, HPKE_STACK_BYTES, MacKey, Pepper, StoreId,
+    SystemSeed, UploadKeyPair, purpose,
 };
 use crate::manifest::{Manifest, NotNewest};
 use crate::memory_seal::MemorySeal;
+use crate::people::SigningKey;
 use crate::random::Pool;
 use crate::records::{RecordName, RecordPlace};
 use crate::seal::{Ceremony, Lock, SealError, Sealed, Unsealed};
@@ -72,6 +73,8 @@ pub struct Vault {
     pub token_hash: MacKey<purpose::TokenHash>,
     /// Makes idempotency tags.
     pub subject_tag: MacKey<purpose::SubjectTag>,
+    /// Keys what the store has of passwords.
+    pub pepper: Pepper,
     /// Opens uploads.
     pub upload_key: UploadKeyPair,
     /// The public half, for the operator's tool to pin.
@@ -224,12 +227,13 @@ impl Vault {
         let (store, system) = (keyring.store(), keyring.system());
         let (token_hash, subject_tag, journal_key) = macs(system, store)?;
         let upload_key = keys::derive_upload_key_pair(system, store)?;
+        let pepper = keys::derive_pepper(system, store)?;
         let unsealed = Arc::new(Mutex::new(unsealed));
         let (opened, counted) = open_newest((&directory, choice), &unsealed, opening)?;
         let memory_seal = MemorySeal::draw(algorithm(), &mut getrandom::fill)?;
-        let tables = Tables::read(tenant_of(store), opened.records, |id, plain| {
-            memory_seal.seal(id, plain).map_err(|_| Malformed)
-        })?;
+        let hold = |id, plain: &Secret| memory_seal.seal(id, plain).map_err(|_| Malformed);
+        let sign = |plain: &Secret| SigningKey::hold(&memory_seal, plain);
+        let tables = Tables::read(tenant_of(store), opened.records, hold, sign)?;
         let signer = audit_signer(&unsealed, store)?;
         let verifier = signer.verifier();
         let (mut books, journal_directory) = (opened.books, data.join(JOURNAL_DIRECTORY));
@@ -252,6 +256,7 @@ impl Vault {
             memory_seal,
             token_hash,
             subject_tag,
+            pepper,
             upload_key,
             vault_key,
             tables,

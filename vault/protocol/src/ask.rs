@@ -14,6 +14,7 @@ use strongroom_policy::route::{BodyKind, Method, PathPattern};
 use strongroom_policy::target::Target;
 
 use crate::SecretBytes;
+use crate::person::{PersonAnswer, PersonAsk, SessionKey};
 
 /// A question with its number, chosen by the gateway and unique among those under way.
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,6 +37,8 @@ pub enum Ask {
     },
     /// May this call be made? The answer carries a ticket for the courier.
     Call(Box<CallAsk>),
+    /// Everything about people who sign in.
+    Person(Box<PersonAsk>),
 }
 
 /// A call as the gateway read it.
@@ -90,6 +93,8 @@ pub enum Answer {
     },
     /// The call is not made.
     Refused(Refused),
+    /// About people who sign in.
+    Person(Box<PersonAnswer>),
 }
 
 /// A refusal with what may be said about it.
@@ -124,6 +129,8 @@ pub struct Snapshot {
     pub state: VaultState,
     /// The providers and their paths; empty while sealed.
     pub providers: Vec<Route>,
+    /// What verifies sessions, once there was need of it; none while sealed.
+    pub session_key: Option<SessionKey>,
 }
 
 /// Whether calls can be made.

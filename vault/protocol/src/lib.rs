@@ -16,6 +16,7 @@ pub mod call;
 pub mod errand;
 pub mod frame;
 pub mod operator;
+pub mod person;
 pub mod secret_bytes;
 mod span;
 pub mod token;

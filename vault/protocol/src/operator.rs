@@ -8,6 +8,7 @@ pub mod audit;
 pub mod backup;
 pub mod keys;
 pub mod listing;
+pub mod people;
 pub mod sealing;
 pub mod tpm;
 pub mod witness;
@@ -28,6 +29,7 @@ use crate::operator::keys::{Counted, Deletion, KeyState, Receipt};
 use crate::operator::listing::{
     CredentialRow, JournalRow, ProviderRow, TokenRow, UsageRow, UserRow, WorkspaceRow,
 };
+use crate::operator::people::{PeopleAnswer, PeopleRequest};
 use crate::operator::sealing::{LockName, WayRow, WaysChange};
 use crate::operator::tpm::{TpmStatus, TpmWish};
 use crate::operator::witness::{Awaited, FromWitness, KeyText, ToWitness, WitnessRow};
@@ -185,6 +187,8 @@ pub enum Request {
         /// The difference's digest, as it was shown.
         difference: String,
     },
+    /// Everything about how people sign in.
+    People(PeopleRequest),
 }
 
 /// A thing named by its id or, where that is unique, its label.
@@ -348,6 +352,8 @@ pub enum Answer {
     Witnesses(Vec<WitnessRow>),
     /// The ways into the vault.
     Ways(Vec<WayRow>),
+    /// About how people sign in.
+    People(PeopleAnswer),
 }
 
 /// The state of the vault for people and scripts.

@@ -2,6 +2,8 @@
 //!
 //! The checksum lets secret scanners recognise a leaked token, and us refuse a typing error, without any look-up.
 //!
+//! An invitation's ticket has the same form behind `sri_`.
+//!
 //! Invariant: reading a token says that it is well formed, never that it is valid.
 
 use zeroize::Zeroizing;
@@ -13,7 +15,11 @@ pub const TOKEN_BYTES: usize = 52;
 /// Random bytes in a token.
 pub const TOKEN_RANDOM_BYTES: usize = 32;
 
-const PREFIX: &[u8; 3] = b"sr_";
+/// Length of an invitation's text.
+pub const INVITATION_BYTES: usize = 53;
+
+const PREFIX: &[u8] = b"sr_";
+const INVITATION_PREFIX: &[u8] = b"sri_";
 const BODY_DIGITS: usize = 43;
 const CHECK_DIGITS: usize = 6;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -25,12 +31,7 @@ pub struct NotAToken;
 
 /// Writes the token of 32 random bytes.
 pub fn write_token(random: &[u8; TOKEN_RANDOM_BYTES]) -> SecretBytes {
-    let mut text = Zeroizing::new(Vec::with_capacity(TOKEN_BYTES));
-    text.extend_from_slice(PREFIX);
-    push_digits(&mut text, random, BODY_DIGITS);
-    let check = crc32fast::hash(text.get(PREFIX.len()..).unwrap_or_default()).to_be_bytes();
-    push_digits(&mut text, &check, CHECK_DIGITS);
-    SecretBytes::take(text)
+    write(PREFIX, random)
 }
 
 /// Whether a text is well formed: prefix, alphabet, length and checksum.
@@ -38,8 +39,34 @@ pub fn write_token(random: &[u8; TOKEN_RANDOM_BYTES]) -> SecretBytes {
 /// # Errors
 /// When it is not.
 pub fn check_token(text: &[u8]) -> Result<(), NotAToken> {
-    let digits = text.strip_prefix(PREFIX).ok_or(NotAToken)?;
-    if text.len() != TOKEN_BYTES {
+    check(PREFIX, text)
+}
+
+/// Writes the invitation of 32 random bytes.
+pub fn write_invitation(random: &[u8; TOKEN_RANDOM_BYTES]) -> SecretBytes {
+    write(INVITATION_PREFIX, random)
+}
+
+/// Whether a text has the form of an invitation.
+///
+/// # Errors
+/// When it has not.
+pub fn check_invitation(text: &[u8]) -> Result<(), NotAToken> {
+    check(INVITATION_PREFIX, text)
+}
+
+fn write(prefix: &[u8], random: &[u8; TOKEN_RANDOM_BYTES]) -> SecretBytes {
+    let mut text = Zeroizing::new(Vec::with_capacity(INVITATION_BYTES));
+    text.extend_from_slice(prefix);
+    push_digits(&mut text, random, BODY_DIGITS);
+    let check = crc32fast::hash(text.get(prefix.len()..).unwrap_or_default()).to_be_bytes();
+    push_digits(&mut text, &check, CHECK_DIGITS);
+    SecretBytes::take(text)
+}
+
+fn check(prefix: &[u8], text: &[u8]) -> Result<(), NotAToken> {
+    let digits = text.strip_prefix(prefix).ok_or(NotAToken)?;
+    if digits.len() != BODY_DIGITS.saturating_add(CHECK_DIGITS) {
         return Err(NotAToken);
     }
     let (body, check) = digits.split_at_checked(BODY_DIGITS).ok_or(NotAToken)?;
@@ -72,7 +99,20 @@ fn push_digits(text: &mut Vec<u8>, number: &[u8], digits: usize) {
 mod tests {
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
-    use super::{TOKEN_BYTES, check_token, write_token};
+    use super::{INVITATION_BYTES, TOKEN_BYTES, check_invitation, check_token};
+    use super::{write_invitation, write_token};
+
+    #[test]
+    fn an_invitation_is_no_token_and_no_token_an_invitation() {
+        let invitation = write_invitation(&[7; 32]);
+        invitation.expose(|text| {
+            assert_eq!(text.len(), INVITATION_BYTES);
+            assert!(text.starts_with(b"sri_"));
+            assert!(check_invitation(text).is_ok());
+            assert!(check_token(text).is_err());
+        });
+        write_token(&[7; 32]).expose(|text| assert!(check_invitation(text).is_err()));
+    }
 
     #[test]
     fn the_form_is_final() {

@@ -122,7 +122,7 @@ fn converse(
         answers += 1;
         match answer {
             Answer::Admitted { ticket, .. } => tickets.push(ticket),
-            Answer::Identified => {}
+            Answer::Identified | Answer::Person(_) => {}
             Answer::Refused(_) => count.refused += 1,
         }
     }

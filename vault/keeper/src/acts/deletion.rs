@@ -43,10 +43,16 @@ impl Act<'_> {
         for workspace in &plan.memberships {
             self.end_membership(*workspace, id).await?;
         }
-        let place = self.place(RecordName::User(id))?;
+        // At once with the person's own record: none of what signs them in is ever there without it.
+        let places = self.in_tenant(|_, tenant| {
+            let all = tenant.people.names_of(id).into_iter().chain([RecordName::User(id)]);
+            Ok(all.map(|name| tenant.place(name)).collect::<Vec<_>>())
+        })?;
         self.commit_in(
             ("user.delete", id.to_string()),
-            |vault, changes| vault.books.delete(changes, &place),
+            |vault, changes| {
+                places.iter().try_fold(changes, |changes, one| vault.books.delete(changes, one))
+            },
             |tenant| tenant.remove_user(id),
         )
         .await?;

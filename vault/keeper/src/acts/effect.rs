@@ -4,6 +4,7 @@
 
 use strongroom_protocol::operator::Request;
 use strongroom_protocol::operator::backup::BackupRequest;
+use strongroom_protocol::operator::people::PeopleRequest;
 
 /// What a request does to rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +63,7 @@ pub(super) const fn effect(request: &Request) -> Effect {
         | Request::UnsealUnattended
         | Request::AcceptSettings { .. }
         | Request::TpmRemove => LEAVES_RIGHTS,
+        Request::People(request) => of_people(request),
         Request::CredentialTest(_) => USES_A_KEY,
         Request::Status
         | Request::Doctor
@@ -83,6 +85,14 @@ pub(super) const fn effect(request: &Request) -> Effect {
         | Request::Backup(_)
         | Request::TpmStatus
         | Request::Audit(_) => LOOKS,
+    }
+}
+
+const fn of_people(request: &PeopleRequest) -> Effect {
+    match request {
+        PeopleRequest::Invite(_) | PeopleRequest::Import(_) => GIVES,
+        PeopleRequest::Revoke(_) | PeopleRequest::RevokeAll(_) => TAKES_AWAY,
+        PeopleRequest::Sessions(_) => LOOKS,
     }
 }
 

@@ -64,6 +64,8 @@ impl Act<'_> {
         let record = UserRecord { standing: Standing::Disabled, ..record };
         self.put_user("user.disable", id, record).await?;
         self.stop(|party| party.user == id);
+        // None of them counts any more; nor shall they when the person is enabled again.
+        self.end_sessions(Some(id)).await?;
         Ok(Answer::Done)
     }
 

@@ -13,6 +13,7 @@ use strongroom_sys::Secret;
 
 use super::journals::SeenAct;
 use crate::books::{Books, BooksError, Changes};
+use crate::people::Personal;
 use crate::records::{RecordName, RecordPlace, TenantRecord, UserRecord, WorkspaceRecord};
 use crate::tables::{Tables, Tenant};
 
@@ -24,6 +25,7 @@ pub struct Taken {
     users: BTreeSet<UserId>,
     workspaces: BTreeSet<WorkspaceId>,
     standing: BTreeMap<UserId, Standing>,
+    passwords: BTreeSet<UserId>,
     left: BTreeSet<(WorkspaceId, UserId)>,
     tenants: BTreeSet<TenantId>,
     tenant_standing: BTreeMap<TenantId, Standing>,
@@ -70,8 +72,13 @@ impl Taken {
             }
             "workspace.leave" => drop(self.left.insert(membership(target)?)),
             "workspace.join" => drop(self.left.remove(&membership(target)?)),
-            // Looking changes nothing, and a backup takes nothing away.
-            "credential.test" | "backup.create" => {}
+            // Looking changes nothing, and a backup takes nothing away; no session outlives a restore.
+            "credential.test" | "backup.create" | "session.revoke" | "session.revoke-all" => {}
+            // The older password is taken; nobody can set the newer one again.
+            "person.password" => {
+                self.passwords.insert(target.parse().ok()?);
+                return None;
+            }
             _ => return None,
         }
         Some(())
@@ -105,6 +112,7 @@ impl Taken {
             let place = tenant.place(RecordName::Tenant);
             commit(books, put(books, books.changes(), &place, &record)?)?;
         }
+        self.people(books, tenant)?;
         for (id, held) in &tenant.credentials {
             if self.is_gone(*id, held.record.home) {
                 let key = tenant.place(RecordName::Key(*id));
@@ -128,6 +136,27 @@ impl Taken {
         for (id, record) in &tenant.users {
             let place = tenant.place(RecordName::User(*id));
             self.user(books, (&place, *id, record), done)?;
+        }
+        Ok(())
+    }
+
+    /// Whoever was signed in or invited is so no more; who set a password since has none.
+    fn people(&self, books: &mut Books, tenant: &Tenant) -> Result<(), BooksError> {
+        for user in tenant.people.owners() {
+            let over = |name: &RecordName| {
+                matches!(name, RecordName::Personal(_, Personal::Session(_) | Personal::Invitation))
+                    || *name == RecordName::Personal(user, Personal::Password)
+                        && self.passwords.contains(&user)
+            };
+            let gone = tenant.people.names_of(user).into_iter();
+            let gone = gone.filter(|name| self.users.contains(&user) || over(name));
+            let gone: Vec<RecordPlace> = gone.map(|name| tenant.place(name)).collect();
+            if gone.is_empty() {
+                continue;
+            }
+            let delete = |changes, place| books.delete(changes, place);
+            let changes = gone.iter().try_fold(books.changes(), delete)?;
+            commit(books, changes)?;
         }
         Ok(())
     }

@@ -98,6 +98,7 @@ struct Line<'a> {
     what: &'a str,
     act: Option<&'a str>,
     target: Option<&'a str>,
+    user: Option<&'a str>,
     result: Option<&'a str>,
 }
 
@@ -253,10 +254,12 @@ fn signed_entries(place: &Place, verifier: &Verifier) -> io::Result<Option<u64>>
 }
 
 fn note(acts: &mut Vec<SeenAct>, seen: &Line<'_>) -> Result<(), JournalRefusal> {
-    let (Some(act), Some(target)) = (seen.act, seen.target) else { return Ok(()) };
-    if seen.what != "act" {
-        return Ok(());
-    }
+    let target = match seen.what {
+        "act" => seen.target,
+        "person" if seen.act == Some("person.password") => seen.user,
+        _ => None,
+    };
+    let (Some(act), Some(target)) = (seen.act, target) else { return Ok(()) };
     let seen_act = SeenAct { act: act.to_owned(), target: target.to_owned() };
     if matches!(seen.result, Some("failed" | "in-doubt")) {
         // It may have been done all the same: what was to be taken away stays away, what was to be given is not.

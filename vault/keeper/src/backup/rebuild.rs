@@ -26,6 +26,7 @@ use crate::keyring::{KeyringError, KeyringFile, ShredId};
 use crate::keys::{DeriveError, KeyringKey, StoreId};
 use crate::manifest::{Account, MARK_RECORD, Manifest, ManifestError};
 use crate::memory_seal::MemorySeal;
+use crate::people::SigningKey;
 use crate::records::RecordPlace;
 use crate::seal::{self, SealError, Unsealed};
 use crate::tables::{Malformed, Tables};
@@ -161,9 +162,9 @@ fn read_tables(
 ) -> Result<Tables, RebuildError> {
     let memory_seal = MemorySeal::draw(algorithm(), &mut getrandom::fill)?;
     let records = records.into_iter().take_while(|_| !halt.is_called());
-    let tables = Tables::read(tenant_of(store), records, |id, plain: &Secret| {
-        memory_seal.seal(id, plain).map_err(|_| Malformed)
-    });
+    let hold = |id, plain: &Secret| memory_seal.seal(id, plain).map_err(|_| Malformed);
+    let sign = |plain: &Secret| SigningKey::hold(&memory_seal, plain);
+    let tables = Tables::read(tenant_of(store), records, hold, sign);
     // What was cut short is malformed at best.
     if halt.is_called() { Err(RebuildError::Halted) } else { Ok(tables?) }
 }

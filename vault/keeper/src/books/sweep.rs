@@ -68,6 +68,9 @@ impl Books {
                 | RecordName::Provider(_)
                 | RecordName::Restored
                 | RecordName::Settings
+                | RecordName::Personal(..)
+                | RecordName::Nobody
+                | RecordName::SessionKey
                 | RecordName::Witness(_) => place.name.clone(),
             };
             let old_shred = self.shred_of(&place.name, written.format)?;

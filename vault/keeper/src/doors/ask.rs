@@ -14,7 +14,7 @@ use tokio::task::spawn_local;
 use super::inbox::{Inbox, InboxError};
 use super::outbox::Outbox;
 use crate::keeper::{Asker, GatewayId, Keeper};
-use crate::pipeline;
+use crate::{people, pipeline};
 
 /// Serves one gateway until it goes.
 pub async fn serve(keeper: Rc<Keeper>, stream: UnixStream) {
@@ -38,8 +38,9 @@ pub async fn serve(keeper: Rc<Keeper>, stream: UnixStream) {
     outbox.close();
 }
 
-/// No question waits here: each is answered at once, or when its entry is written, and the journal bounds how many those are.
-async fn listen(keeper: &Keeper, gateway: GatewayId, mut inbox: Inbox<Reader>) -> InboxError {
+/// No question waits here: each is answered at once, or when its entry or record is written; the journal bounds how many of the
+/// first there are, and `people` of the second.
+async fn listen(keeper: &Rc<Keeper>, gateway: GatewayId, mut inbox: Inbox<Reader>) -> InboxError {
     loop {
         let FromGateway { number, ask } = match inbox.next().await {
             Ok(message) => message,
@@ -51,6 +52,7 @@ async fn listen(keeper: &Keeper, gateway: GatewayId, mut inbox: Inbox<Reader>) -
                 keeper.answer(asker, pipeline::identify(keeper, &proof, &provider));
             }
             Ask::Call(call) => pipeline::call(keeper, *call, asker),
+            Ask::Person(person) => people::ask(keeper, *person, asker),
         }
     }
 }

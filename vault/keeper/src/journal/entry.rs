@@ -5,7 +5,7 @@
 use serde::Serialize;
 use strongroom_policy::claims::{Feature, Stream};
 use strongroom_policy::decide::Permit;
-use strongroom_policy::id::{CallId, CredentialId, TenantId, TokenId, UserId};
+use strongroom_policy::id::{CallId, CredentialId, SessionId, TenantId, TokenId, UserId};
 use strongroom_policy::name::ProviderName;
 use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::errand::{Ending, Outcome};
@@ -45,6 +45,20 @@ pub enum Entry<'a> {
         target: String,
         /// Whether it was done.
         result: ActResult,
+    },
+    /// What a person did about signing in, or what was refused to whoever tried it.
+    Person {
+        /// The act, as in `person.sign-in`.
+        act: &'static str,
+        /// In which tenant.
+        #[serde(serialize_with = "text")]
+        tenant: TenantId,
+        /// Whose.
+        #[serde(serialize_with = "text")]
+        user: UserId,
+        /// The one session that it was about.
+        #[serde(serialize_with = "text_if_any", skip_serializing_if = "Option::is_none")]
+        session: Option<SessionId>,
     },
     /// The vault was unsealed.
     Unseal {

@@ -14,6 +14,7 @@ use strongroom_protocol::operator::Pick;
 use super::PickError;
 use crate::keyring::ShredId;
 use crate::memory_seal::SealedKey;
+use crate::people::People;
 use crate::rates::Bucket;
 use crate::records::{
     CredentialRecord, RecordName, RecordPlace, TenantRecord, TokenRecord, UserRecord,
@@ -56,6 +57,8 @@ pub struct Tenant {
     pub credentials: BTreeMap<CredentialId, HeldCredential>,
     /// Credentials by whose, for the path of a call.
     at_home: HashMap<Home, Vec<CredentialId>>,
+    /// How its people sign in.
+    pub people: People,
 }
 
 impl Tenant {
@@ -70,6 +73,7 @@ impl Tenant {
             memberships: HashMap::new(),
             credentials: BTreeMap::new(),
             at_home: HashMap::new(),
+            people: People::default(),
         }
     }
 
@@ -95,8 +99,10 @@ impl Tenant {
         let credentials = self.credentials.keys();
         let credentials =
             credentials.flat_map(|id| [RecordName::Key(*id), RecordName::Credential(*id)]);
+        let people = self.people.owners().into_iter().flat_map(|id| self.people.names_of(id));
         let last = std::iter::once(RecordName::Tenant);
-        let all = tokens.chain(credentials).chain(workspaces).chain(users).chain(last);
+        let all =
+            people.chain(tokens).chain(credentials).chain(workspaces).chain(users).chain(last);
         all.map(|name| self.place(name)).collect()
     }
 
@@ -169,6 +175,7 @@ impl Tenant {
     pub fn remove_user(&mut self, id: UserId) {
         self.users.remove(&id);
         self.memberships.remove(&id);
+        self.people.remove_user(id);
     }
 
     /// Who a token speaks for. In a tenant that is disabled everybody is.

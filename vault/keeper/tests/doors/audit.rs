@@ -134,7 +134,7 @@ fn no_key_is_released_without_an_entry_while_a_required_sink_fails_at_random() {
                 refusals += 1;
                 std::thread::sleep(Duration::from_millis(1));
             }
-            other @ Answer::Identified => panic!("{other:?}"),
+            other @ (Answer::Identified | Answer::Person(_)) => panic!("{other:?}"),
         }
     }
     if away.exists() {

@@ -32,6 +32,7 @@ mod couriers;
 mod disk;
 mod keeper;
 mod keys;
+mod people;
 mod postgres;
 mod seals;
 mod settings;

@@ -39,7 +39,8 @@ impl Request {
             | Self::CredentialRules(..)
             | Self::TokenCreate(_)
             | Self::TokenList
-            | Self::TokenRevoke(_) => About::Tenant,
+            | Self::TokenRevoke(_)
+            | Self::People(_) => About::Tenant,
             Self::Usage { .. } | Self::Audit(AuditRequest::Search { .. }) => About::Either,
             Self::Status
             | Self::Doctor

@@ -10,6 +10,7 @@ use strongroom_protocol::operator::keys::{Cipher, Counted, Dependents, KeyState,
 use strongroom_protocol::operator::listing::{
     CredentialRow, JournalRow, ProviderRow, TokenRow, UsageRow, UserRow, WorkspaceRow,
 };
+use strongroom_protocol::operator::people::PeopleAnswer;
 use strongroom_protocol::operator::sealing::{LockName, LockRow, WayRow, WayStanding};
 use strongroom_protocol::operator::tpm::{TpmSeal, TpmStatus};
 use strongroom_protocol::operator::witness::{Awaited, ToWitness, WitnessRow};
@@ -55,6 +56,7 @@ pub(crate) fn answer_name(answer: &Answer) -> &'static str {
         Answer::Witness(_) => "operator.answer.witness",
         Answer::Witnesses(_) => "operator.answer.list-of-witnesses",
         Answer::Ways(_) => "operator.answer.ways",
+        Answer::People(_) => "operator.answer.people",
     }
 }
 
@@ -137,6 +139,7 @@ pub(crate) fn answers() -> Vec<Answer> {
         Answer::Tpm(Box::new(tpm())),
         Answer::Audit(AuditAnswer::Archived(256)),
         Answer::Ways(ways()),
+        Answer::People(PeopleAnswer::Ended(0)),
     ];
     single.into_iter().chain(lists).collect()
 }

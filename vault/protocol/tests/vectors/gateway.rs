@@ -14,11 +14,12 @@ use strongroom_protocol::errand::{
     Deadlines, Ending, Errand, FromCourier, Outcome, Probed, Recall, ToCourier,
 };
 use strongroom_protocol::frame::{MAX_ASK_BYTES, MAX_ERRAND_BYTES};
+use strongroom_protocol::person::SessionKey;
 use strongroom_protocol::usage::Usage;
 use strongroom_protocol::{call, frame};
 
 use crate::things::{betas, claims, destination, id, label, outcome, provider, secret, target};
-use crate::{Vector, of_enum};
+use crate::{Vector, of_enum, people};
 
 const TICKET: Ticket = Ticket([7; 16]);
 
@@ -45,6 +46,7 @@ fn ask_name(ask: &Ask) -> &'static str {
     match ask {
         Ask::Identify { .. } => "ask.identify",
         Ask::Call(_) => "ask.call",
+        Ask::Person(_) => "ask.person",
     }
 }
 
@@ -60,7 +62,12 @@ fn asks() -> Vec<Ask> {
         length: Length::Known(512),
     };
     let proof = secret("sr_00000000000000000000000000000000000000000000SQjCX");
-    vec![Ask::Identify { proof, provider: provider() }, Ask::Call(Box::new(call))]
+    let person = people::asks().swap_remove(0);
+    vec![
+        Ask::Identify { proof, provider: provider() },
+        Ask::Call(Box::new(call)),
+        Ask::Person(Box::new(person)),
+    ]
 }
 
 fn to_gateway_name(message: &ToGateway) -> &'static str {
@@ -82,7 +89,17 @@ fn snapshot() -> Snapshot {
         dialect: Dialect::OpenAi,
         paths: vec![path],
     };
-    Snapshot { version: 3, state: VaultState::Ready, providers: vec![route] }
+    let session_key = SessionKey {
+        kid: "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs".to_owned(),
+        modulus: vec![0xc5; 4],
+        exponent: vec![1, 0, 1],
+    };
+    Snapshot {
+        version: 3,
+        state: VaultState::Ready,
+        providers: vec![route],
+        session_key: Some(session_key),
+    }
 }
 
 fn answer_name(answer: &Answer) -> &'static str {
@@ -90,6 +107,7 @@ fn answer_name(answer: &Answer) -> &'static str {
         Answer::Identified => "ask.answer.identified",
         Answer::Admitted { .. } => "ask.answer.admitted",
         Answer::Refused(_) => "ask.answer.refused",
+        Answer::Person(_) => "ask.answer.person",
     }
 }
 
@@ -104,6 +122,7 @@ fn answers() -> Vec<Answer> {
         Answer::Identified,
         Answer::Admitted { ticket: TICKET, call: id(9) },
         Answer::Refused(refused),
+        Answer::Person(Box::new(people::answers().swap_remove(0))),
     ]
 }
 

@@ -6,6 +6,7 @@ mod audits;
 mod backups;
 mod gateway;
 mod operator;
+mod people;
 mod sealed;
 mod things;
 mod tpm;
@@ -18,6 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::frame::{decode, encode, split_first};
+use strongroom_protocol::person::NotSignedIn;
 
 /// A name, and the bytes that it stands for.
 pub(crate) type Vector = (String, Vec<u8>);
@@ -60,6 +62,12 @@ fn the_protocol_page_names_every_vector_and_every_refusal() {
         assert!(page.contains(&row), "PROTOCOL.md lacks the row {row}");
     }
     assert_eq!(variants::<Refusal>(), Refusal::ALL.len());
+    for (number, why) in NotSignedIn::ALL.into_iter().enumerate() {
+        assert_eq!(postcard::to_stdvec(&why).unwrap(), [u8::try_from(number).unwrap()]);
+        let row = format!("| {number} | `{}` | {} | {why:?} |", why.code(), why.status());
+        assert!(page.contains(&row), "PROTOCOL.md lacks the row {row}");
+    }
+    assert_eq!(variants::<NotSignedIn>(), NotSignedIn::ALL.len());
 }
 
 fn all() -> Vec<Vector> {
@@ -70,6 +78,7 @@ fn all() -> Vec<Vector> {
         audits::vectors(),
         sealed::vectors(),
         tpm::vectors(),
+        people::vectors(),
     ]
     .concat()
 }

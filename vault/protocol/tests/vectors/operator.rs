@@ -8,6 +8,7 @@ use strongroom_protocol::frame::MAX_OPERATOR_BYTES;
 use strongroom_protocol::operator::audit::AuditRequest;
 use strongroom_protocol::operator::backup::BackupRequest;
 use strongroom_protocol::operator::keys::Deletion;
+use strongroom_protocol::operator::people::PeopleRequest;
 use strongroom_protocol::operator::sealing::{VaultWish, WaysAct, WaysChange};
 use strongroom_protocol::operator::tpm::TpmWish;
 use strongroom_protocol::operator::witness::{FromWitness, KeyText, NoteText};
@@ -96,6 +97,7 @@ fn request_name(request: &Request) -> &'static str {
         Request::DropWays => "operator.drop-ways",
         Request::UnsealUnattended => "operator.unseal-unattended",
         Request::AcceptSettings { .. } => "operator.accept-settings",
+        Request::People(_) => "operator.people",
     }
 }
 
@@ -123,6 +125,7 @@ fn requests_about_ways() -> Vec<Request> {
         Request::DropWays,
         Request::UnsealUnattended,
         Request::AcceptSettings { difference: "3f9a1c22".repeat(4) },
+        Request::People(PeopleRequest::Sessions(Some(pick("alice")))),
     ]
 }
 

@@ -1,12 +1,15 @@
 //! What a restore brings back, what it does not, and what a crash leaves of it.
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
+use strongroom_policy::id::SessionId;
 use strongroom_policy::moment::Moment;
 use strongroom_policy::rules::Standing;
 use strongroom_protocol::operator::SealKind;
 use strongroom_protocol::operator::backup::{DoneAgain, LeftOpen};
+use strongroom_protocol::person::{Agent, Told};
 use strongroom_store::Choice;
 use strongroom_tlog::{Bundle, Size};
 
@@ -25,9 +28,13 @@ use crate::journal::found::{Found, Head};
 use crate::journal::{Journal, Manner};
 use crate::keyring::ShredId;
 use crate::keys::{self, MacKey};
+use crate::people::{InvitationRecord, Personal, Scheme, SessionRecord, VerifierRecord};
+use crate::records::RecordName;
 use crate::seal::Sealed;
 use crate::tpm::Demand;
-use crate::vault::{JOURNAL_DIRECTORY, OpenError, Opening, Vault, algorithm, audit_signer};
+use crate::vault::{
+    JOURNAL_DIRECTORY, OpenError, Opening, Vault, algorithm, audit_signer, tenant_of,
+};
 
 /// Writes acts into the vault's journal in a directory, and answers where it stands.
 fn journal(
@@ -44,12 +51,12 @@ fn journal(
     let found = Found::look(directory, key, &signer.verifier(), Head::default()).unwrap();
     let (journal, _) = Journal::start(found, signer, &Manner::default()).unwrap();
     for some in acts.chunks(64) {
-        let entry = |(act, target, result): &(&'static str, String, ActResult)| Entry::Act {
-            tenant: None,
-            act,
-            operator: 0,
-            target: target.clone(),
-            result: *result,
+        let entry = |(act, target, result): &(&'static str, String, ActResult)| {
+            if act.starts_with("person.") {
+                let (tenant, user) = (tenant_of(small.store), target.parse().unwrap());
+                return Entry::Person { act, tenant, user, session: None };
+            }
+            Entry::Act { tenant: None, act, operator: 0, target: target.clone(), result: *result }
         };
         let entries: Vec<_> = some.iter().map(entry).collect();
         journal.record_blocking(&entries, Moment::from_unix_millis(9)).unwrap();
@@ -173,6 +180,43 @@ fn what_was_taken_away_after_the_backup_is_taken_away_again() {
     let again = open_again(&small, "data");
     assert!(again.tables.restored.is_some(), "it waits across an unsealing");
     close(again);
+}
+
+/// Red when a session or an invitation is brought back, or an older password.
+#[test]
+fn nobody_is_signed_in_after_a_restore_and_an_older_password_signs_nobody_in() {
+    let mut small = Small::make();
+    let now = Moment::from_unix_millis(5);
+    let told = Told { address: IpAddr::V4(Ipv4Addr::LOCALHOST), agent: Agent::Other };
+    let session = SessionRecord::begin([1; 32], told, now);
+    let invitation = InvitationRecord { hash: [2; 32], made: now, expires: now };
+    let password = VerifierRecord {
+        scheme: Scheme::Pbkdf2Sha256 { iterations: 100_000, salt: [3; 16] },
+        pepper: 1,
+        mac: [4; 32],
+        set: now,
+    };
+    let ids = [SessionId::from_random([5; 16]), SessionId::from_random([6; 16])];
+    for user in [USER, OTHER_USER] {
+        for id in ids {
+            small.put(&RecordName::Personal(user, Personal::Session(id)), &session);
+        }
+        small.put(&RecordName::Personal(user, Personal::Invitation), &invitation);
+        small.put(&RecordName::Personal(user, Personal::Password), &password);
+    }
+    let log = small.scratch.path("log");
+    let point = journal(&small, &log, &[begun("token.create", TOKEN)]);
+    let (backup, _) = small.backup_at("one", point);
+    journal(&small, &log, &[begun("person.refused", OTHER_USER), begun("person.password", USER)]);
+    let vault = restore(&small, "data", &backup, &[&log]).unwrap();
+    let people = &vault.tables.tenant(vault.tables.first()).unwrap().people;
+    assert_eq!(people.sessions().count(), 0);
+    assert_eq!(people.invited(&[2; 32]), None);
+    assert_eq!(people.with_password().collect::<Vec<_>>(), [OTHER_USER]);
+    let open = LeftOpen { act: "person.password".to_owned(), target: USER.to_string() };
+    assert_eq!(vault.tables.restored.as_ref().unwrap().left_open, [open]);
+    close(vault);
+    close(open_again(&small, "data"));
 }
 
 fn open_again(small: &Small, name: &str) -> Vault {
@@ -604,7 +648,7 @@ fn the_lost_disks_keyring_and_manifest_do_not_fit_the_restored_vault() {
     let (backup, _) = small.backup_at("one", NOWHERE);
     let lost = small.scratch.path("vault");
     for _ in 0..3 {
-        small.put(&crate::records::RecordName::User(USER), &crate::backup::fixture::user("later"));
+        small.put(&RecordName::User(USER), &crate::backup::fixture::user("later"));
     }
     let vault = restore(&small, "data", &backup, &[]).unwrap();
     close(vault);
