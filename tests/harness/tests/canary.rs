@@ -147,6 +147,7 @@ fn walk() -> Vec<Request> {
 }
 
 /// Whether its answer is one of those that show what the vault has: a new request says it here, and joins the walk if so.
+#[expect(clippy::too_many_lines, reason = "the page of all requests")]
 fn shows(request: &Request) -> bool {
     match request {
         Request::Status
@@ -167,6 +168,7 @@ fn shows(request: &Request) -> bool {
         | Request::TpmStatus
         | Request::Audit(_)
         | Request::WitnessList
+        | Request::TenantList
         | Request::Ways => true,
         Request::Init(_)
         | Request::ShowCustody(_)
@@ -202,7 +204,13 @@ fn shows(request: &Request) -> bool {
         | Request::ChangeWays(_)
         | Request::DropWays
         | Request::UnsealUnattended
-        | Request::AcceptSettings { .. } => false,
+        | Request::AcceptSettings { .. }
+        // It shows what the request in it shows.
+        | Request::In { .. }
+        | Request::TenantCreate(_)
+        | Request::TenantDisable(_)
+        | Request::TenantEnable(_)
+        | Request::TenantDelete(..) => false,
         Request::People(request) => matches!(request, PeopleRequest::Sessions(_)),
     }
 }

@@ -8,13 +8,15 @@ use std::process::ExitCode;
 use clap::builder::{StringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Args, Command as Tree, Parser, Subcommand};
+use strongroom_protocol::operator::Pick;
 
 use crate::desk::Desk;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::out::{self, Form};
 use crate::{
-    audit, backup, credential, doctor, environment, init, key, manual, provider, seal, seal_ways,
-    session, share, status, store, token, tpm, up, usage, user, witness, workspace,
+    audit, backup, credential, doctor, environment, init, key, manual, pick, provider, seal,
+    seal_ways, session, share, status, store, tenant, token, tpm, up, usage, user, witness,
+    workspace,
 };
 
 /// Lets people use AI providers' keys without ever having them.
@@ -42,6 +44,9 @@ pub(crate) struct Common {
     /// The demonstration instead of the real thing
     #[arg(long, global = true)]
     pub(crate) demo: bool,
+    /// The tenant that it is about, instead of the one that `STRONGROOM_TENANT` names or the first
+    #[arg(long, global = true, value_name = "NAME", value_parser = pick::pick)]
+    pub(crate) tenant: Option<Pick>,
 }
 
 impl Common {
@@ -98,6 +103,9 @@ enum Command {
     /// Who is signed in
     #[command(before_help = "Example: strongroom session list")]
     Session(session::Arguments),
+    /// Tenants, whose people and credentials know nothing of each other's
+    #[command(before_help = "Example: strongroom tenant create acme")]
+    Tenant(tenant::Arguments),
     /// Groups of people who share credentials
     #[command(before_help = "Example: strongroom workspace create research")]
     Workspace(workspace::Arguments),
@@ -156,7 +164,45 @@ impl Cli {
     }
 }
 
+impl Command {
+    /// Whether it is about one tenant, or may be.
+    const fn takes_a_tenant(&self) -> bool {
+        match self {
+            Self::Credential(_)
+            | Self::Token(_)
+            | Self::User(_)
+            | Self::Workspace(_)
+            | Self::Session(_)
+            | Self::Usage(_) => true,
+            Self::Audit(arguments) => arguments.takes_a_tenant(),
+            Self::Up(_)
+            | Self::Init(_)
+            | Self::Unseal(_)
+            | Self::Seal(_)
+            | Self::Share(_)
+            | Self::SealWays(_)
+            | Self::Status
+            | Self::Doctor
+            | Self::Provider(_)
+            | Self::Tenant(_)
+            | Self::Key(_)
+            | Self::Tpm(_)
+            | Self::Backup(_)
+            | Self::Store(_)
+            | Self::Witness(_)
+            | Self::Env
+            | Self::Completions(_)
+            | Self::TryLayer(_)
+            | Self::Man(_) => false,
+        }
+    }
+}
+
 fn dispatch(command: Command, common: &Common, form: Form) -> Outcome<ExitCode> {
+    if common.tenant.is_some() && !command.takes_a_tenant() {
+        let what = "this command is about the whole vault, not about one tenant";
+        return Err(Failure::argument(what).next("the same without --tenant"));
+    }
     let desk = || Desk::open(common, form);
     match command {
         Command::Up(arguments) => up::run(&arguments, common, form)?,
@@ -172,6 +218,7 @@ fn dispatch(command: Command, common: &Common, form: Form) -> Outcome<ExitCode> 
         Command::Token(arguments) => token::run(arguments, &desk()?)?,
         Command::User(arguments) => user::run(arguments, &desk()?)?,
         Command::Session(arguments) => session::run(arguments, &desk()?)?,
+        Command::Tenant(arguments) => tenant::run(arguments, &desk()?)?,
         Command::Workspace(arguments) => workspace::run(arguments, &desk()?)?,
         Command::Audit(arguments) => return audit::run(&arguments, &desk()?),
         Command::Key(arguments) => key::run(&arguments, &desk()?)?,

@@ -31,6 +31,13 @@ pub(crate) struct Arguments {
     verb: Verb,
 }
 
+impl Arguments {
+    /// Whether it may be about one tenant: entries name theirs, and a search can be for one's.
+    pub(crate) const fn takes_a_tenant(&self) -> bool {
+        matches!(self.verb, Verb::Search(_))
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Show the last entries

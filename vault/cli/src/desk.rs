@@ -2,10 +2,13 @@
 //!
 //! Invariant: opening a desk touches nothing and starts nothing.
 
+use strongroom_protocol::operator::Pick;
+
 use crate::arguments::Common;
-use crate::failure::{Outcome, speak_of};
+use crate::failure::{Failure, Outcome, speak_of};
 use crate::link::Link;
 use crate::out::Form;
+use crate::pick;
 use crate::places::{Places, Surroundings};
 
 /// Where things are and how to print.
@@ -17,6 +20,8 @@ pub(crate) struct Desk {
     pub(crate) form: Form,
     /// The words that name this install in another command.
     place: String,
+    /// The tenant that requests are about, where they are about one.
+    tenant: Option<Pick>,
 }
 
 impl Desk {
@@ -24,7 +29,8 @@ impl Desk {
     pub(crate) fn open(common: &Common, form: Form) -> Outcome<Self> {
         let places = Places::of_client(&Surroundings::here(), common.dir.as_deref(), common.demo)?;
         places.check()?;
-        Ok(Self { places, form, place: common.place() })
+        let tenant = common.tenant.clone().map_or_else(of_environment, |one| Ok(Some(one)))?;
+        Ok(Self { places, form, place: common.place(), tenant })
     }
 
     /// A text whose commands work as they stand here.
@@ -34,6 +40,17 @@ impl Desk {
 
     /// Connects to the keeper.
     pub(crate) fn link(&self) -> Outcome<Link> {
-        Link::open(&self.places.operator_socket())
+        Ok(Link::open(&self.places.operator_socket())?.within(self.tenant.clone()))
     }
+}
+
+/// Names the tenant for a whole shell.
+const TENANT_VARIABLE: &str = "STRONGROOM_TENANT";
+
+fn of_environment() -> Outcome<Option<Pick>> {
+    let named = std::env::var_os(TENANT_VARIABLE).filter(|value| !value.is_empty());
+    let Some(named) = named else { return Ok(None) };
+    let picked = named.to_str().map(pick::pick);
+    let wrong = || Failure::argument(format!("{TENANT_VARIABLE} names no tenant"));
+    picked.ok_or_else(wrong)?.map(Some).map_err(|_| wrong())
 }

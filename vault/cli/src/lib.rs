@@ -43,6 +43,7 @@ mod settings;
 mod share;
 mod status;
 mod store;
+mod tenant;
 mod token;
 mod tpm;
 mod trusted;

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 use strongroom_protocol::frame::{MAX_OPERATOR_BYTES, PREFIX_BYTES, announced, decode, encode};
-use strongroom_protocol::operator::{Answer, Request};
+use strongroom_protocol::operator::about::About;
+use strongroom_protocol::operator::{Answer, Pick, Request};
 use strongroom_sys::peer::peer;
 use zeroize::Zeroizing;
 
@@ -23,18 +24,25 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 pub(crate) struct Link {
     stream: UnixStream,
     path: PathBuf,
+    /// The tenant that requests are about, where they are about one.
+    tenant: Option<Pick>,
 }
 
 impl Link {
     /// Connects.
     pub(crate) fn open(path: &Path) -> Outcome<Self> {
         let stream = UnixStream::connect(path).map_err(|error| unreachable_keeper(path, &error))?;
-        Ok(Self { stream, path: path.to_owned() })
+        Ok(Self { stream, path: path.to_owned(), tenant: None })
     }
 
     /// Takes a connection that is there already, as to another machine's relay.
     pub(crate) fn over(stream: UnixStream, name: &Path) -> Self {
-        Self { stream, path: name.to_owned() }
+        Self { stream, path: name.to_owned(), tenant: None }
+    }
+
+    /// The same, for a tenant: every request that is about one is about this one from now on.
+    pub(crate) fn within(self, tenant: Option<Pick>) -> Self {
+        Self { tenant, ..self }
     }
 
     /// The process at the other end.
@@ -84,7 +92,14 @@ impl Link {
     }
 
     fn exchange(&mut self, request: &Request, wait: Duration) -> io::Result<Answer> {
-        let frame = encode(request, MAX_OPERATOR_BYTES).map_err(invalid)?;
+        let frame = match (&self.tenant, request.about()) {
+            (Some(tenant), About::Tenant | About::Either) => {
+                let request = request.within(tenant.clone()).map_err(invalid)?;
+                encode(&request, MAX_OPERATOR_BYTES)
+            }
+            (Some(_), About::Vault) | (None, _) => encode(request, MAX_OPERATOR_BYTES),
+        };
+        let frame = frame.map_err(invalid)?;
         self.stream.set_write_timeout(Some(wait))?;
         self.stream.set_read_timeout(Some(wait))?;
         self.stream.write_all(&frame)?;

@@ -17,6 +17,7 @@ pub mod sealing;
 mod settings;
 mod signing_in;
 mod sweeping;
+mod tenants;
 mod tokens;
 pub mod tpm;
 mod watching;
@@ -71,7 +72,11 @@ struct Act<'k> {
 /// Does what an operator asks.
 pub async fn perform(keeper: &Rc<Keeper>, operator: u32, request: Request) -> Answer {
     let act = Act::of(keeper, operator);
-    act.addressed(&request).in_turn(request).await.unwrap_or_else(Answer::Failed)
+    let done = match act.addressed(request) {
+        Ok((act, request)) => act.in_turn(request).await,
+        Err(fault) => Err(fault),
+    };
+    done.unwrap_or_else(Answer::Failed)
 }
 
 impl<'k> Act<'k> {
@@ -174,6 +179,12 @@ impl<'k> Act<'k> {
             Request::WitnessRemove(name) => self.witness_remove(name).await,
             Request::AcceptSettings { difference } => self.accept_settings(difference),
             Request::People(request) => self.people(request).await,
+            Request::In { .. } => Err(of_the_whole_vault()),
+            Request::TenantList => self.tenants(),
+            Request::TenantCreate(label) => self.tenant_create(label).await,
+            Request::TenantDisable(pick) => self.tenant_disable(&pick).await,
+            Request::TenantEnable(pick) => self.tenant_enable(&pick).await,
+            Request::TenantDelete(pick, deletion) => self.tenant_delete(&pick, deletion).await,
         }
     }
 
@@ -253,14 +264,23 @@ impl<'k> Act<'k> {
         self.in_tenant(|_, tenant| Ok(tenant.place(name)))
     }
 
-    /// The act of a request: one about a tenant is about the first.
-    fn addressed(&self, request: &Request) -> Self {
+    /// The act of a request, and the request out of its wrapper: what is about a tenant is about the one that it names, else the first.
+    fn addressed(&self, request: Request) -> Result<(Self, Request), Fault> {
+        if let Request::In { tenant, request } = request {
+            let request = request.open().map_err(|_| of_the_whole_vault())?;
+            match request.about() {
+                About::Tenant | About::Either => {}
+                About::Vault => return Err(of_the_whole_vault()),
+            }
+            let id = self.vault(|vault| picked(vault.tables.pick_tenant(&tenant)))?;
+            return Ok((self.within(id), request));
+        }
         let first = match request.about() {
             // A vault that is shut says so when it is asked.
             About::Tenant => self.keeper.with_vault(|vault| vault.tables.first()).ok(),
             About::Vault | About::Either => None,
         };
-        Self { tenant: first, ..self.clone() }
+        Ok((Self { tenant: first, ..self.clone() }, request))
     }
 
     /// The one way to change a record: journal, store, memory, in this order.
@@ -380,6 +400,11 @@ pub fn fault(code: &str, message: impl Into<String>, next: &str) -> Fault {
         next: Some(next.to_owned()),
         exit: Exit::Error,
     }
+}
+
+fn of_the_whole_vault() -> Fault {
+    let what = "this is about the whole vault, not about one tenant";
+    fault("SR-TENANT-002", what, "leave --tenant out")
 }
 
 fn books_fault(error: &BooksError) -> Fault {

@@ -391,7 +391,7 @@ mod tests {
         file.add_shred_key(OWNER, random).unwrap();
         assert_eq!(file.start_epoch(random).unwrap(), Epoch(2));
         file.raise_commit_floor(41, random).unwrap();
-        file.remove_tenant(TWO, random).unwrap();
+        file.remove_tenant(TWO, &[], random).unwrap();
         let again = open(&scratch, 1, STORE).unwrap();
         assert!(same(file.keyring(), again.keyring()));
         assert_eq!(again.keyring().commit_floor(), 41);
@@ -484,7 +484,7 @@ mod tests {
         let generation = file.generation();
         let random: FillRandom<'_> = &mut getrandom::fill;
         assert!(matches!(file.add_tenant(ONE, random), Err(KeyringError::Exists)));
-        assert!(matches!(file.remove_tenant(TWO, random), Err(KeyringError::Unknown)));
+        assert!(matches!(file.remove_tenant(TWO, &[], random), Err(KeyringError::Unknown)));
         let some = [OWNER, ShredId([4; 16])];
         file.add_shred_key(OWNER, random).unwrap();
         let generation = file.generation().max(generation);

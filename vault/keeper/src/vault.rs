@@ -513,7 +513,7 @@ pub fn settle_keyring(
     let rootless = |tenant: &TenantId| tables.tenant(*tenant).is_none();
     let tenants: Vec<TenantId> = file.keyring().tenants().filter(rootless).collect();
     for tenant in tenants {
-        file.remove_tenant(tenant, random)?;
+        file.remove_tenant(tenant, &[], random)?;
     }
     let orphans: Vec<ShredId> =
         file.keyring().shred_owners().filter(|owner| !owners.contains(owner)).collect();

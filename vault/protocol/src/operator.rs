@@ -10,12 +10,15 @@ pub mod keys;
 pub mod listing;
 pub mod people;
 pub mod sealing;
+pub mod tenants;
 pub mod tpm;
 pub mod witness;
 
 use serde::{Deserialize, Serialize};
 use strongroom_policy::destination::Destination;
-use strongroom_policy::id::{CallId, CredentialId, TokenId, UploadId, UserId, WorkspaceId};
+use strongroom_policy::id::{
+    CallId, CredentialId, TenantId, TokenId, UploadId, UserId, WorkspaceId,
+};
 use strongroom_policy::name::{Label, ProviderName};
 use strongroom_policy::provider::ProviderDefinition;
 use strongroom_policy::rules::{CredentialRules, TokenScope};
@@ -31,6 +34,7 @@ use crate::operator::listing::{
 };
 use crate::operator::people::{PeopleAnswer, PeopleRequest};
 use crate::operator::sealing::{LockName, WayRow, WaysChange};
+use crate::operator::tenants::{TenantCounted, TenantDeletion, TenantReceipt, TenantRow, Wrapped};
 use crate::operator::tpm::{TpmStatus, TpmWish};
 use crate::operator::witness::{Awaited, FromWitness, KeyText, ToWitness, WitnessRow};
 use crate::upload::{UploadBinding, VaultKey};
@@ -189,6 +193,23 @@ pub enum Request {
     },
     /// Everything about how people sign in.
     People(PeopleRequest),
+    /// A request about one tenant, by its id or name, that is not the first.
+    In {
+        /// Which.
+        tenant: Pick,
+        /// The request as it would be sent alone, not one of these again.
+        request: Wrapped,
+    },
+    /// Makes a tenant.
+    TenantCreate(Label),
+    /// Lists tenants.
+    TenantList,
+    /// Takes a tenant's right to act: all its tokens stop at once.
+    TenantDisable(Pick),
+    /// Gives it back.
+    TenantEnable(Pick),
+    /// Deletes a tenant with all that it has, and destroys its keys.
+    TenantDelete(Pick, TenantDeletion),
 }
 
 /// A thing named by its id or, where that is unique, its label.
@@ -354,6 +375,14 @@ pub enum Answer {
     Ways(Vec<WayRow>),
     /// About how people sign in.
     People(PeopleAnswer),
+    /// A tenant was made.
+    Tenant(TenantId),
+    /// Tenants.
+    Tenants(Vec<TenantRow>),
+    /// The tenant that would be deleted.
+    TenantCounted(Box<TenantCounted>),
+    /// The tenant that was deleted, and what was destroyed.
+    TenantDeleted(Box<TenantReceipt>),
 }
 
 /// The state of the vault for people and scripts.

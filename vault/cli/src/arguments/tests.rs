@@ -106,6 +106,30 @@ fn every_command_takes_json_and_dir() {
     }
 }
 
+// Red when `--tenant` is taken and not heeded: whoever writes it would believe that one tenant is meant.
+#[test]
+fn a_command_about_the_whole_vault_refuses_a_tenant() {
+    for (command, takes) in [
+        ("user list", true),
+        ("workspace list", true),
+        ("token list", true),
+        ("credential list", true),
+        ("usage", true),
+        ("audit search", true),
+        ("audit tail", false),
+        ("tenant list", false),
+        ("provider list", false),
+        ("seal", false),
+        ("key rotate", false),
+        ("backup create --to /b", false),
+    ] {
+        let words = ["strongroom", "--tenant", "acme"].into_iter().chain(command.split(' '));
+        let cli = Cli::try_parse_from(words).unwrap();
+        assert_eq!(cli.command.takes_a_tenant(), takes, "{command}");
+        assert_eq!(cli.common.tenant.unwrap().0.as_ref(), "acme");
+    }
+}
+
 #[test]
 fn the_commands_are_those_of_the_golden_page() {
     let mut page = String::new();
@@ -116,7 +140,9 @@ fn the_commands_are_those_of_the_golden_page() {
                 || argument.get_id().as_str().to_uppercase(),
                 |long| format!("--{long}"),
             );
-            if !["--json", "--dir", "--demo", "--help", "--version"].contains(&name.as_str()) {
+            if !["--json", "--dir", "--demo", "--tenant", "--help", "--version"]
+                .contains(&name.as_str())
+            {
                 page.push(' ');
                 page.push_str(&name);
             }

@@ -29,14 +29,19 @@ pub(super) enum Turn {
 }
 
 /// The effect of a request.
+#[expect(clippy::too_many_lines, reason = "the page of all requests")]
 pub(super) const fn effect(request: &Request) -> Effect {
     match request {
         Request::ChangeWays(_)
         | Request::ProviderPut(_)
         | Request::CredentialUpload { .. }
-        | Request::CredentialRules(..) => REPLACES,
+        | Request::CredentialRules(..)
+        // Opened before it comes here.
+        | Request::In { .. } => REPLACES,
         Request::ShowCustody(_) | Request::ProviderRemove(_) => ENTERS_OR_CLEARS,
         Request::UserDisable(_)
+        | Request::TenantDisable(_)
+        | Request::TenantDelete(..)
         | Request::UserDelete(..)
         | Request::WorkspaceDelete(..)
         | Request::KeyRotate
@@ -46,6 +51,8 @@ pub(super) const fn effect(request: &Request) -> Effect {
         | Request::TokenRevoke(_) => TAKES_AWAY,
         Request::WitnessAdd { .. }
         | Request::UserCreate(_)
+        | Request::TenantCreate(_)
+        | Request::TenantEnable(_)
         | Request::UserEnable(_)
         | Request::WorkspaceCreate(_)
         | Request::WorkspaceJoin(..)
@@ -73,6 +80,7 @@ pub(super) const fn effect(request: &Request) -> Effect {
         | Request::Witness(_)
         | Request::WitnessList
         | Request::UserList
+        | Request::TenantList
         | Request::WorkspaceList
         | Request::ProviderList
         | Request::ProviderShow(_)

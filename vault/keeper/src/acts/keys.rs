@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use strongroom_policy::id::TenantId;
 use strongroom_protocol::operator::keys::{Cipher, KeyState};
 use strongroom_protocol::operator::{Answer, Fault};
 use tokio::task::spawn_blocking;
@@ -63,6 +64,29 @@ impl Act<'_> {
             Ok(keyring.generation().0)
         })
         .await
+    }
+
+    /// Destroys a tenant's root and its owners' shred keys, in both slots; answers the keyring's generation.
+    pub(super) async fn destroy_tenant(
+        &self,
+        tenant: TenantId,
+        owners: Vec<ShredId>,
+    ) -> Result<u64, Fault> {
+        self.vault(|vault| {
+            for owner in &owners {
+                vault.books.forget_shred(*owner);
+            }
+            Ok(())
+        })?;
+        let keys = self.tenant_keys(move |keyring| {
+            keyring.remove_tenant(tenant, &owners, &mut getrandom::fill)
+        });
+        let keys = keys.await?;
+        self.vault(|vault| {
+            vault.books.turn_to(keys);
+            Ok(())
+        })?;
+        self.change_keyring(|keyring| Ok(keyring.generation().0)).await
     }
 
     pub(super) async fn key_rotate(&self) -> Result<Answer, Fault> {

@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
 use strongroom_policy::destination::{Destination, Injection, Reach};
-use strongroom_policy::id::{CredentialId, TokenId, UserId, WorkspaceId};
+use strongroom_policy::id::{CredentialId, TenantId, TokenId, UserId, WorkspaceId};
 use strongroom_policy::moment::Moment;
 use strongroom_policy::name::{HostName, Label, ProviderName};
 use strongroom_policy::rules::{Choice, CredentialRules, Home, Standing, TokenScope};
@@ -20,7 +20,8 @@ use crate::books::{self, Books, Changes};
 use crate::keyring::ShredId;
 use crate::keys::{KeyringKey, RootKey, StoreId, WayId};
 use crate::records::{
-    CredentialRecord, RecordName, RecordPlace, TokenRecord, UserRecord, WorkspaceRecord,
+    CredentialRecord, RecordName, RecordPlace, TenantRecord, TokenRecord, UserRecord,
+    WorkspaceRecord,
 };
 use crate::seal::{self, NewLock, Unsealed, Way};
 use crate::slots::scratch::Scratch;
@@ -33,6 +34,10 @@ pub(crate) const TOKEN: TokenId = TokenId::from_random([4; 16]);
 pub(crate) const OTHER_TOKEN: TokenId = TokenId::from_random([5; 16]);
 pub(crate) const CREDENTIAL: CredentialId = CredentialId::from_random([6; 16]);
 pub(crate) const SHARED: CredentialId = CredentialId::from_random([7; 16]);
+pub(crate) const ACME: TenantId = TenantId::from_random([20; 16]);
+pub(crate) const ACME_USER: UserId = UserId::from_random([21; 16]);
+pub(crate) const ACME_TOKEN: TokenId = TokenId::from_random([22; 16]);
+pub(crate) const ACME_CREDENTIAL: CredentialId = CredentialId::from_random([23; 16]);
 pub(crate) const KEY: &[u8] = b"sk-canary-0123456789abcdefghijklmnop";
 pub(crate) const NOWHERE: JournalPoint = JournalPoint { entries: 0, chain: [0; 32] };
 
@@ -161,6 +166,37 @@ impl Small {
         let plain = Secret::take(postcard::to_stdvec(record).unwrap());
         let place = self.place(name.clone());
         let changes = self.books.put(self.books.changes(), &place, &plain).unwrap();
+        self.commit(changes);
+    }
+
+    /// A second tenant: a person, a token of hash 6 and a credential, with the labels that the first one has.
+    pub(crate) fn add_acme(&mut self) {
+        let owners = [ShredId::of(ACME_USER), ShredId::of(ACME_CREDENTIAL)];
+        let mut guard = self.unsealed.lock().unwrap();
+        guard.keyring_mut().add_tenant(ACME, &mut getrandom::fill).unwrap();
+        guard.keyring_mut().add_shred_keys(&owners, &mut getrandom::fill).unwrap();
+        drop(guard);
+        learn_keys(&self.unsealed, &mut self.books).unwrap();
+        let tenant =
+            TenantRecord { label: label("acme"), standing: Standing::Active, created: None };
+        let held = credential(Home::Personal(ACME_USER), "main");
+        for (name, plain) in [
+            (RecordName::Tenant, postcard::to_stdvec(&tenant)),
+            (RecordName::User(ACME_USER), postcard::to_stdvec(&user("ann"))),
+            (
+                RecordName::Token(ACME_USER, ACME_TOKEN),
+                postcard::to_stdvec(&TokenRecord { hash: [6; 32], ..token(ACME_USER, "one") }),
+            ),
+            (RecordName::Credential(ACME_CREDENTIAL), postcard::to_stdvec(&held)),
+        ] {
+            self.put_at(&RecordPlace { tenant: ACME, name }, &Secret::take(plain.unwrap()));
+        }
+        let key = RecordPlace { tenant: ACME, name: RecordName::Key(ACME_CREDENTIAL) };
+        self.put_at(&key, &Secret::copy_from(KEY));
+    }
+
+    fn put_at(&mut self, place: &RecordPlace, plain: &Secret) {
+        let changes = self.books.put(self.books.changes(), place, plain).unwrap();
         self.commit(changes);
     }
 

@@ -26,16 +26,21 @@ impl KeyringFile {
         self.write_both(random)
     }
 
-    /// Destroys a tenant: every record of it is dead when this answers.
+    /// Destroys a tenant's root and the shred keys of its owners in one change: every record of it is dead when this answers.
     ///
     /// # Errors
-    /// `Unknown`, or the write failed.
+    /// `Unknown` when there is no such tenant (nothing is changed then), or the write failed.
     pub fn remove_tenant(
         &mut self,
         tenant: TenantId,
+        owners: &[ShredId],
         random: FillRandom<'_>,
     ) -> Result<(), KeyringError> {
         self.keyring.tenants.remove(&tenant).ok_or(KeyringError::Unknown)?;
+        for owner in owners {
+            self.keyring.shreds.remove(owner);
+            self.keyring.successors.remove(owner);
+        }
         self.write_both(random)
     }
 

@@ -90,7 +90,8 @@ impl Tenant {
         users.chain(workspaces).chain(credentials)
     }
 
-    /// Every record that it has.
+    /// Every record that it has, for its deletion part by part: a credential's two follow each other at an even place, what depends on
+    /// another goes before it, and its own record last.
     pub fn places(&self) -> Vec<RecordPlace> {
         let users = self.users.keys().map(|id| RecordName::User(*id));
         let workspaces = self.workspaces.keys().map(|id| RecordName::Workspace(*id));
@@ -102,7 +103,7 @@ impl Tenant {
         let people = self.people.owners().into_iter().flat_map(|id| self.people.names_of(id));
         let last = std::iter::once(RecordName::Tenant);
         let all =
-            people.chain(tokens).chain(credentials).chain(workspaces).chain(users).chain(last);
+            credentials.chain(people).chain(tokens).chain(workspaces).chain(users).chain(last);
         all.map(|name| self.place(name)).collect()
     }
 

@@ -37,6 +37,7 @@ mod postgres;
 mod seals;
 mod settings;
 mod stores;
+mod tenants;
 mod witnesses;
 mod writes;
 use keeper::{Door, Keeper, PASSPHRASE};

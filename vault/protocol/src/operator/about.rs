@@ -18,6 +18,7 @@ pub enum About {
 
 impl Request {
     /// What it is about.
+    #[expect(clippy::too_many_lines, reason = "the page of all requests")]
     pub const fn about(&self) -> About {
         match self {
             Self::UserCreate(_)
@@ -76,7 +77,13 @@ impl Request {
             | Self::ChangeWays(_)
             | Self::DropWays
             | Self::UnsealUnattended
-            | Self::AcceptSettings { .. } => About::Vault,
+            | Self::AcceptSettings { .. }
+            | Self::In { .. }
+            | Self::TenantCreate(_)
+            | Self::TenantList
+            | Self::TenantDisable(_)
+            | Self::TenantEnable(_)
+            | Self::TenantDelete(..) => About::Vault,
         }
     }
 }

@@ -12,6 +12,7 @@ use strongroom_protocol::operator::listing::{
 };
 use strongroom_protocol::operator::people::PeopleAnswer;
 use strongroom_protocol::operator::sealing::{LockName, LockRow, WayRow, WayStanding};
+use strongroom_protocol::operator::tenants::{Holdings, TenantCounted, TenantReceipt, TenantRow};
 use strongroom_protocol::operator::tpm::{TpmSeal, TpmStatus};
 use strongroom_protocol::operator::witness::{Awaited, ToWitness, WitnessRow};
 use strongroom_protocol::operator::{Answer, Check, Progress, SealKind, Status, Tested, Verdict};
@@ -57,6 +58,10 @@ pub(crate) fn answer_name(answer: &Answer) -> &'static str {
         Answer::Witnesses(_) => "operator.answer.list-of-witnesses",
         Answer::Ways(_) => "operator.answer.ways",
         Answer::People(_) => "operator.answer.people",
+        Answer::Tenant(_) => "operator.answer.tenant",
+        Answer::Tenants(_) => "operator.answer.list-of-tenants",
+        Answer::TenantCounted(_) => "operator.answer.tenant-counted",
+        Answer::TenantDeleted(_) => "operator.answer.tenant-deleted",
     }
 }
 
@@ -141,7 +146,39 @@ pub(crate) fn answers() -> Vec<Answer> {
         Answer::Ways(ways()),
         Answer::People(PeopleAnswer::Ended(0)),
     ];
+    let lists = lists.into_iter().chain(of_tenants());
     single.into_iter().chain(lists).collect()
+}
+
+pub(crate) fn holdings() -> Holdings {
+    Holdings { users: 4, workspaces: 1, tokens: 6, credentials: 2 }
+}
+
+fn of_tenants() -> Vec<Answer> {
+    let (standing, created) = (Standing::Active, Some(moment(1)));
+    let row = TenantRow {
+        id: id(7),
+        label: label("acme"),
+        standing,
+        first: false,
+        holds: holdings(),
+        created,
+    };
+    let counted = TenantCounted { id: id(7), label: label("acme"), holds: holdings() };
+    let receipt = TenantReceipt {
+        counted: counted.clone(),
+        records: 16,
+        stopped_calls: 1,
+        destroyed_keys: 8,
+        keyring_generation: 40,
+        commit: 31,
+    };
+    vec![
+        Answer::Tenant(id(7)),
+        Answer::Tenants(vec![row]),
+        Answer::TenantCounted(Box::new(counted)),
+        Answer::TenantDeleted(Box::new(receipt)),
+    ]
 }
 
 fn tpm() -> TpmStatus {

@@ -10,6 +10,7 @@ use strongroom_protocol::operator::backup::BackupRequest;
 use strongroom_protocol::operator::keys::Deletion;
 use strongroom_protocol::operator::people::PeopleRequest;
 use strongroom_protocol::operator::sealing::{VaultWish, WaysAct, WaysChange};
+use strongroom_protocol::operator::tenants::TenantDeletion;
 use strongroom_protocol::operator::tpm::TpmWish;
 use strongroom_protocol::operator::witness::{FromWitness, KeyText, NoteText};
 use strongroom_protocol::operator::{
@@ -17,13 +18,18 @@ use strongroom_protocol::operator::{
 };
 use strongroom_protocol::tpm::PcrSet;
 
-use crate::answers::{answer_name, answers, dependents};
+use crate::answers::{answer_name, answers, dependents, holdings};
 use crate::things::{destination, id, label, pick, provider, rules, scope, secret};
 use crate::{Vector, of_enum};
 
 pub(crate) fn vectors() -> Vec<Vector> {
-    let requests =
-        [requests_about_the_vault(), requests_about_records(), requests_about_ways()].concat_all();
+    let requests = [
+        requests_about_the_vault(),
+        requests_about_records(),
+        requests_about_ways(),
+        requests_about_tenants(),
+    ]
+    .concat_all();
     [
         of_enum(requests, request_name, |request| request, MAX_OPERATOR_BYTES),
         of_enum(answers(), answer_name, |answer| answer, MAX_OPERATOR_BYTES),
@@ -41,6 +47,7 @@ impl<T, const N: usize> ConcatAll<T> for [Vec<T>; N] {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "the page of all requests")]
 fn request_name(request: &Request) -> &'static str {
     match request {
         Request::Status => "operator.status",
@@ -98,6 +105,12 @@ fn request_name(request: &Request) -> &'static str {
         Request::UnsealUnattended => "operator.unseal-unattended",
         Request::AcceptSettings { .. } => "operator.accept-settings",
         Request::People(_) => "operator.people",
+        Request::In { .. } => "operator.in",
+        Request::TenantCreate(_) => "operator.tenant-create",
+        Request::TenantList => "operator.tenant-list",
+        Request::TenantDisable(_) => "operator.tenant-disable",
+        Request::TenantEnable(_) => "operator.tenant-enable",
+        Request::TenantDelete(..) => "operator.tenant-delete",
     }
 }
 
@@ -126,6 +139,18 @@ fn requests_about_ways() -> Vec<Request> {
         Request::UnsealUnattended,
         Request::AcceptSettings { difference: "3f9a1c22".repeat(4) },
         Request::People(PeopleRequest::Sessions(Some(pick("alice")))),
+    ]
+}
+
+fn requests_about_tenants() -> Vec<Request> {
+    vec![
+        Request::UserDisable(pick("ann")).within(pick("acme")).unwrap(),
+        Request::TenantCreate(label("acme")),
+        Request::TenantList,
+        Request::TenantDisable(pick("acme")),
+        Request::TenantEnable(pick("acme")),
+        Request::TenantDelete(pick("acme"), TenantDeletion::Count),
+        Request::TenantDelete(pick("acme"), TenantDeletion::Perform(holdings())),
     ]
 }
 

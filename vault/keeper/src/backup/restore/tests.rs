@@ -17,7 +17,8 @@ use super::{RESTORE_DIRECTORY, RestoreError, STAGING_DIRECTORY, place, stage, ti
 use crate::acts::restore_fault;
 use crate::backup::content::JournalPoint;
 use crate::backup::fixture::{
-    CREDENTIAL, NOWHERE, OTHER_TOKEN, OTHER_USER, SHARED, Small, TOKEN, USER, WORKSPACE,
+    ACME, ACME_CREDENTIAL, ACME_TOKEN, ACME_USER, CREDENTIAL, NOWHERE, OTHER_TOKEN, OTHER_USER,
+    SHARED, Small, TOKEN, USER, WORKSPACE,
 };
 use crate::backup::journals::{self, JournalRefusal};
 use crate::backup::transfer::{self, BACKUP_FILE, TRANSFER_DIRECTORY, journal_directory};
@@ -217,6 +218,70 @@ fn nobody_is_signed_in_after_a_restore_and_an_older_password_signs_nobody_in() {
     assert_eq!(vault.tables.restored.as_ref().unwrap().left_open, [open]);
     close(vault);
     close(open_again(&small, "data"));
+}
+
+/// Red when a backup is of the first tenant only, or what happened to one tenant is done to another as well.
+#[test]
+fn a_backup_brings_every_tenant_back_each_with_its_own() {
+    let mut small = Small::make();
+    small.add_acme();
+    let log = small.scratch.path("log");
+    let point = journal(&small, &log, &[begun("tenant.create", ACME)]);
+    let (backup, _) = small.backup_at("one", point);
+    journal(&small, &log, &[begun("token.revoke", TOKEN), begun("tenant.disable", ACME)]);
+    let mut vault = restore(&small, "data", &backup, &[&log]).unwrap();
+    let acme = vault.tables.tenant(ACME).unwrap();
+    assert_eq!(acme.record.standing, Standing::Disabled);
+    assert!(acme.users.contains_key(&ACME_USER) && acme.credentials.contains_key(&ACME_CREDENTIAL));
+    assert!(acme.tokens().contains_key(&ACME_TOKEN));
+    let first = vault.tables.of_first();
+    assert!(!first.users.contains_key(&ACME_USER) && first.users.contains_key(&USER));
+    assert!(!first.tokens().contains_key(&TOKEN));
+    assert_eq!(vault.tables.restored.take().unwrap().done_again.tokens, 1);
+    // Awake, its token is known, and speaks for somebody who may not act.
+    let subject = vault.tables.subject_of(&[6; 32]).unwrap();
+    assert_eq!((subject.tenant, subject.standing), (ACME, Standing::Disabled));
+    close(vault);
+}
+
+/// Red when the deletion is not done again, or when a root without records stays.
+#[test]
+fn a_tenant_that_was_deleted_after_the_backup_is_deleted_again_with_its_root() {
+    let mut small = Small::make();
+    small.add_acme();
+    let log = small.scratch.path("log");
+    let point = journal(&small, &log, &[begun("tenant.create", ACME)]);
+    let (backup, _) = small.backup_at("one", point);
+    journal(&small, &log, &[begun("tenant.disable", ACME), begun("tenant.delete", ACME)]);
+    let vault = restore(&small, "data", &backup, &[&log]).unwrap();
+    assert!(vault.tables.tenant(ACME).is_none());
+    assert!(vault.tables.of_first().users.contains_key(&USER));
+    let done = vault.tables.restored.as_ref().unwrap().done_again;
+    assert_eq!((done.users, done.tokens, done.credentials), (1, 1, 1));
+    let unsealed = vault.unsealed.lock().unwrap();
+    let keyring = unsealed.keyring().keyring();
+    assert!(keyring.tenant_key(ACME, keyring.epoch()).is_err());
+    assert!(keyring.shred_key(ShredId::of(ACME_USER)).is_err());
+    assert!(keyring.shred_key(ShredId::of(USER)).is_ok());
+    drop(unsealed);
+    close(vault);
+    let again = open_again(&small, "data");
+    assert!(again.tables.tenant(ACME).is_none());
+    close(again);
+}
+
+/// A crash between a tenant's root and its record.
+// Red when `settle_keyring` leaves roots without a record.
+#[test]
+fn a_root_of_a_tenant_that_was_never_made_is_destroyed_when_the_vault_is_opened() {
+    let small = Small::make();
+    small.unsealed.lock().unwrap().keyring_mut().add_tenant(ACME, &mut getrandom::fill).unwrap();
+    let (backup, _) = small.backup_at("one", NOWHERE);
+    let vault = restore(&small, "data", &backup, &[]).unwrap();
+    let unsealed = vault.unsealed.lock().unwrap();
+    assert_eq!(unsealed.keyring().keyring().tenants().count(), 1);
+    drop(unsealed);
+    close(vault);
 }
 
 fn open_again(small: &Small, name: &str) -> Vault {
