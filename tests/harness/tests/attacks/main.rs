@@ -28,4 +28,5 @@ mod outcomes;
 mod providers;
 mod scene;
 mod speech;
+mod tenants;
 mod tickets;

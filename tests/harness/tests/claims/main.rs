@@ -9,5 +9,6 @@ mod cred;
 mod lum;
 mod shares;
 mod sockets;
+mod tenants;
 mod tokens_and_journal;
 mod usage;
