@@ -5,6 +5,7 @@
 //! Invariant: until then few requests are under way on one connection, and none waits without room for what it holds.
 //! Distrusts: the peer, in every byte and in its pace.
 
+use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -39,6 +40,8 @@ const PLACE_WAIT: Duration = Duration::from_secs(1);
 
 /// Whoever is at the other end, as the calls see it.
 pub(crate) struct Visitor {
+    /// Its address.
+    pub(crate) address: IpAddr,
     /// What its bodies may hold.
     pub(crate) share: Share,
     /// How many requests have come.
@@ -49,8 +52,9 @@ pub(crate) struct Visitor {
 }
 
 impl Visitor {
-    pub(crate) fn new(stranger: OwnedSemaphorePermit) -> Arc<Self> {
+    pub(crate) fn new(stranger: OwnedSemaphorePermit, address: IpAddr) -> Arc<Self> {
         Arc::new(Self {
+            address,
             share: BodyBudget::share(),
             requests: AtomicU64::new(0),
             places: Semaphore::new(STRANGER_REQUESTS),

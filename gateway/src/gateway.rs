@@ -1,7 +1,8 @@
-//! What every call shares: the way to the keeper, the lanes, the room for bodies, the counters.
+//! What every call shares: the way to the keeper, the lanes, the room for bodies, the places to hash, the counters.
 //!
 //! Invariant: the gateway keeps no state of its own beyond these.
 
+use crate::api::hashing::Hashing;
 use crate::budget::BodyBudget;
 use crate::keeper_link::KeeperLink;
 use crate::lanes::Couriers;
@@ -16,6 +17,7 @@ pub struct Gateway {
     /// What happened so far.
     pub metrics: Metrics,
     pub(crate) bodies: BodyBudget,
+    pub(crate) hashing: Hashing,
 }
 
 /// Why the process must be started anew: none of these connections can be made again.
@@ -35,6 +37,12 @@ pub enum Broken {
 impl Gateway {
     /// Puts the parts together.
     pub fn new(keeper: KeeperLink, couriers: Couriers) -> Self {
-        Self { keeper, couriers, metrics: Metrics::default(), bodies: BodyBudget::new() }
+        Self {
+            keeper,
+            couriers,
+            metrics: Metrics::default(),
+            bodies: BodyBudget::new(),
+            hashing: Hashing::new(),
+        }
     }
 }

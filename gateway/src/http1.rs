@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
 use http::{Request, StatusCode};
 use strongroom_http1::{BadHead, Framing};
@@ -40,6 +40,7 @@ use self::patience::Patience;
 use self::reader::{NoHead, Reader};
 use self::writer::{Delimited, Writer, Written};
 use crate::answer::{HeadSink, ReplyBody};
+use crate::api::{BODY_WAIT, Client, MAX_BODY_BYTES, takes_body};
 use crate::call::{call, give_up, refuse};
 use crate::connection::{ANSWER_WAIT, FIRST_HEAD_WAIT, IDLE_WAIT, Stream, Visitor};
 use crate::gateway::Gateway;
@@ -200,7 +201,7 @@ impl Connection<'_> {
                 let reply = refuse(self.gateway, prefix.dialect(), &refused, sink);
                 self.reply(reply, &Exchanged { close: true, ..request }).await
             }
-            (None, Some(framing)) => self.page(&request, *framing).await,
+            (None, Some(framing)) => self.page(&request, *framing, *expects).await,
             (None, None) => self.turn_down(StatusCode::BAD_REQUEST).await,
         }
     }
@@ -286,12 +287,23 @@ impl Connection<'_> {
         }
     }
 
-    /// Serves a page. Those that there are take no body: one that comes is not read.
-    async fn page(&mut self, request: &Exchanged<'_>, framing: Framing) -> After {
-        let begun = self.side.reader().map(|reader| reader.begin_body(framing));
-        let Some((Ok(_), asked)) = begun.zip(page_request(request.head)) else {
+    /// Serves a page. Of most of them a body that comes is not read.
+    async fn page(&mut self, request: &Exchanged<'_>, framing: Framing, expects: bool) -> After {
+        let body = if takes_body(request.head.target) {
+            self.page_body(framing, expects).await
+        } else {
+            let begun = self.side.reader().map(|reader| reader.begin_body(framing));
+            let begun = begun.and_then(Result::ok);
+            begun.map(|_| Bytes::new()).ok_or(StatusCode::BAD_REQUEST)
+        };
+        let body = match body {
+            Ok(body) => body,
+            Err(status) => return self.turn_down(status).await,
+        };
+        let Some(mut asked) = page_request(request.head, body) else {
             return self.turn_down(StatusCode::BAD_REQUEST).await;
         };
+        asked.extensions_mut().insert(Client(self.visitor.address));
         let Ok(page) = tower::Service::call(&mut self.pages, asked).await;
         let (parts, body) = page.into_parts();
         let Ok(body) = axum::body::to_bytes(body, MAX_PAGE_BYTES).await else {
@@ -303,6 +315,35 @@ impl Connection<'_> {
             sink.line(name.as_str(), value.as_bytes());
         }
         self.reply(ReplyBody::Ours(body), request).await
+    }
+
+    /// The whole of a small body.
+    async fn page_body(&mut self, framing: Framing, expects: bool) -> Result<Bytes, StatusCode> {
+        let lent = self.lend(framing, expects).map_err(|_| StatusCode::BAD_REQUEST);
+        let (mut body, mut invited) = lent?;
+        self.patience.set(BODY_WAIT);
+        let (_, half) = self.writer.halves();
+        let reading = async {
+            let mut all = BytesMut::new();
+            while let Some(piece) = body.piece().await.map_err(|_| StatusCode::BAD_REQUEST)? {
+                if all.len().saturating_add(piece.len()) > MAX_BODY_BYTES {
+                    return Err(StatusCode::PAYLOAD_TOO_LARGE);
+                }
+                all.extend_from_slice(&piece);
+            }
+            Ok(all.freeze())
+        };
+        let mut reading = std::pin::pin!(reading);
+        loop {
+            tokio::select! {
+                biased;
+                read = &mut reading => return read,
+                () = heard(&mut invited) => {
+                    writer::invite(half).await.map_err(|_| StatusCode::BAD_REQUEST)?;
+                }
+                () = self.patience.over() => return Err(StatusCode::REQUEST_TIMEOUT),
+            }
+        }
     }
 
     /// Ends the connection and listens until the peer has ended it too: a reset would overtake the answer.
@@ -335,12 +376,12 @@ async fn heard(invited: &mut Option<oneshot::Receiver<()>>) {
 }
 
 /// The request as axum has it.
-fn page_request(head: &RequestHead<'_>) -> Option<Request<Body>> {
+fn page_request(head: &RequestHead<'_>, body: Bytes) -> Option<Request<Body>> {
     let mut request = Request::builder().method(head.method).uri(head.target);
     for (name, value) in head.lines.iter() {
         request = request.header(name, value);
     }
-    request.body(Body::empty()).ok()
+    request.body(Body::from(body)).ok()
 }
 
 fn status_of(bad: BadHead) -> StatusCode {

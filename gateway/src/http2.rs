@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::answer::{HeadSink, ReplyBody};
+use crate::api::Client;
 use crate::call::{call, give_up};
 use crate::connection::{ANSWER_WAIT, FIRST_HEAD_WAIT, IDLE_WAIT, Stream, Visitor};
 use crate::gateway::Gateway;
@@ -82,10 +83,12 @@ impl Service<Request<hyper::body::Incoming>> for Door {
         self.visitor.requests.fetch_add(1, Ordering::Relaxed);
         let mut door = self.clone();
         Box::pin(async move {
-            match prefix_of(request.uri().path()) {
-                Some(prefix) => Ok(door.make(prefix, request).await),
-                None => tower::Service::call(&mut door.pages, request.map(Body::new)).await,
+            if let Some(prefix) = prefix_of(request.uri().path()) {
+                return Ok(door.make(prefix, request).await);
             }
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(Client(door.visitor.address));
+            tower::Service::call(&mut door.pages, request).await
         })
     }
 }

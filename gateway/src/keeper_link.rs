@@ -18,6 +18,7 @@ use strongroom_protocol::ask::{
     Answer, Ask, CallAsk, FromGateway, Refused, Snapshot, Ticket, ToGateway, VaultState,
 };
 use strongroom_protocol::frame::{MAX_ASK_BYTES, decode, encode_into, split_first};
+use strongroom_protocol::person::{NotSignedIn, PersonAnswer, PersonAsk};
 use strongroom_socket::{Reader, Writer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -128,6 +129,23 @@ impl KeeperLink {
             Answer::Admitted { ticket, call } => Ok((ticket, call)),
             Answer::Refused(refused) => Err(refused),
             Answer::Identified | Answer::Person(_) => Err(Refused::plain(Refusal::Internal)),
+        }
+    }
+
+    /// What somebody who signs in, or is signed in, asks for.
+    ///
+    /// # Errors
+    /// Why not, and when trying again can help.
+    pub async fn person(&self, ask: PersonAsk) -> Result<PersonAnswer, (NotSignedIn, Option<u32>)> {
+        match self.ask(Ask::Person(Box::new(ask))).await {
+            Ok(Answer::Person(answer)) => match *answer {
+                PersonAnswer::Refused { why, retry_after_secs } => Err((why, retry_after_secs)),
+                other => Ok(other),
+            },
+            Ok(Answer::Identified | Answer::Admitted { .. } | Answer::Refused(_)) => {
+                Err((NotSignedIn::Internal, None))
+            }
+            Err(_) => Err((NotSignedIn::Busy, Some(1))),
         }
     }
 

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod api;
 pub mod authenticate;
 mod body;
 mod budget;

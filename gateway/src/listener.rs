@@ -47,11 +47,11 @@ impl Listener {
         let strangers = Arc::new(Semaphore::new((self.max_connections / 4).max(1)));
         let acceptor = TlsAcceptor::from(self.tls);
         loop {
-            let stream = tokio::select! {
+            let (stream, peer) = tokio::select! {
                 biased;
                 _ = stop.changed() => break,
                 accepted = self.socket.accept() => match accepted {
-                    Ok((stream, _)) => stream,
+                    Ok(accepted) => accepted,
                     Err(error) => {
                         // Out of descriptors or a peer that is gone already: both pass.
                         tracing::warn!(%error, "accept");
@@ -67,7 +67,7 @@ impl Listener {
                 gateway.metrics.turned_away.fetch_add(1, Ordering::Relaxed);
                 continue;
             };
-            let visitor = Visitor::new(stranger);
+            let visitor = Visitor::new(stranger, peer.ip());
             let guest = Guest::new(place, &gateway);
             let inside = (Arc::clone(&gateway), pages.clone());
             let welcome = welcome(acceptor.clone(), stream, inside, visitor, stop.clone());

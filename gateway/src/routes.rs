@@ -8,11 +8,13 @@
 //! | `/xai/…` | xAI; base URL `https://HOST:8443/xai/v1` |
 //! | `/p/{provider}/…` | any provider by its name |
 //! | `GET /healthz` | whether calls can be made, and nothing more |
+//! | `/api/v1/…` | people who sign in: see [`crate::api`] |
+//! | `GET /.well-known/jwks.json` | what verifies their sessions |
 //! | `GET /.well-known/security.txt` | whom to tell of a vulnerability, if the operator named somebody |
 //!
 //! Calls are recognised by how their path begins and go to [`crate::call`]; everything else is a page, of axum's router.
 //!
-//! Invariant: every route but these two pages demands a token; there is no other page.
+//! Invariant: every route but these three pages demands a token, a session, a password or an invitation; there is no other page.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -26,6 +28,7 @@ use http::header::CONTENT_TYPE;
 use strongroom_policy::dialect::Dialect;
 use strongroom_protocol::ask::VaultState;
 
+use crate::api;
 use crate::gateway::Gateway;
 use crate::place::Prefix;
 
@@ -49,7 +52,10 @@ pub fn prefix_of(target: &str) -> Option<Prefix> {
 
 /// The pages.
 pub fn pages(gateway: Arc<Gateway>, security_contact: Option<String>) -> Router {
-    let mut pages = Router::new().route("/healthz", get(health));
+    let mut pages = Router::new()
+        .route("/healthz", get(health))
+        .route("/.well-known/jwks.json", get(api::keys))
+        .nest("/api/v1", api::router());
     if let Some(contact) = security_contact {
         let kind = [(CONTENT_TYPE, "text/plain; charset=utf-8")];
         let page = async move || (kind, security_txt(&contact, SystemTime::now()));
@@ -65,7 +71,7 @@ fn security_txt(contact: &str, now: SystemTime) -> String {
 }
 
 /// RFC 3339, from the one form of HTTP's dates: `Sun, 06 Nov 1994 08:49:37 GMT`.
-fn moment(at: SystemTime) -> String {
+pub(crate) fn moment(at: SystemTime) -> String {
     let text = httpdate::fmt_http_date(at);
     let words: Vec<&str> = text.split(' ').collect();
     let &[_, day, name, year, time, _] = words.as_slice() else { return text };

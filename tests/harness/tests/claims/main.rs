@@ -7,6 +7,7 @@
 mod card;
 mod cred;
 mod lum;
+mod people;
 mod shares;
 mod sockets;
 mod tenants;
