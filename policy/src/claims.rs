@@ -136,6 +136,13 @@ impl Features {
     pub const NONE: Self = Self(0);
     /// Every feature.
     pub const ALL: Self = Self(0x7f);
+    /// Those that the ready-made rules allow with a key that several people use.
+    ///
+    /// Who shares a key must not reach objects stored under it, nor have the provider fetch from or run at places of their choosing.
+    pub const OF_SHARED_KEYS: Self = Self::ALL
+        .without(Feature::HostedTools)
+        .without(Feature::ObjectReferences)
+        .without(Feature::Background);
 
     /// This set and one feature more.
     #[must_use]

@@ -3,9 +3,12 @@
 //! Invariant: default deny; every check names its rule, and the first that fails decides.
 //! Invariant: a [`Permit`] has no other maker, no copy and no encoding; it carries what was judged.
 
+mod permit;
+
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::claims::{Claims, Feature, Length};
+use crate::claims::{Claims, Feature, Features, Length};
 use crate::destination::Destination;
 use crate::dialect::Dialect;
 use crate::id::{CredentialId, TenantId, TokenId, UserId};
@@ -14,16 +17,28 @@ use crate::name::{BetaName, ModelName, ProviderName};
 use crate::provider::{Origin, ProviderDefinition};
 use crate::refusal::Refusal;
 use crate::route::{BodyKind, Method, PathClass, PathRule};
-use crate::rules::{Choice, CredentialFacts, Home, Standing, Subject};
+use crate::rules::{CallFacts, Choice, CredentialFacts, Home, Standing, Subject};
 use crate::target::Target;
+use crate::tenant_rules::{About, Rule, RuleSet, Shown};
 
-/// What someone wishes to do with one credential.
-#[derive(Debug)]
-pub struct Wish<'a> {
+/// Who asks with which key, and the rules between them.
+#[derive(Debug, Clone, Copy)]
+pub struct Access<'a> {
     /// Who asks.
     pub subject: &'a Subject,
     /// With which credential.
     pub credential: &'a CredentialFacts,
+    /// Whether whoever owns it may act; a workspace's key is nobody's.
+    pub owner: Standing,
+    /// The tenant's own rules.
+    pub rules: &'a RuleSet,
+}
+
+/// What someone wishes to do with one credential.
+#[derive(Debug)]
+pub struct Wish<'a> {
+    /// Who asks, and with which credential.
+    pub access: Access<'a>,
     /// Through which provider's definition.
     pub provider: &'a ProviderDefinition,
     /// The method.
@@ -63,12 +78,11 @@ pub struct Permit {
     destination: Arc<Destination>,
     method: Method,
     target: Target,
-    body: BodyKind,
-    class: PathClass,
+    facts: CallFacts,
     betas: Vec<BetaName>,
     claims: Claims,
     length: Length,
-    rule: &'static str,
+    rule: Cow<'static, str>,
 }
 
 /// Why not: the refusal that the outside sees, and the rule that decided.
@@ -76,8 +90,8 @@ pub struct Permit {
 pub struct Denial {
     /// What the outside sees.
     pub refusal: Refusal,
-    /// The rule's name, for `explain` and the journal.
-    pub rule: &'static str,
+    /// The rule's name, for `explain` and the journal; a tenant's own begins with `tenant.`.
+    pub rule: Cow<'static, str>,
     /// What was denied: a feature, a parameter, a model. Never more than the caller sent.
     pub about: Option<String>,
 }
@@ -87,29 +101,50 @@ pub struct Denial {
 /// # Errors
 /// The denial of the first rule that does not hold.
 pub fn decide(wish: Wish<'_>, now: Moment) -> Result<Permit, Denial> {
-    may_act(&wish, now)?;
-    let rule = may_use(&wish, now)?;
-    let (path, model) = may_reach(&wish)?;
-    may_name(&wish, path, model.as_ref())?;
-    may_ask(&wish)?;
+    let access = wish.access;
+    may_call_provider(access.subject, &wish.provider.name, now)?;
+    let at_home = may_use(&access, &wish.provider.name, now)?;
+    let (path, in_path) = may_reach(&wish)?;
+    may_store(&access, path.class)?;
+    may_name(&wish, path, in_path.as_ref())?;
+    may_ask(&access, wish.claims.features)?;
+    may_try(&access, &wish.betas)?;
+    let model = in_path.or_else(|| wish.claims.model.clone());
+    let features = wish.claims.features;
+    let facts = CallFacts { class: path.class, body: path.body, model, features };
+    let rule = may_pass(&access, at_home, &Shown { call: &facts, now })?;
     Ok(Permit {
-        tenant: wish.subject.tenant,
-        user: wish.subject.user,
-        token: wish.subject.token,
-        credential: wish.credential.id,
+        tenant: access.subject.tenant,
+        user: access.subject.user,
+        token: access.subject.token,
+        credential: access.credential.id,
         provider: wish.provider.name.clone(),
         origin: wish.provider.origin,
         dialect: wish.provider.dialect,
-        destination: Arc::clone(&wish.credential.destination),
+        destination: Arc::clone(&access.credential.destination),
         method: wish.method,
         target: wish.target,
-        body: path.body,
-        class: path.class,
+        facts,
         betas: wish.betas,
         claims: wish.claims,
         length: wish.length,
         rule,
     })
+}
+
+/// Judges a call that is under way again: whether who makes it may still use the key for what it is.
+///
+/// Its path, models and beta values are not asked about again: whoever changes a token's or a key's lists stops all calls of it.
+///
+/// # Errors
+/// The denial of the first rule that does not hold any more.
+pub fn still(access: &Access<'_>, call: &CallFacts, now: Moment) -> Result<(), Denial> {
+    let provider = &access.credential.provider;
+    may_call_provider(access.subject, provider, now)?;
+    let at_home = may_use(access, provider, now)?;
+    may_store(access, call.class)?;
+    may_ask(access, call.features)?;
+    may_pass(access, at_home, &Shown { call, now }).map(drop)
 }
 
 /// Whether the person and the token may act at all, and for this provider.
@@ -130,18 +165,19 @@ pub fn may_call_provider(
     Ok(())
 }
 
-fn may_act(wish: &Wish<'_>, now: Moment) -> Result<(), Denial> {
-    may_call_provider(wish.subject, &wish.provider.name, now)
-}
-
-/// Whether this credential is the subject's to use; foreign and absent look alike.
-fn may_use(wish: &Wish<'_>, now: Moment) -> Result<&'static str, Denial> {
-    let (subject, credential) = (wish.subject, wish.credential);
+/// Whether this credential is the subject's to use, by a ready-made rule or, if none is answered, by one of the tenant's; foreign and
+/// absent look alike.
+fn may_use(
+    access: &Access<'_>,
+    provider: &ProviderName,
+    now: Moment,
+) -> Result<Option<&'static str>, Denial> {
+    let (subject, credential) = (access.subject, access.credential);
     let missing = |rule| Err(deny(Refusal::CredentialMissing, rule));
     if credential.tenant != subject.tenant {
         return missing("credential.tenant");
     }
-    if credential.provider != wish.provider.name {
+    if credential.provider != *provider {
         return missing("credential.provider");
     }
     if subject.scope.credential.is_some_and(|bound| bound != credential.id) {
@@ -151,9 +187,34 @@ fn may_use(wish: &Wish<'_>, now: Moment) -> Result<&'static str, Denial> {
         return Err(deny(Refusal::CredentialExpired, "credential.expired"));
     }
     match credential.home {
-        Home::Personal(owner) if owner == subject.user => Ok("ready-made.owner"),
-        Home::Workspace(home) if subject.workspaces.contains(&home) => Ok("ready-made.member"),
+        Home::Personal(owner) if owner == subject.user => Ok(Some("ready-made.owner")),
+        Home::Workspace(home) if subject.workspaces.contains(&home) => {
+            Ok(Some("ready-made.member"))
+        }
+        // Whoever may not act gives nobody the use of what is theirs.
+        Home::Personal(_) if access.owner == Standing::Disabled => missing("credential.owner"),
+        Home::Personal(_) | Home::Workspace(_)
+            if access.rules.gives(&About::of(subject, credential)) =>
+        {
+            Ok(None)
+        }
         Home::Personal(_) | Home::Workspace(_) => missing("credential.home"),
+    }
+}
+
+/// Who uses a key: its owner alone, or others too, who must not reach what is stored under it.
+#[derive(Clone, Copy)]
+enum Users {
+    Owner,
+    OwnerAndOthers,
+    Members,
+}
+
+fn users_of(access: &Access<'_>) -> Users {
+    match access.credential.home {
+        Home::Personal(_) if access.rules.shares(access.credential.id) => Users::OwnerAndOthers,
+        Home::Personal(_) => Users::Owner,
+        Home::Workspace(_) => Users::Members,
     }
 }
 
@@ -174,9 +235,14 @@ fn may_reach<'a>(wish: &Wish<'a>) -> Result<(&'a PathRule, Option<ModelName>), D
     if path.body == BodyKind::Empty && !matches!(wish.length, Length::Known(0)) {
         return Err(deny(Refusal::BodyInvalid, "provider.paths.body"));
     }
-    match (path.class, wish.credential.home) {
-        (PathClass::Stateless, _) | (PathClass::Stateful, Home::Personal(_)) => Ok((path, model)),
-        (PathClass::Stateful, Home::Workspace(_)) => {
+    Ok((path, model))
+}
+
+/// Whether stored objects may be reached: not with a key that others use, too.
+fn may_store(access: &Access<'_>, class: PathClass) -> Result<(), Denial> {
+    match (class, users_of(access)) {
+        (PathClass::Stateless, _) | (PathClass::Stateful, Users::Owner) => Ok(()),
+        (PathClass::Stateful, Users::OwnerAndOthers | Users::Members) => {
             Err(deny(Refusal::StatefulDenied, "ready-made.shared-stateless"))
         }
     }
@@ -191,8 +257,8 @@ fn may_name(wish: &Wish<'_>, path: &PathRule, in_path: Option<&ModelName>) -> Re
     }
     let model = in_path.or(wish.claims.model.as_ref());
     let lists = [
-        (&wish.subject.scope.models, "token.models"),
-        (&wish.credential.rules.models, "credential.models"),
+        (&wish.access.subject.scope.models, "token.models"),
+        (&wish.access.credential.rules.models, "credential.models"),
     ];
     for (models, rule) in lists {
         if models.is_any() {
@@ -217,100 +283,65 @@ fn may_name(wish: &Wish<'_>, path: &PathRule, in_path: Option<&ModelName>) -> Re
     Ok(())
 }
 
-/// Whether the features and beta values are allowed.
-fn may_ask(wish: &Wish<'_>) -> Result<(), Denial> {
-    let ready_made = wish.credential.home.ready_made_features();
-    let (allowed, rule) = match wish.credential.rules.features {
-        None => (ready_made, "ready-made.features"),
+/// Whether the features are allowed.
+fn may_ask(access: &Access<'_>, features: Features) -> Result<(), Denial> {
+    let (allowed, rule) = match (access.credential.rules.features, users_of(access)) {
+        (None, Users::Owner) => (Features::ALL, "ready-made.features"),
+        (None, Users::OwnerAndOthers | Users::Members) => {
+            (Features::OF_SHARED_KEYS, "ready-made.features")
+        }
+        (Some(features), Users::Owner) => (features, "credential.features"),
+        // They were chosen for its owner alone.
+        (Some(features), Users::OwnerAndOthers) => {
+            (features.and(Features::OF_SHARED_KEYS), "credential.features")
+        }
         // Objects stored under a shared key stay out of reach whatever its rules say.
-        Some(features) => match wish.credential.home {
-            Home::Personal(_) => (features, "credential.features"),
-            Home::Workspace(_) => {
-                (features.without(Feature::ObjectReferences), "credential.features")
-            }
-        },
+        (Some(features), Users::Members) => {
+            (features.without(Feature::ObjectReferences), "credential.features")
+        }
     };
-    if let Some(feature) = wish.claims.features.first_beyond(allowed) {
-        return Err(deny_about(Refusal::FeatureDenied, rule, feature.name()));
+    match features.first_beyond(allowed) {
+        Some(feature) => Err(deny_about(Refusal::FeatureDenied, rule, feature.name())),
+        None => Ok(()),
     }
-    let betas: &Choice<BetaName> = &wish.credential.rules.betas;
-    if let Some(beta) = wish.betas.iter().find(|beta| !betas.allows(beta)) {
-        return Err(deny_about(Refusal::FeatureDenied, "credential.betas", beta.as_ref()));
-    }
-    Ok(())
 }
 
+/// Whether the beta values are allowed.
+fn may_try(access: &Access<'_>, betas: &[BetaName]) -> Result<(), Denial> {
+    let allowed: &Choice<BetaName> = &access.credential.rules.betas;
+    match betas.iter().find(|beta| !allowed.allows(beta)) {
+        Some(beta) => Err(deny_about(Refusal::FeatureDenied, "credential.betas", beta.as_ref())),
+        None => Ok(()),
+    }
+}
+
+/// Whether the tenant's own rules let it pass; answers the rule that allows it.
+fn may_pass(
+    access: &Access<'_>,
+    at_home: Option<&'static str>,
+    shown: &Shown<'_>,
+) -> Result<Cow<'static, str>, Denial> {
+    let own = |rule: &Rule| Cow::Owned([TENANT_RULE, rule.name.as_ref()].concat());
+    let about = About::of(access.subject, access.credential);
+    if let Some(rule) = access.rules.denying(&about, shown) {
+        return Err(Denial { refusal: Refusal::RuleDenied, rule: own(rule), about: None });
+    }
+    match at_home {
+        Some(rule) => Ok(Cow::Borrowed(rule)),
+        None => match access.rules.allowing(&about, shown) {
+            Some(rule) => Ok(own(rule)),
+            None => Err(deny(Refusal::RuleDenied, "credential.shared-otherwise")),
+        },
+    }
+}
+
+/// What the names of a tenant's own rules begin with.
+const TENANT_RULE: &str = "tenant.";
+
 fn deny(refusal: Refusal, rule: &'static str) -> Denial {
-    Denial { refusal, rule, about: None }
+    Denial { refusal, rule: Cow::Borrowed(rule), about: None }
 }
 
 fn deny_about(refusal: Refusal, rule: &'static str, about: &str) -> Denial {
-    Denial { refusal, rule, about: Some(about.to_owned()) }
-}
-
-impl Permit {
-    /// The tenant it was given in.
-    pub const fn tenant(&self) -> TenantId {
-        self.tenant
-    }
-    /// The person it was given to.
-    pub const fn user(&self) -> UserId {
-        self.user
-    }
-    /// The token that was presented.
-    pub const fn token(&self) -> TokenId {
-        self.token
-    }
-    /// The credential that was judged.
-    pub const fn credential(&self) -> CredentialId {
-        self.credential
-    }
-    /// The provider's name.
-    pub const fn provider(&self) -> &ProviderName {
-        &self.provider
-    }
-    /// Whose courier makes the call.
-    pub const fn origin(&self) -> Origin {
-        self.origin
-    }
-    /// The dialect of the route.
-    pub const fn dialect(&self) -> Dialect {
-        self.dialect
-    }
-    /// Where the credential may be sent.
-    pub const fn destination(&self) -> &Arc<Destination> {
-        &self.destination
-    }
-    /// The method that was judged.
-    pub const fn method(&self) -> Method {
-        self.method
-    }
-    /// The target that was judged.
-    pub const fn target(&self) -> &Target {
-        &self.target
-    }
-    /// What kind of body was judged.
-    pub const fn body(&self) -> BodyKind {
-        self.body
-    }
-    /// What the path reaches.
-    pub const fn class(&self) -> PathClass {
-        self.class
-    }
-    /// The beta values that were judged.
-    pub fn betas(&self) -> &[BetaName] {
-        &self.betas
-    }
-    /// The claims that were judged.
-    pub const fn claims(&self) -> &Claims {
-        &self.claims
-    }
-    /// The length that was claimed.
-    pub const fn length(&self) -> Length {
-        self.length
-    }
-    /// The rule that allowed it.
-    pub const fn rule(&self) -> &'static str {
-        self.rule
-    }
+    Denial { refusal, rule: Cow::Borrowed(rule), about: Some(about.to_owned()) }
 }

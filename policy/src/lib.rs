@@ -28,3 +28,4 @@ pub mod refusal;
 pub mod route;
 pub mod rules;
 pub mod target;
+pub mod tenant_rules;

@@ -90,6 +90,8 @@ pub enum Refusal {
     Cancelled,
     /// A fault of ours.
     Internal,
+    /// A rule of the tenant forbids it.
+    RuleDenied,
 }
 
 /// How a refusal is told over HTTP.
@@ -122,7 +124,7 @@ struct Row {
 
 impl Refusal {
     /// Every refusal, for the golden table.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::TokenMissing,
         Self::TokenForeign,
         Self::TokenInvalid,
@@ -163,6 +165,7 @@ impl Refusal {
         Self::Recalled,
         Self::Cancelled,
         Self::Internal,
+        Self::RuleDenied,
     ];
 
     /// The stable code, as in `x-strongroom-refusal`.
@@ -269,6 +272,12 @@ impl Refusal {
                 403,
                 Never,
                 "a feature of this request is not allowed with this key",
+            ),
+            Self::RuleDenied => row(
+                "SR-POLICY-005",
+                403,
+                Never,
+                "a rule of your organisation does not allow this call",
             ),
             Self::RateLimited => {
                 row("SR-RATE-001", 429, Later, "too many calls with this token; try again later")

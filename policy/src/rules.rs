@@ -11,6 +11,7 @@ use crate::destination::Destination;
 use crate::id::{CredentialId, TenantId, TokenId, UserId, WorkspaceId};
 use crate::moment::Moment;
 use crate::name::{BetaName, ModelName, ProviderName};
+use crate::route::{BodyKind, PathClass};
 
 /// All values, or those listed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +81,39 @@ pub struct CredentialFacts {
     pub rules: CredentialRules,
 }
 
+/// What a call is, as far as it shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallFacts {
+    /// What its path reaches.
+    pub class: PathClass,
+    /// What its body is.
+    pub body: BodyKind,
+    /// The model that its path or its body names.
+    pub model: Option<ModelName>,
+    /// The features that its body uses.
+    pub features: Features,
+}
+
+impl CallFacts {
+    /// The model that it runs. One that reaches stored objects may run what lies in them, whatever it names itself.
+    pub const fn shown_model(&self) -> Option<&ModelName> {
+        match self.class {
+            PathClass::Stateful => None,
+            PathClass::Stateless => self.model.as_ref(),
+        }
+    }
+
+    /// Whether it may use features that nobody here can read: those of an object that it refers to or makes, or of an opaque body.
+    pub fn may_hide_features(&self) -> bool {
+        self.features.has(Feature::ObjectReferences)
+            || match self.body {
+                BodyKind::Empty => false,
+                BodyKind::Json | BodyKind::Multipart => self.class == PathClass::Stateful,
+                BodyKind::Opaque => true,
+            }
+    }
+}
+
 /// Who asks, as the keeper authenticated them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
@@ -105,21 +139,6 @@ pub enum Standing {
     Active,
     /// Was disabled by an operator.
     Disabled,
-}
-
-impl Home {
-    /// The features that the ready-made rules allow.
-    ///
-    /// Who shares a key must not reach objects stored under it, nor have the provider fetch from or run at places of their choosing.
-    pub const fn ready_made_features(self) -> Features {
-        match self {
-            Self::Personal(_) => Features::ALL,
-            Self::Workspace(_) => Features::ALL
-                .without(Feature::HostedTools)
-                .without(Feature::ObjectReferences)
-                .without(Feature::Background),
-        }
-    }
 }
 
 impl<T: PartialEq> Choice<T> {

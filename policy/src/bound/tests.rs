@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::claims::{Features, Stream};
-use crate::decide::{Wish, decide};
+use crate::decide::{Access, Wish, decide};
 use crate::id::{CredentialId, TenantId, TokenId, UserId};
 use crate::moment::Moment;
 use crate::name::{ModelName, ProviderName};
@@ -10,6 +10,7 @@ use crate::prices::{Author, Long, PriceRow, builtin};
 use crate::provider::builtin as providers;
 use crate::rules::{Choice, CredentialFacts, CredentialRules, Home, Standing, Subject, TokenScope};
 use crate::target::Target;
+use crate::tenant_rules::RuleSet;
 
 /// A call with a personal key.
 struct Asked<'a> {
@@ -65,9 +66,10 @@ fn permit(asked: Asked<'_>) -> Permit {
         destination: std::sync::Arc::new(provider.destination.clone()),
         rules: CredentialRules::default(),
     };
+    let rules = RuleSet::default();
+    let owner = Standing::Active;
     let wish = Wish {
-        subject: &subject,
-        credential: &credential,
+        access: Access { subject: &subject, credential: &credential, owner, rules: &rules },
         provider: &provider,
         method: asked.method,
         target: Target::parse(asked.path).unwrap(),

@@ -1,13 +1,15 @@
 //! The whole role × act matrix of the decision as golden text, and what must hold for every wish.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod cost;
 mod properties;
 mod scene;
+mod tenant;
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use strongroom_policy::decide::decide;
+use strongroom_policy::decide::{Denial, Permit, decide};
 
 use scene::{NOW, Wanted, credentials, subjects, wanted};
 
@@ -35,7 +37,12 @@ fn answer(
     subject: &strongroom_policy::rules::Subject,
     credential: &strongroom_policy::rules::CredentialFacts,
 ) -> String {
-    let line = match decide(wanted.wish(subject, credential), NOW) {
+    line_of(decide(wanted.wish(subject, credential), NOW))
+}
+
+/// What was decided, by which rule, and about what.
+fn line_of(decided: Result<Permit, Denial>) -> String {
+    let line = match decided {
         Ok(permit) => format!("{:<20} {:<28}", "permit", permit.rule()),
         Err(denial) => format!(
             "{:<20} {:<28} {}",
@@ -55,19 +62,23 @@ const HEADER: &str = "\
 
 #[test]
 fn the_matrix_is_the_golden_one() {
-    let table = matrix();
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/matrix.txt");
+    compare("matrix.txt", &matrix());
+}
+
+/// Holds a table against the golden file of a name.
+fn compare(name: &str, table: &str) {
+    let path = format!("{}/golden/{name}", env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(path, &table).unwrap();
+        std::fs::write(&path, table).unwrap();
     }
-    let golden = std::fs::read_to_string(path).unwrap();
+    let golden = std::fs::read_to_string(&path).unwrap();
     assert!(table == golden, "{path} differs; UPDATE_GOLDEN=1 rewrites it");
 }
 
 /// A new rule in `decide.rs` fails here until the matrix holds a case that it decides.
 #[test]
 fn every_rule_of_the_decision_decides_a_line_of_the_matrix() {
-    let table = matrix();
+    let table = [matrix(), tenant::table()].concat();
     let decided: BTreeSet<&str> = table.split_whitespace().collect();
     let named = rules_named_in(include_str!("../../src/decide.rs"));
     assert!(named.len() >= 20, "{named:?}");

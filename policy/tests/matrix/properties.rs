@@ -112,7 +112,7 @@ fn a_plain_wish_of_the_owner_is_permitted() {
     assert!(decide(plain.wish(&both(), &credential), NOW).is_ok());
 }
 
-fn select_wanted() -> impl Strategy<Value = Wanted> {
+pub(crate) fn select_wanted() -> impl Strategy<Value = Wanted> {
     let betas = subsequence(vec![beta("files-1"), beta("new-1")], 0..=2);
     let lengths = select(vec![Length::Known(0), Length::Known(100), Length::Chunked]);
     let features = prop_oneof![Just(Features::NONE), any_features()];
@@ -128,7 +128,7 @@ fn select_wanted() -> impl Strategy<Value = Wanted> {
     })
 }
 
-fn any_features() -> impl Strategy<Value = Features> {
+pub(crate) fn any_features() -> impl Strategy<Value = Features> {
     subsequence(Feature::ALL.to_vec(), 0..=7)
         .prop_map(|some| some.into_iter().fold(Features::NONE, Features::with))
 }
@@ -225,7 +225,7 @@ fn rules_and_narrower() -> impl Strategy<Value = (CredentialRules, CredentialRul
     (any_rules(), any_rules()).prop_map(|(wide, by)| {
         let features = match (wide.features, by.features) {
             (Some(wide), Some(by)) => Some(wide.and(by)),
-            (None, Some(by)) => Some(SHARED.ready_made_features().and(by)),
+            (None, Some(by)) => Some(Features::OF_SHARED_KEYS.and(by)),
             (unchanged, None) => unchanged,
         };
         let narrow = CredentialRules {

@@ -1,10 +1,10 @@
 //! The people, keys and wishes of the matrix.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use strongroom_policy::claims::{Claims, Feature, Features, Length};
-use strongroom_policy::decide::Wish;
+use strongroom_policy::decide::{Access, Wish};
 use strongroom_policy::id::{CredentialId, TenantId, TokenId, UserId, WorkspaceId};
 use strongroom_policy::moment::Moment;
 use strongroom_policy::name::{BetaName, ModelName, ProviderName};
@@ -15,6 +15,7 @@ use strongroom_policy::rules::{
     Choice, CredentialFacts, CredentialRules, Home, Standing, Subject, TokenScope,
 };
 use strongroom_policy::target::Target;
+use strongroom_policy::tenant_rules::RuleSet;
 
 /// The moment of every decision here.
 pub(crate) const NOW: Moment = Moment::from_unix_millis(1_000_000);
@@ -22,14 +23,17 @@ pub(crate) const NOW: Moment = Moment::from_unix_millis(1_000_000);
 /// Ends just then, and so is over.
 const OVER: Option<Moment> = Some(NOW);
 
-const OWNER: UserId = UserId::from_random([1; 16]);
-const MEMBER: UserId = UserId::from_random([2; 16]);
-const STRANGER: UserId = UserId::from_random([3; 16]);
+/// A tenant that wrote none.
+static NO_RULES: LazyLock<RuleSet> = LazyLock::new(RuleSet::default);
+
+pub(crate) const OWNER: UserId = UserId::from_random([1; 16]);
+pub(crate) const MEMBER: UserId = UserId::from_random([2; 16]);
+pub(crate) const STRANGER: UserId = UserId::from_random([3; 16]);
 const TENANT: TenantId = TenantId::from_random([4; 16]);
 const OTHER_TENANT: TenantId = TenantId::from_random([5; 16]);
-const WORKSPACE: WorkspaceId = WorkspaceId::from_random([6; 16]);
-const TOKEN: TokenId = TokenId::from_random([7; 16]);
-const CREDENTIAL: CredentialId = CredentialId::from_random([8; 16]);
+pub(crate) const WORKSPACE: WorkspaceId = WorkspaceId::from_random([6; 16]);
+pub(crate) const TOKEN: TokenId = TokenId::from_random([7; 16]);
+pub(crate) const CREDENTIAL: CredentialId = CredentialId::from_random([8; 16]);
 const OTHER_CREDENTIAL: CredentialId = CredentialId::from_random([9; 16]);
 
 pub(crate) fn model(name: &str) -> ModelName {
@@ -174,9 +178,22 @@ impl Wanted {
         subject: &'a Subject,
         credential: &'a CredentialFacts,
     ) -> Wish<'a> {
+        self.wish_under(&NO_RULES, subject, credential)
+    }
+
+    /// The same where the tenant wrote rules.
+    pub(crate) fn wish_under<'a>(
+        &'a self,
+        rules: &'a RuleSet,
+        subject: &'a Subject,
+        credential: &'a CredentialFacts,
+    ) -> Wish<'a> {
+        self.wish_of(Access { subject, credential, owner: Standing::Active, rules })
+    }
+
+    pub(crate) fn wish_of<'a>(&'a self, access: Access<'a>) -> Wish<'a> {
         Wish {
-            subject,
-            credential,
+            access,
             provider: &self.provider,
             method: self.method,
             target: self.target.clone(),

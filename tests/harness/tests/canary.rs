@@ -16,6 +16,7 @@ use strongroom_protocol::frame::{MAX_OPERATOR_BYTES, decode, encode};
 use strongroom_protocol::operator::audit::{AuditFilter, AuditPart, AuditRequest};
 use strongroom_protocol::operator::backup::BackupRequest;
 use strongroom_protocol::operator::people::PeopleRequest;
+use strongroom_protocol::operator::rules::RulesRequest;
 use strongroom_protocol::operator::{Answer, Pick, Request, TokenWish, UsageBy};
 use strongroom_tests::operator::Operator;
 use strongroom_tests::processes::search_memory;
@@ -129,6 +130,7 @@ fn walk() -> Vec<Request> {
         Request::WitnessList,
         Request::Ways,
         Request::People(PeopleRequest::Sessions(None)),
+        Request::Rules(RulesRequest::Show),
     ];
     for by in
         [UsageBy::User, UsageBy::Token, UsageBy::Credential, UsageBy::Model, UsageBy::Provider]
@@ -169,6 +171,7 @@ fn shows(request: &Request) -> bool {
         | Request::Audit(_)
         | Request::WitnessList
         | Request::TenantList
+        | Request::Rules(_)
         | Request::Ways => true,
         Request::Init(_)
         | Request::ShowCustody(_)

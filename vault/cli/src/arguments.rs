@@ -14,8 +14,8 @@ use crate::desk::Desk;
 use crate::failure::{Failure, Outcome};
 use crate::out::{self, Form};
 use crate::{
-    audit, backup, credential, doctor, environment, init, key, manual, pick, provider, seal,
-    seal_ways, session, share, status, store, tenant, token, tpm, up, usage, user, witness,
+    audit, backup, credential, doctor, environment, init, key, manual, pick, policy, provider,
+    seal, seal_ways, session, share, status, store, tenant, token, tpm, up, usage, user, witness,
     workspace,
 };
 
@@ -109,6 +109,9 @@ enum Command {
     /// Groups of people who share credentials
     #[command(before_help = "Example: strongroom workspace create research")]
     Workspace(workspace::Arguments),
+    /// The tenant's own rules: who may use which key for what, and who may not
+    #[command(before_help = "Example: strongroom policy show > rules.toml")]
+    Policy(policy::Arguments),
     /// Generations of the keys that records are sealed with
     #[command(before_help = "Example: strongroom key rotate --wait")]
     Key(key::Arguments),
@@ -173,6 +176,7 @@ impl Command {
             | Self::User(_)
             | Self::Workspace(_)
             | Self::Session(_)
+            | Self::Policy(_)
             | Self::Usage(_) => true,
             Self::Audit(arguments) => arguments.takes_a_tenant(),
             Self::Up(_)
@@ -220,6 +224,7 @@ fn dispatch(command: Command, common: &Common, form: Form) -> Outcome<ExitCode> 
         Command::Session(arguments) => session::run(arguments, &desk()?)?,
         Command::Tenant(arguments) => tenant::run(arguments, &desk()?)?,
         Command::Workspace(arguments) => workspace::run(arguments, &desk()?)?,
+        Command::Policy(arguments) => policy::run(arguments, &desk()?)?,
         Command::Audit(arguments) => return audit::run(&arguments, &desk()?),
         Command::Key(arguments) => key::run(&arguments, &desk()?)?,
         Command::Tpm(arguments) => tpm::run(&arguments, &desk()?)?,

@@ -170,7 +170,7 @@ pub(crate) fn speak_of(place: &str, text: &str) -> String {
 }
 
 /// The commands that next steps name.
-const VERBS: [&str; 21] = [
+const VERBS: [&str; 22] = [
     "key",
     "share",
     "seal-ways",
@@ -185,6 +185,7 @@ const VERBS: [&str; 21] = [
     "token",
     "user",
     "workspace",
+    "policy",
     "audit",
     "backup",
     "store",

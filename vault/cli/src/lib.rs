@@ -32,6 +32,7 @@ mod parts;
 mod pick;
 mod pin;
 mod places;
+mod policy;
 mod progress;
 mod prompt;
 mod provider;

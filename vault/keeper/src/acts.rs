@@ -1,7 +1,7 @@
 //! What operators can do: one function per request, all through one gate.
 //!
 //! Invariant: an act that changes something is in the journal before it is done, and durable before it is answered.
-//! Invariant: one act at a time.
+//! Invariant: one act at a time, and after each every call under way is judged again.
 
 mod audit;
 mod backups;
@@ -13,6 +13,7 @@ mod keys;
 mod making;
 mod people;
 mod providers;
+mod rules;
 pub mod sealing;
 mod settings;
 mod signing_in;
@@ -103,6 +104,8 @@ impl<'k> Act<'k> {
         self.refuse_growth(&request)?;
         self.refuse_unconfirmed(&request)?;
         let answer = self.answer(request).await;
+        // Whatever it took from whom: a call that may not go on is stopped, also when the rest of the act failed.
+        self.judge_again();
         // What failed may have been done in part; only the answer to what succeeded says that it is safe.
         let covered = if restricts && answer.is_ok() { self.cover().await } else { Ok(()) };
         let followed = self.follow(restricts && (answer.is_ok() || self.begun.get())).await;
@@ -185,6 +188,7 @@ impl<'k> Act<'k> {
             Request::TenantDisable(pick) => self.tenant_disable(&pick).await,
             Request::TenantEnable(pick) => self.tenant_enable(&pick).await,
             Request::TenantDelete(pick, deletion) => self.tenant_delete(&pick, deletion).await,
+            Request::Rules(request) => self.rules(request).await,
         }
     }
 
@@ -382,6 +386,11 @@ impl Act<'_> {
     fn stop(&self, about: impl Fn(&Party) -> bool) -> usize {
         pipeline::stop(self.keeper, about)
     }
+
+    /// Stops the calls under way that may not go on as things are now; answers how many there were.
+    fn judge_again(&self) -> usize {
+        pipeline::judge_again(self.keeper)
+    }
 }
 
 fn provisional_fault() -> Fault {
@@ -454,3 +463,5 @@ fn plain<T: serde::Serialize>(record: &T) -> Result<Secret, Fault> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod under_way;

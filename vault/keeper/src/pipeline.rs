@@ -3,6 +3,7 @@
 //! Invariant: no entry, no ticket; no ticket, no key. Each step takes what only the step before it can make.
 //! Invariant: nothing here waits; a call is answered when the journal tells of its entry, after a second at most.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use strongroom_policy::decide::{Denial, Permit, Wish, decide, may_call_provider};
@@ -11,10 +12,12 @@ use strongroom_policy::moment::Moment;
 use strongroom_policy::name::{Label, ProviderName};
 use strongroom_policy::provider::Origin;
 use strongroom_policy::refusal::Refusal;
-use strongroom_policy::rules::Subject;
+use strongroom_policy::rules::{CallFacts, Subject};
+use strongroom_policy::tenant_rules::{About, Rule, Shown};
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::ask::{Answer, CallAsk, MAX_ABOUT_BYTES, MAX_BETAS, Refused, Ticket};
 use strongroom_protocol::errand::{Deadlines, Outcome, ToCourier};
+use strongroom_protocol::operator::rules::Considered;
 use strongroom_protocol::token::check_token;
 
 use crate::clock;
@@ -24,7 +27,7 @@ use crate::journal::{Admitted, Answered, JournalError};
 use crate::keeper::{Asker, Keeper};
 use crate::keys;
 use crate::lent::{LentErrand, LentSecret, LentToCourier};
-use crate::tables::HeldCredential;
+use crate::tables::{HeldCredential, Tenant};
 use crate::tickets::{Party, Stopped};
 use crate::vault::Vault;
 
@@ -90,7 +93,7 @@ fn judge(vault: &mut Vault, ask: CallAsk, now: Moment) -> Result<(Permit, CallId
             token: subject.token,
             provider: &provider,
             code: denial.refusal.code(),
-            rule: denial.rule,
+            rule: &denial.rule,
             about: denial.about.as_deref(),
         };
         // Under pressure a number says enough: the queue is for what was released.
@@ -118,6 +121,7 @@ fn told(denial: &Denial) -> Option<String> {
             | Refusal::ModelDenied
             | Refusal::ModelUnreadable
             | Refusal::FeatureDenied
+            | Refusal::RuleDenied
     );
     match &denial.about {
         Some(about) if by_rule => Some(format!("{about} (rule {})", denial.rule)),
@@ -149,13 +153,42 @@ fn take_rate(vault: &mut Vault, subject: &Subject) -> Result<(), Refused> {
     })
 }
 
+/// What would be decided about a call, with which credential, and what the tenant's rules say about both. Nothing comes of it.
+pub fn explain(
+    vault: &Vault,
+    subject: &Subject,
+    ask: CallAsk,
+    now: Moment,
+) -> (Result<Permit, Denial>, Option<Label>, Vec<Considered>) {
+    let tenant = vault.tables.tenant(subject.tenant);
+    let found = tenant.and_then(|tenant| Some((tenant, choose(tenant, subject, &ask).ok()?)));
+    let label = found.map(|(_, held)| held.record.label.clone());
+    let provider = vault.tables.providers.get(&ask.provider);
+    let mut paths = provider.into_iter().flat_map(|provider| &provider.paths);
+    let path = paths.find_map(|path| Some((path, path.fits(ask.method, &ask.target)?)));
+    let considered = found.zip(path).map_or_else(Vec::new, |((tenant, held), (path, in_path))| {
+        let model = in_path.ok().flatten().or_else(|| ask.claims.model.clone());
+        let features = ask.claims.features;
+        let facts = CallFacts { class: path.class, body: path.body, model, features };
+        let shown = Shown { call: &facts, now };
+        let about = tenant.rules.set.about(&About::of(subject, &held.facts), &shown);
+        let row = |(rule, holds): (&Rule, bool)| Considered {
+            name: rule.name.clone(),
+            effect: rule.effect,
+            holds,
+        };
+        about.into_iter().map(row).collect()
+    });
+    (decide_wish(vault, subject, ask, now), label, considered)
+}
+
 fn decide_wish(
     vault: &Vault,
     subject: &Subject,
     ask: CallAsk,
     now: Moment,
 ) -> Result<Permit, Denial> {
-    let deny = |refusal, rule| Denial { refusal, rule, about: None };
+    let deny = |refusal, rule| Denial { refusal, rule: Cow::Borrowed(rule), about: None };
     let provider = vault
         .tables
         .providers
@@ -165,10 +198,11 @@ fn decide_wish(
     if ask.betas.len() > MAX_BETAS {
         return Err(deny(Refusal::HeadInvalid, "betas"));
     }
-    let credential = choose(vault, subject, &ask)?;
+    let tenant = vault.tables.tenant(subject.tenant);
+    let tenant = tenant.ok_or_else(|| deny(Refusal::CredentialMissing, "tenant"))?;
+    let credential = choose(tenant, subject, &ask)?;
     let wish = Wish {
-        subject,
-        credential: &credential.facts,
+        access: tenant.access(subject, credential),
         provider,
         method: ask.method,
         target: ask.target,
@@ -180,19 +214,17 @@ fn decide_wish(
 }
 
 /// The credential that was named, or else the only one there is: never a silent choice between two.
-fn choose<'v>(
-    vault: &'v Vault,
+fn choose<'t>(
+    tenant: &'t Tenant,
     subject: &Subject,
     ask: &CallAsk,
-) -> Result<&'v HeldCredential, Denial> {
-    let deny = |refusal, about| Denial { refusal, rule: "credential.choice", about };
+) -> Result<&'t HeldCredential, Denial> {
+    let deny = |refusal, about| Denial { refusal, rule: Cow::Borrowed("credential.choice"), about };
     let named = |(id, held): &(CredentialId, &HeldCredential)| {
         ask.choice.as_ref().is_none_or(|choice: &Label| {
             held.record.label == *choice || id.to_string() == choice.as_ref()
         })
     };
-    let tenant = vault.tables.tenant(subject.tenant);
-    let tenant = tenant.ok_or_else(|| deny(Refusal::CredentialMissing, None))?;
     let mut usable = tenant.usable(subject, &ask.provider).filter(named);
     let (_, first) = usable.next().ok_or_else(|| deny(Refusal::CredentialMissing, None))?;
     let Some((_, second)) = usable.next() else { return Ok(first) };
@@ -343,7 +375,11 @@ pub fn sweep(keeper: &Keeper, since_strangers: Duration) {
             vault.journal.note(&Entry::unmade(call, Refusal::TicketUnknown), now);
         }
         let expired = |party: &Party| party.expires.is_some_and(|end| end <= now);
-        let stopped = vault.tickets.stop(expired);
+        let tables = &vault.tables;
+        let over = |party: &Party| {
+            expired(party) || (tables.is_timed(party) && !tables.stands(party, now))
+        };
+        let stopped = vault.tickets.stop(over);
         if let Some(refused) = take_strangers(&mut vault.strangers, since_strangers) {
             vault.journal.note(&Entry::Strangers { refused }, now);
         }
@@ -368,7 +404,20 @@ pub fn stop(keeper: &Keeper, about: impl Fn(&Party) -> bool) -> usize {
     // A vault that has closed has recalled every call.
     let Ok(stopped) = keeper.with_vault(|vault| vault.tickets.stop(&about)) else { return 0 };
     tell(keeper, &stopped);
-    stopped.unmade.len().saturating_add(stopped.recalled.len())
+    stopped.count()
+}
+
+/// Judges every call under way again, and stops those that may not go on; answers how many these were.
+pub fn judge_again(keeper: &Keeper) -> usize {
+    let now = clock::now();
+    let stopped = keeper.with_vault(|vault| {
+        let tables = &vault.tables;
+        vault.tickets.stop(|party| !tables.stands(party, now))
+    });
+    // A vault that has closed has recalled every call.
+    let Ok(stopped) = stopped else { return 0 };
+    tell(keeper, &stopped);
+    stopped.count()
 }
 
 fn tell(keeper: &Keeper, stopped: &Stopped) {
@@ -388,8 +437,8 @@ fn party_of(vault: &Vault, subject: &Subject, permit: &Permit) -> Party {
     let held = tenant.and_then(|tenant| tenant.credentials.get(&credential));
     let of_credential = held.and_then(|held| held.record.rules.expires);
     let expires = [subject.scope.expires, of_credential].into_iter().flatten().min();
-    let tenant = subject.tenant;
-    Party { tenant, user: subject.user, token: subject.token, credential, origin, expires }
+    let (tenant, facts) = (subject.tenant, permit.facts().clone());
+    Party { tenant, user: subject.user, token: subject.token, credential, origin, expires, facts }
 }
 
 /// How often refusals of strangers are recorded, as one number.

@@ -17,6 +17,7 @@
 //! | what was tried in vain with nobody's | `o` | none: it is a number |
 //! | what signs sessions | `j` | none |
 //! | the settings that it was last opened under | `s` | none |
+//! | the tenant's own rules | `l` | none: ids are all they say of people |
 //! | a token as the first version kept it | `t` ‖ token | none; rewritten under the name above |
 //! | any of a tenant's but the first | `T` ‖ tenant ‖ what it would be called in the first | as there |
 //!
@@ -34,6 +35,7 @@ use strongroom_policy::id::{CredentialId, Id, Kind, TenantId, TokenId, UserId, W
 use strongroom_policy::moment::Moment;
 use strongroom_policy::name::{Label, NotAName, ProviderName};
 use strongroom_policy::rules::{CredentialFacts, CredentialRules, Home, Standing, TokenScope};
+use strongroom_policy::tenant_rules::Rule;
 use strongroom_tlog::key::Name;
 
 use crate::keyring::ShredId;
@@ -119,6 +121,17 @@ pub struct CredentialRecord {
     pub rotated: Moment,
 }
 
+/// The tenant's own rules.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RulesRecord {
+    /// A stamp, drawn anew with each change.
+    pub version: u64,
+    /// When they were put in force.
+    pub changed: Moment,
+    /// In their order.
+    pub rules: Vec<Rule>,
+}
+
 /// Where a record lies: in which tenant, and which it is there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RecordPlace {
@@ -159,6 +172,8 @@ pub enum RecordName {
     Nobody,
     /// What signs sessions.
     SessionKey,
+    /// The tenant's own rules.
+    Rules,
 }
 
 /// Begins the store's key of a record of any tenant but the first.
@@ -201,7 +216,8 @@ impl RecordName {
             | Self::Token(..)
             | Self::Credential(_)
             | Self::Key(_)
-            | Self::Personal(..) => true,
+            | Self::Personal(..)
+            | Self::Rules => true,
             Self::LooseToken(_)
             | Self::Provider(_)
             | Self::Restored
@@ -234,6 +250,7 @@ impl RecordName {
             },
             Self::Nobody => (b'o', [&[], &[]]),
             Self::SessionKey => (b'j', [&[], &[]]),
+            Self::Rules => (b'l', [&[], &[]]),
         };
         [&[letter], ids.concat().as_slice()].concat()
     }
@@ -264,6 +281,7 @@ impl RecordName {
             }
             b'o' if id.is_empty() => Self::Nobody,
             b'j' if id.is_empty() => Self::SessionKey,
+            b'l' if id.is_empty() => Self::Rules,
             b'v' => Self::Witness(Name::parse(std::str::from_utf8(id).ok()?).ok()?),
             _ => return None,
         })
@@ -286,6 +304,7 @@ impl RecordName {
                 | Self::Personal(..)
                 | Self::Nobody
                 | Self::SessionKey
+                | Self::Rules
                 | Self::Witness(_) => None,
             },
             Format::Two => match self {
@@ -301,6 +320,7 @@ impl RecordName {
                 | Self::Settings
                 | Self::Nobody
                 | Self::SessionKey
+                | Self::Rules
                 | Self::Witness(_) => None,
             },
         }
@@ -322,6 +342,7 @@ impl RecordName {
             | Self::Personal(..)
             | Self::Nobody
             | Self::SessionKey
+            | Self::Rules
             | Self::Witness(_) => None,
         }
     }
@@ -344,7 +365,9 @@ impl RecordName {
             },
             Self::Nobody => keys::Kind::Tries,
             Self::SessionKey => keys::Kind::SessionKey,
-            Self::Restored | Self::Settings | Self::Witness(_) => keys::Kind::Settings,
+            Self::Restored | Self::Settings | Self::Rules | Self::Witness(_) => {
+                keys::Kind::Settings
+            }
         }
     }
 }
@@ -385,6 +408,7 @@ mod tests {
             RecordName::Provider(ProviderName::parse("local-ai").unwrap()),
             RecordName::Restored,
             RecordName::Settings,
+            RecordName::Rules,
             RecordName::Witness(Name::parse("usb").unwrap()),
             RecordName::Personal(UserId::from_random([1; 16]), Personal::Password),
             RecordName::Personal(UserId::from_random([1; 16]), Personal::Tries),

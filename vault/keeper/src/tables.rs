@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::de::DeserializeOwned;
 use strongroom_policy::id::{CredentialId, TenantId, TokenId, UserId};
+use strongroom_policy::moment::Moment;
 use strongroom_policy::name::{Label, ProviderName};
 use strongroom_policy::provider::{Origin, ProviderDefinition, builtin};
 use strongroom_policy::rules::{Standing, Subject};
@@ -24,8 +25,9 @@ use crate::memory_seal::SealedKey;
 use crate::people::{Person, SignIns, SigningKey};
 use crate::records::{CredentialRecord, RecordName, RecordPlace, TenantRecord, TokenRecord};
 use crate::settings::Settings;
+use crate::tickets::Party;
 use crate::witnesses::WitnessRecord;
-pub use tenant::{HeldCredential, HeldToken, Tenant};
+pub use tenant::{HeldCredential, HeldRules, HeldToken, Tenant};
 
 /// Most records of one kind, in all tenants together.
 pub const MAX_RECORDS: usize = 20_000;
@@ -187,6 +189,7 @@ impl Tables {
             RecordName::Personal(user, part) => draft.tenant.people.read(user, part, plain)?,
             RecordName::Nobody => self.sign_ins.nobody = Some(decode(plain)?),
             RecordName::SessionKey => self.sign_ins.signing = Some(sign(plain)?),
+            RecordName::Rules => draft.tenant.rules = HeldRules::read(decode(plain)?)?,
         }
         Ok(())
     }
@@ -276,6 +279,16 @@ impl Tables {
         }
         let (tenant, token) = self.by_hash.get(hash)?;
         self.tenants.get(tenant)?.subject(*token)
+    }
+
+    /// Whether a call under way may go on, as things are now.
+    pub fn stands(&self, party: &Party, now: Moment) -> bool {
+        self.tenants.get(&party.tenant).is_some_and(|tenant| tenant.stands(party, now))
+    }
+
+    /// Whether what may be done in a call's tenant depends on when.
+    pub fn is_timed(&self, party: &Party) -> bool {
+        self.tenants.get(&party.tenant).is_some_and(|tenant| tenant.rules.set.is_timed())
     }
 
     /// Finds a person by id or label, in one tenant or in all.

@@ -10,6 +10,7 @@ use std::time::Instant;
 use strongroom_policy::id::{CallId, CredentialId, TenantId, TokenId, UserId};
 use strongroom_policy::moment::Moment;
 use strongroom_policy::provider::Origin;
+use strongroom_policy::rules::CallFacts;
 use strongroom_protocol::ask::{TICKET_LIFE, Ticket};
 
 use crate::journal::Admitted;
@@ -22,7 +23,7 @@ pub const MAX_CALLS_OF_ONE: usize = 1024;
 pub const MAX_CALLS_OF_TENANT: usize = 3072;
 
 /// Whose and with what a call under way is: what a recall looks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Party {
     /// The tenant.
     pub tenant: TenantId,
@@ -36,10 +37,12 @@ pub struct Party {
     pub origin: Origin,
     /// When the token's or the credential's time is over, whichever is first.
     pub expires: Option<Moment>,
+    /// What it is judged again by.
+    pub facts: CallFacts,
 }
 
 /// A call under way.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct UnderWay {
     party: Party,
     stage: Stage,
@@ -52,6 +55,8 @@ enum Stage {
     Here,
     /// The courier.
     Redeemed,
+    /// The courier, which is told to stop it.
+    Recalled,
 }
 
 /// What became of calls that were stopped.
@@ -61,6 +66,13 @@ pub struct Stopped {
     pub unmade: Vec<CallId>,
     /// The courier of this origin's providers has them, and must be told.
     pub recalled: Vec<(Origin, CallId)>,
+}
+
+impl Stopped {
+    /// How many they are.
+    pub const fn count(&self) -> usize {
+        self.unmade.len().saturating_add(self.recalled.len())
+    }
 }
 
 /// Calls under way.
@@ -82,9 +94,9 @@ impl Tickets {
 
     /// Counts a call as under way before its entry is written, so that room is never given twice.
     pub fn begin(&mut self, call: CallId, party: Party) {
-        self.running.insert(call, UnderWay { party, stage: Stage::Here });
         enter(&mut self.of_one, party.user);
         enter(&mut self.of_tenant, party.tenant);
+        self.running.insert(call, UnderWay { party, stage: Stage::Here });
     }
 
     /// Keeps an admitted call for whoever brings the ticket.
@@ -119,12 +131,18 @@ impl Tickets {
     }
 
     /// Stops calls wherever they are: those that are still here are no calls any more, whatever is on its way for them.
+    /// Each is stopped once; what is recalled counts as under way until its courier reports.
     pub fn stop(&mut self, about: impl Fn(&Party) -> bool) -> Stopped {
         let mut stopped = Stopped::default();
-        for (call, under_way) in self.running.iter().filter(|(_, one)| about(&one.party)) {
+        for (call, under_way) in &mut self.running {
             match under_way.stage {
+                Stage::Recalled => {}
+                Stage::Here | Stage::Redeemed if !about(&under_way.party) => {}
                 Stage::Here => stopped.unmade.push(*call),
-                Stage::Redeemed => stopped.recalled.push((under_way.party.origin, *call)),
+                Stage::Redeemed => {
+                    under_way.stage = Stage::Recalled;
+                    stopped.recalled.push((under_way.party.origin, *call));
+                }
             }
         }
         for call in &stopped.unmade {
@@ -150,7 +168,7 @@ impl Tickets {
     /// Ends a call that this courier has; answers whether it had it. Of a call that is still here, or with the other one, nothing
     /// that it says counts.
     pub fn report(&mut self, call: CallId, by: Origin) -> bool {
-        let has_it = |one: &UnderWay| one.stage == Stage::Redeemed && one.party.origin == by;
+        let has_it = |one: &UnderWay| one.stage != Stage::Here && one.party.origin == by;
         self.running.get(&call).is_some_and(has_it) && self.end(call)
     }
 

@@ -9,6 +9,7 @@ pub mod backup;
 pub mod keys;
 pub mod listing;
 pub mod people;
+pub mod rules;
 pub mod sealing;
 pub mod tenants;
 pub mod tpm;
@@ -33,6 +34,7 @@ use crate::operator::listing::{
     CredentialRow, JournalRow, ProviderRow, TokenRow, UsageRow, UserRow, WorkspaceRow,
 };
 use crate::operator::people::{PeopleAnswer, PeopleRequest};
+use crate::operator::rules::{RulesAnswer, RulesRequest};
 use crate::operator::sealing::{LockName, WayRow, WaysChange};
 use crate::operator::tenants::{TenantCounted, TenantDeletion, TenantReceipt, TenantRow, Wrapped};
 use crate::operator::tpm::{TpmStatus, TpmWish};
@@ -210,6 +212,8 @@ pub enum Request {
     TenantEnable(Pick),
     /// Deletes a tenant with all that it has, and destroys its keys.
     TenantDelete(Pick, TenantDeletion),
+    /// About the tenant's own rules.
+    Rules(RulesRequest),
 }
 
 /// A thing named by its id or, where that is unique, its label.
@@ -383,6 +387,8 @@ pub enum Answer {
     TenantCounted(Box<TenantCounted>),
     /// The tenant that was deleted, and what was destroyed.
     TenantDeleted(Box<TenantReceipt>),
+    /// About the tenant's own rules.
+    Rules(RulesAnswer),
 }
 
 /// The state of the vault for people and scripts.

@@ -8,6 +8,7 @@ mod card;
 mod cred;
 mod lum;
 mod people;
+mod policy;
 mod shares;
 mod sockets;
 mod tenants;

@@ -15,6 +15,7 @@ use super::{Act, books_fault, fault};
 use crate::keyring::ShredId;
 use crate::records::{RecordName, UserRecord, WorkspaceRecord};
 use crate::tables::Tenant;
+use crate::tickets::Party;
 
 /// What goes with what is deleted.
 struct Plan {
@@ -37,9 +38,11 @@ impl Act<'_> {
         }
         let disabled = UserRecord { standing: Standing::Disabled, ..record };
         self.put_user("user.disable", id, disabled).await?;
-        let stopped =
-            self.stop(|party| party.user == id || plan.credentials.contains(&party.credential));
+        let goes = |party: &Party| party.user == id || plan.credentials.contains(&party.credential);
+        let mut stopped = self.stop(goes);
         let mut records = self.delete_dependents(&plan).await?;
+        // What others began with these keys meanwhile, by a rule, and what only a rule about this person allowed.
+        stopped = stopped.saturating_add(self.stop(goes)).saturating_add(self.judge_again());
         for workspace in &plan.memberships {
             self.end_membership(*workspace, id).await?;
         }
@@ -73,8 +76,12 @@ impl Act<'_> {
         // Without members nobody may use what is at home there.
         let emptied = WorkspaceRecord { members: Vec::new(), ..record };
         self.put_workspace("workspace.empty", id, emptied).await?;
-        let stopped = self.stop(|party| plan.credentials.contains(&party.credential));
+        let goes = |party: &Party| plan.credentials.contains(&party.credential);
+        // Members of it may use others' keys by a rule about it.
+        let mut stopped = self.stop(goes).saturating_add(self.judge_again());
         let mut records = self.delete_dependents(&plan).await?;
+        // A rule may give the use of its keys to others than members: they called on until now.
+        stopped = stopped.saturating_add(self.stop(goes));
         let place = self.place(RecordName::Workspace(id))?;
         self.commit_in(
             ("workspace.delete", id.to_string()),

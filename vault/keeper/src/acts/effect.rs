@@ -5,6 +5,7 @@
 use strongroom_protocol::operator::Request;
 use strongroom_protocol::operator::backup::BackupRequest;
 use strongroom_protocol::operator::people::PeopleRequest;
+use strongroom_protocol::operator::rules::RulesRequest;
 
 /// What a request does to rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,7 @@ pub(super) const fn effect(request: &Request) -> Effect {
     match request {
         Request::ChangeWays(_)
         | Request::ProviderPut(_)
+        | Request::Rules(RulesRequest::Replace { .. })
         | Request::CredentialUpload { .. }
         | Request::CredentialRules(..)
         // Opened before it comes here.
@@ -92,6 +94,7 @@ pub(super) const fn effect(request: &Request) -> Effect {
         | Request::KeyStatus
         | Request::Backup(_)
         | Request::TpmStatus
+        | Request::Rules(RulesRequest::Show | RulesRequest::Explain(_))
         | Request::Audit(_) => LOOKS,
     }
 }

@@ -4,7 +4,7 @@
 
 use strongroom_policy::id::{UserId, WorkspaceId};
 use strongroom_policy::name::Label;
-use strongroom_policy::rules::{Home, Standing};
+use strongroom_policy::rules::Standing;
 use strongroom_protocol::operator::listing::{UserRow, WorkspaceRow};
 use strongroom_protocol::operator::{Answer, Fault, Pick};
 
@@ -64,6 +64,8 @@ impl Act<'_> {
         let record = UserRecord { standing: Standing::Disabled, ..record };
         self.put_user("user.disable", id, record).await?;
         self.stop(|party| party.user == id);
+        // Others, too, who use this person's keys by a rule.
+        self.judge_again();
         // None of them counts any more; nor shall they when the person is enabled again.
         self.end_sessions(Some(id)).await?;
         Ok(Answer::Done)
@@ -117,12 +119,8 @@ impl Act<'_> {
         let (user, _) = self.user(&user)?;
         record.members.retain(|member| *member != user);
         self.put_membership("workspace.leave", (id, user), record).await?;
-        let homed = self.in_tenant(|_, tenant| {
-            let homed =
-                tenant.credentials.iter().filter(|(_, one)| one.record.home == Home::Workspace(id));
-            Ok(homed.map(|(credential, _)| *credential).collect::<Vec<_>>())
-        })?;
-        self.stop(|party| party.user == user && homed.contains(&party.credential));
+        // Whatever they used as a member: its own keys, and others' by a rule.
+        self.judge_again();
         Ok(Answer::Done)
     }
 

@@ -35,7 +35,7 @@ fn user(name: &str) -> Request {
 }
 
 /// A keeper over a new vault that is open.
-async fn keeper(scratch: &Scratch) -> Rc<Keeper> {
+pub(super) async fn keeper(scratch: &Scratch) -> Rc<Keeper> {
     let data = scratch.path("data");
     std::fs::create_dir_all(data.join("journal")).unwrap();
     let settings = Settings {

@@ -40,6 +40,9 @@ pub struct TenantKeys {
     algorithm: Algorithm,
 }
 
+/// Most plaintext of one record.
+pub const MAX_RECORD_BYTES: usize = MAX_PIECES * PIECE_BYTES;
+
 /// A record as it lies in the store: a row of the store for each piece.
 pub(super) struct Stored {
     pub(super) place: RecordPlace,

@@ -71,6 +71,7 @@ impl Books {
                 | RecordName::Personal(..)
                 | RecordName::Nobody
                 | RecordName::SessionKey
+                | RecordName::Rules
                 | RecordName::Witness(_) => place.name.clone(),
             };
             let old_shred = self.shred_of(&place.name, written.format)?;

@@ -168,7 +168,7 @@ pub struct AdmitEntry<'a> {
     stream: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     features: Vec<&'static str>,
-    rule: &'static str,
+    rule: &'a str,
 }
 
 /// A call that has ended.
@@ -222,7 +222,7 @@ pub struct RefuseEntry<'a> {
     /// The refusal's code.
     pub code: &'static str,
     /// The rule that decided.
-    pub rule: &'static str,
+    pub rule: &'a str,
     /// What was denied, when the rule says it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub about: Option<&'a str>,

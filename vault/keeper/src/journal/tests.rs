@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
 use strongroom_policy::claims::{Claims, Length};
-use strongroom_policy::decide::{Wish, decide};
+use strongroom_policy::decide::{Access, Wish, decide};
 use strongroom_policy::id::{CredentialId, TenantId, TokenId, UserId};
 use strongroom_policy::provider::builtin::definitions;
 use strongroom_policy::provider::{Origin, ProviderDefinition};
@@ -17,6 +17,7 @@ use strongroom_policy::rules::{
     Choice, CredentialFacts, CredentialRules, Home, Standing, Subject, TokenScope,
 };
 use strongroom_policy::target::Target;
+use strongroom_policy::tenant_rules::RuleSet;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::sleep;
 
@@ -62,9 +63,10 @@ pub(crate) fn permit_for(origin: Origin) -> Permit {
         destination: Arc::new(provider.destination.clone()),
         rules: CredentialRules::default(),
     };
+    let rules = RuleSet::default();
+    let owner = Standing::Active;
     let wish = Wish {
-        subject: &subject,
-        credential: &credential,
+        access: Access { subject: &subject, credential: &credential, owner, rules: &rules },
         provider: &provider,
         method: Method::Get,
         target: Target::parse("/v1/models").unwrap(),

@@ -6,20 +6,24 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
+use strongroom_policy::decide::{Access, still};
 use strongroom_policy::id::{CredentialId, Id, Kind, TenantId, TokenId, UserId, WorkspaceId};
+use strongroom_policy::moment::Moment;
 use strongroom_policy::name::{Label, ProviderName};
 use strongroom_policy::rules::{CredentialFacts, Home, Standing, Subject};
+use strongroom_policy::tenant_rules::{RuleSet, What};
 use strongroom_protocol::operator::Pick;
 
-use super::PickError;
+use super::{Malformed, PickError};
 use crate::keyring::ShredId;
 use crate::memory_seal::SealedKey;
 use crate::people::People;
 use crate::rates::Bucket;
 use crate::records::{
-    CredentialRecord, RecordName, RecordPlace, TenantRecord, TokenRecord, UserRecord,
+    CredentialRecord, RecordName, RecordPlace, RulesRecord, TenantRecord, TokenRecord, UserRecord,
     WorkspaceRecord,
 };
+use crate::tickets::Party;
 
 /// A credential as it lies in memory.
 pub struct HeldCredential {
@@ -29,6 +33,16 @@ pub struct HeldCredential {
     pub facts: CredentialFacts,
     /// Its key, sealed.
     pub sealed_key: SealedKey,
+}
+
+impl HeldCredential {
+    /// Whether it is a subject's own, or of a workspace of theirs.
+    pub fn is_at_home(&self, subject: &Subject) -> bool {
+        match self.record.home {
+            Home::Personal(owner) => owner == subject.user,
+            Home::Workspace(home) => subject.workspaces.contains(&home),
+        }
+    }
 }
 
 /// A token as it lies in memory.
@@ -59,6 +73,36 @@ pub struct Tenant {
     at_home: HashMap<Home, Vec<CredentialId>>,
     /// How its people sign in.
     pub people: People,
+    /// Its own rules.
+    pub rules: HeldRules,
+}
+
+/// A tenant's rules as they lie in memory.
+#[derive(Default)]
+pub struct HeldRules {
+    /// A stamp, drawn anew with each change; 0 when there never were any.
+    pub version: u64,
+    /// When they were put in force.
+    pub changed: Option<Moment>,
+    /// What the decision asks.
+    pub set: RuleSet,
+}
+
+impl HeldRules {
+    /// Rules that are durable.
+    pub fn of(record: &RulesRecord, set: RuleSet) -> Self {
+        Self { version: record.version, changed: Some(record.changed), set }
+    }
+
+    /// Rules as they were found.
+    ///
+    /// # Errors
+    /// When no version of this program would have kept them.
+    pub(super) fn read(record: RulesRecord) -> Result<Self, Malformed> {
+        let RulesRecord { version, changed, rules } = record;
+        let set = RuleSet::new(rules).map_err(|_| Malformed)?;
+        Ok(Self { version, changed: Some(changed), set })
+    }
 }
 
 impl Tenant {
@@ -74,6 +118,7 @@ impl Tenant {
             credentials: BTreeMap::new(),
             at_home: HashMap::new(),
             people: People::default(),
+            rules: HeldRules::default(),
         }
     }
 
@@ -101,7 +146,8 @@ impl Tenant {
         let credentials =
             credentials.flat_map(|id| [RecordName::Key(*id), RecordName::Credential(*id)]);
         let people = self.people.owners().into_iter().flat_map(|id| self.people.names_of(id));
-        let last = std::iter::once(RecordName::Tenant);
+        let rules = self.rules.changed.map(|_| RecordName::Rules);
+        let last = rules.into_iter().chain([RecordName::Tenant]);
         let all =
             credentials.chain(people).chain(tokens).chain(workspaces).chain(users).chain(last);
         all.map(|name| self.place(name)).collect()
@@ -201,7 +247,7 @@ impl Tenant {
         self.memberships.get(&user).cloned().unwrap_or_default()
     }
 
-    /// The credentials for a provider that are the subject's own or of a workspace of theirs.
+    /// The credentials for a provider that are the subject's own, of a workspace of theirs, or given to them by a rule; each once.
     pub fn usable<'t, 'a>(
         &'t self,
         subject: &'a Subject,
@@ -209,12 +255,73 @@ impl Tenant {
     ) -> impl Iterator<Item = (CredentialId, &'t HeldCredential)> {
         let shared = subject.workspaces.iter().map(|workspace| Home::Workspace(*workspace));
         let homes = std::iter::once(Home::Personal(subject.user)).chain(shared);
-        homes
-            .filter_map(|home| self.at_home.get(&home))
-            .flatten()
-            .filter(|id| subject.scope.credential.is_none_or(|bound| bound == **id))
-            .filter_map(|id| self.credentials.get(id).map(|held| (*id, held)))
-            .filter(|(_, held)| held.record.provider == *provider)
+        let at_home = homes.filter_map(|home| self.at_home.get(&home)).flatten().copied();
+        at_home
+            .filter_map(|id| self.fitting(subject, provider, id))
+            .chain(self.given(subject, provider))
+    }
+
+    /// What rules give a subject the use of, beside what is at home with them; nothing of someone who may not act.
+    fn given<'t>(
+        &'t self,
+        subject: &Subject,
+        provider: &ProviderName,
+    ) -> BTreeMap<CredentialId, &'t HeldCredential> {
+        let mut given = BTreeMap::new();
+        let mut give = |id: &CredentialId| {
+            let fits = |(_, held): &(CredentialId, &HeldCredential)| {
+                !held.is_at_home(subject) && self.owner(held.record.home) == Standing::Active
+            };
+            given.extend(self.fitting(subject, provider, *id).filter(fits));
+        };
+        for what in self.rules.set.given_to(subject) {
+            match what {
+                What::Credential(id) => give(id),
+                What::Workspace(home) => {
+                    let there = self.at_home.get(&Home::Workspace(*home));
+                    there.into_iter().flatten().for_each(&mut give);
+                }
+                What::Anything | What::Provider(_) => {}
+            }
+        }
+        given
+    }
+
+    /// A credential, if it is for this provider and the subject's token is not bound to another.
+    fn fitting(
+        &self,
+        subject: &Subject,
+        provider: &ProviderName,
+        id: CredentialId,
+    ) -> Option<(CredentialId, &HeldCredential)> {
+        if subject.scope.credential.is_some_and(|bound| bound != id) {
+            return None;
+        }
+        let held = self.credentials.get(&id)?;
+        (held.record.provider == *provider).then_some((id, held))
+    }
+
+    /// Whether whoever owns what is at home there may act; who is gone may not.
+    pub fn owner(&self, home: Home) -> Standing {
+        match home {
+            Home::Workspace(_) => Standing::Active,
+            Home::Personal(user) => {
+                self.users.get(&user).map_or(Standing::Disabled, |user| user.standing)
+            }
+        }
+    }
+
+    /// What is judged when a subject uses a credential.
+    pub fn access<'a>(&'a self, subject: &'a Subject, held: &'a HeldCredential) -> Access<'a> {
+        let owner = self.owner(held.record.home);
+        Access { subject, credential: &held.facts, owner, rules: &self.rules.set }
+    }
+
+    /// Whether a call under way may go on, as things are now.
+    pub fn stands(&self, party: &Party, now: Moment) -> bool {
+        let (subject, held) = (self.subject(party.token), self.credentials.get(&party.credential));
+        let (Some(subject), Some(held)) = (subject, held) else { return false };
+        still(&self.access(&subject, held), &party.facts, now).is_ok()
     }
 
     /// Finds a person by id or label.

@@ -60,6 +60,14 @@ enum Place {
     Waiting(Instant),
     /// With the courier.
     Away,
+    /// With the courier, which was told to stop it.
+    Told,
+}
+
+impl Place {
+    fn is_away(self) -> bool {
+        matches!(self, Self::Away | Self::Told)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -89,7 +97,9 @@ fn tenant(number: u8) -> TenantId {
 fn party(number: u8, origin: Origin) -> Party {
     let token = TokenId::from_random([9; 16]);
     let credential = CredentialId::from_random([8; 16]);
-    Party { tenant: tenant(number), user: user(number), token, credential, origin, expires: None }
+    let (tenant, user) = (tenant(number), user(number));
+    let facts = permit_for(origin).facts().clone();
+    Party { tenant, user, token, credential, origin, expires: None, facts }
 }
 
 fn sorted(mut calls: Vec<CallId>) -> Vec<CallId> {
@@ -106,6 +116,24 @@ fn redeem(table: &mut Tickets, model: &mut [Modelled], now: Instant, (number, by
     assert_eq!(got, found.as_ref().map(|_| call(number)));
     if let Some(found) = found {
         found.place = Place::Away;
+    }
+}
+
+/// Whoever is stopped is, each once.
+fn stop(table: &mut Tickets, model: &mut Vec<Modelled>, by: u8) {
+    let stopped = table.stop(|party| party.user == user(by));
+    let of = |is_away: bool| {
+        let those = model.iter().filter(|one| one.user == by && one.place != Place::Told);
+        let those = those.filter(|one| one.place.is_away() == is_away);
+        sorted(those.map(|one| call(one.call)).collect())
+    };
+    assert_eq!(sorted(stopped.unmade), of(false));
+    assert!(stopped.recalled.iter().all(|(whose, call)| *whose == origin_of(*call)));
+    let recalled = stopped.recalled.into_iter().map(|(_, call)| call).collect();
+    assert_eq!(sorted(recalled), of(true));
+    model.retain(|one| one.user != by || one.place.is_away());
+    for one in model.iter_mut().filter(|one| one.user == by) {
+        one.place = Place::Told;
     }
 }
 
@@ -129,7 +157,7 @@ fn step(table: &mut Tickets, model: &mut Vec<Modelled>, now: &mut Instant, step:
         }
         Step::Redeem(number, by) => redeem(table, model, *now, (number, by)),
         Step::Report(number, by) => {
-            let is_its = |found: &usize| model[*found].place == Place::Away && origin(number) == by;
+            let is_its = |found: &usize| model[*found].place.is_away() && origin(number) == by;
             let found = at(model, number).filter(is_its);
             assert_eq!(table.report(call(number), by), found.is_some());
             found.map(|found| model.remove(found));
@@ -149,19 +177,7 @@ fn step(table: &mut Tickets, model: &mut Vec<Modelled>, now: &mut Instant, step:
             assert_eq!(sorted(table.expire(*now)), sorted(wanted));
             model.retain(|one| !over(one));
         }
-        Step::Stop(by) => {
-            let stopped = table.stop(|party| party.user == user(by));
-            let of = |is_away: bool| {
-                let those = model.iter().filter(|one| one.user == by);
-                let those = those.filter(|one| (one.place == Place::Away) == is_away);
-                sorted(those.map(|one| call(one.call)).collect())
-            };
-            assert_eq!(sorted(stopped.unmade), of(false));
-            assert!(stopped.recalled.iter().all(|(whose, call)| *whose == origin_of(*call)));
-            let recalled = stopped.recalled.into_iter().map(|(_, call)| call).collect();
-            assert_eq!(sorted(recalled), of(true));
-            model.retain(|one| one.user != by || one.place == Place::Away);
-        }
+        Step::Stop(by) => stop(table, model, by),
         Step::Wait(seconds) => *now += Duration::from_secs(u64::from(seconds)),
         Step::TakeOf(whose) => {
             let its = model.extract_if(.., |one| origin(one.call) == whose);
@@ -177,7 +193,7 @@ fn step(table: &mut Tickets, model: &mut Vec<Modelled>, now: &mut Instant, step:
 }
 
 proptest! {
-    /// Red when a ticket is redeemed twice, after its life, by the other courier, or after its call was stopped; when a call is closed twice; when a
+    /// Red when a call is told to stop twice, when a ticket is redeemed twice, after its life, by the other courier, or after its call was stopped; when a call is closed twice; when a
     /// person's count drifts.
     #[test]
     fn the_table_of_tickets_does_what_a_list_would(steps in steps()) {

@@ -41,7 +41,8 @@ impl Request {
             | Self::TokenCreate(_)
             | Self::TokenList
             | Self::TokenRevoke(_)
-            | Self::People(_) => About::Tenant,
+            | Self::People(_)
+            | Self::Rules(_) => About::Tenant,
             Self::Usage { .. } | Self::Audit(AuditRequest::Search { .. }) => About::Either,
             Self::Status
             | Self::Doctor

@@ -1,8 +1,10 @@
 //! What is answered on `operator.sock`.
 
 use strongroom_policy::dialect::Dialect;
+use strongroom_policy::moment::Moment;
 use strongroom_policy::provider::Origin;
 use strongroom_policy::rules::{Home, Standing};
+use strongroom_policy::tenant_rules::{Effect, RuleName};
 use strongroom_protocol::ask::VaultState;
 use strongroom_protocol::operator::audit::AuditAnswer;
 use strongroom_protocol::operator::backup::BackupAnswer;
@@ -11,6 +13,7 @@ use strongroom_protocol::operator::listing::{
     CredentialRow, JournalRow, ProviderRow, TokenRow, UsageRow, UserRow, WorkspaceRow,
 };
 use strongroom_protocol::operator::people::PeopleAnswer;
+use strongroom_protocol::operator::rules::{Considered, Explained, Rules, RulesAnswer};
 use strongroom_protocol::operator::sealing::{LockName, LockRow, WayRow, WayStanding};
 use strongroom_protocol::operator::tenants::{Holdings, TenantCounted, TenantReceipt, TenantRow};
 use strongroom_protocol::operator::tpm::{TpmSeal, TpmStatus};
@@ -62,6 +65,7 @@ pub(crate) fn answer_name(answer: &Answer) -> &'static str {
         Answer::Tenants(_) => "operator.answer.list-of-tenants",
         Answer::TenantCounted(_) => "operator.answer.tenant-counted",
         Answer::TenantDeleted(_) => "operator.answer.tenant-deleted",
+        Answer::Rules(_) => "operator.answer.rules",
     }
 }
 
@@ -146,8 +150,30 @@ pub(crate) fn answers() -> Vec<Answer> {
         Answer::Ways(ways()),
         Answer::People(PeopleAnswer::Ended(0)),
     ];
-    let lists = lists.into_iter().chain(of_tenants());
+    let lists = lists.into_iter().chain(of_tenants()).chain(about_rules());
     single.into_iter().chain(lists).collect()
+}
+
+fn about_rules() -> [Answer; 3] {
+    [
+        Answer::Rules(RulesAnswer::Rules(Box::new(Rules {
+            version: 3,
+            changed: Some(Moment::from_unix_millis(1_700_000_000_000)),
+            rules: vec![crate::operator::rule()],
+        }))),
+        Answer::Rules(RulesAnswer::Explained(Box::new(Explained {
+            refusal: Some("SR-POLICY-005".to_owned()),
+            rule: "tenant.no-tools".to_owned(),
+            about: None,
+            credential: Some(label("team key")),
+            considered: vec![Considered {
+                name: RuleName::parse("no-tools").unwrap(),
+                effect: Effect::Deny,
+                holds: true,
+            }],
+        }))),
+        Answer::Rules(RulesAnswer::Replaced(4)),
+    ]
 }
 
 pub(crate) fn holdings() -> Holdings {

@@ -1,14 +1,22 @@
 //! What is asked on `operator.sock`.
 
+use strongroom_policy::claims::{Claims, Feature, Features, Length};
 use strongroom_policy::dialect::Dialect;
+use strongroom_policy::moment::Moment;
+use strongroom_policy::name::ModelName;
 use strongroom_policy::provider::{Origin, Probe, ProviderDefinition};
 use strongroom_policy::route::{BodyKind, Method, PathClass, PathPattern, PathRule};
+use strongroom_policy::rules::Choice;
 use strongroom_policy::target::Target;
+use strongroom_policy::tenant_rules::{
+    Days, Effect, Hours, Minute, Rule, RuleName, What, When, Who,
+};
 use strongroom_protocol::frame::MAX_OPERATOR_BYTES;
 use strongroom_protocol::operator::audit::AuditRequest;
 use strongroom_protocol::operator::backup::BackupRequest;
 use strongroom_protocol::operator::keys::Deletion;
 use strongroom_protocol::operator::people::PeopleRequest;
+use strongroom_protocol::operator::rules::{Question, RulesRequest};
 use strongroom_protocol::operator::sealing::{VaultWish, WaysAct, WaysChange};
 use strongroom_protocol::operator::tenants::TenantDeletion;
 use strongroom_protocol::operator::tpm::TpmWish;
@@ -28,6 +36,7 @@ pub(crate) fn vectors() -> Vec<Vector> {
         requests_about_records(),
         requests_about_ways(),
         requests_about_tenants(),
+        requests_about_rules(),
     ]
     .concat_all();
     [
@@ -111,6 +120,7 @@ fn request_name(request: &Request) -> &'static str {
         Request::TenantDisable(_) => "operator.tenant-disable",
         Request::TenantEnable(_) => "operator.tenant-enable",
         Request::TenantDelete(..) => "operator.tenant-delete",
+        Request::Rules(_) => "operator.rules",
     }
 }
 
@@ -151,6 +161,51 @@ fn requests_about_tenants() -> Vec<Request> {
         Request::TenantEnable(pick("acme")),
         Request::TenantDelete(pick("acme"), TenantDeletion::Count),
         Request::TenantDelete(pick("acme"), TenantDeletion::Perform(holdings())),
+    ]
+}
+
+pub(crate) fn rule() -> Rule {
+    Rule {
+        name: RuleName::parse("no-tools").unwrap(),
+        effect: Effect::Deny,
+        who: Who::Workspace(id(5)),
+        what: What::Provider(provider()),
+        when: When {
+            models: Choice::Only(vec![ModelName::parse("gpt-4o*").unwrap()]),
+            class: Some(PathClass::Stateless),
+            features: Some(Features::NONE.with(Feature::HostedTools)),
+            hours: Some(Hours {
+                days: Days::try_from(0x41).unwrap(),
+                from: Minute::try_from(1320).unwrap(),
+                to: Minute::try_from(360).unwrap(),
+            }),
+            until: Some(Moment::from_unix_millis(1_800_000_000_000)),
+        },
+    }
+}
+
+fn requests_about_rules() -> Vec<Request> {
+    let shared = Rule {
+        effect: Effect::Allow,
+        who: Who::User(id(1)),
+        what: What::Credential(id(4)),
+        when: When::default(),
+        ..rule()
+    };
+    let question = Question {
+        token: pick("laptop"),
+        provider: provider(),
+        choice: Some(label("team key")),
+        method: Method::Post,
+        target: Target::parse("/v1/chat/completions").unwrap(),
+        betas: Vec::new(),
+        claims: Claims::of_no_body(Some(ModelName::parse("gpt-4o").unwrap())),
+        length: Length::Chunked,
+    };
+    vec![
+        Request::Rules(RulesRequest::Show),
+        Request::Rules(RulesRequest::Replace { version: 3, rules: vec![rule(), shared] }),
+        Request::Rules(RulesRequest::Explain(Box::new(question))),
     ]
 }
 
