@@ -75,7 +75,7 @@ pub(crate) fn token(user: UserId, name: &str) -> TokenRecord {
     }
 }
 
-fn credential(home: Home, name: &str) -> CredentialRecord {
+pub(crate) fn credential(home: Home, name: &str) -> CredentialRecord {
     let host = HostName::parse("api.openai.com").unwrap();
     CredentialRecord {
         label: label(name),

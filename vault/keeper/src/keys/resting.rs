@@ -1,6 +1,7 @@
 //! Keys of which there are very many: each lies sealed under one key of the arena, and is opened for each use.
 //!
-//! A vault has one shred key for each credential, person and workspace, 75,000 at most: more than the arena has room for.
+//! A vault has one shred key for each credential, person and workspace, 75,000 at most, and a key for each tenant in each generation: more
+//! than the arena has room for.
 //!
 //! Invariant: opened, it is a [`Key`] in the arena; sealed, it may lie anywhere in this process, and goes to no disk.
 

@@ -378,3 +378,47 @@ pub(super) fn pick_one<'t, K: Kind + 't>(
     }
     found.ok_or(PickError::Missing { what, pick: text.to_owned() })
 }
+
+#[cfg(test)]
+mod tests {
+    use strongroom_policy::id::{CredentialId, TenantId, TokenId, UserId};
+    use strongroom_policy::rules::Home;
+    use strongroom_sys::Secret;
+
+    use super::Tenant;
+    use crate::backup::fixture;
+    use crate::keys::Algorithm;
+    use crate::memory_seal::MemorySeal;
+    use crate::records::{RecordName, TenantRecord};
+
+    // Red when tokens, of which there may be an odd number, go first: a deletion that is cut short would leave a key without its
+    // description, and the vault shut.
+    #[test]
+    fn no_part_of_a_deletion_takes_one_of_a_credentials_two_records() {
+        let mut tenant =
+            Tenant::new(TenantId::from_random([1; 16]), TenantRecord::first().unwrap());
+        for number in 0..9_u8 {
+            let id = UserId::from_random([number; 16]);
+            tenant.users.insert(id, fixture::user("ann"));
+            let token = fixture::token(id, "one");
+            tenant.insert_token(TokenId::from_random([number; 16]), token);
+        }
+        let places = |tenant: &Tenant| tenant.places().into_iter().map(|place| place.name);
+        for number in 0..7_u8 {
+            let id = CredentialId::from_random([number; 16]);
+            let home = Home::Personal(UserId::from_random([0; 16]));
+            let record = fixture::credential(home, "main");
+            let seal = MemorySeal::draw(Algorithm::Aes256Gcm, &mut getrandom::fill);
+            let key = Secret::copy_from(fixture::KEY);
+            tenant.insert_credential(id, record, seal.unwrap().seal(id, &key).unwrap());
+        }
+        let all: Vec<RecordName> = places(&tenant).collect();
+        assert_eq!((all.len(), all.last()), (7 * 2 + 9 + 9 + 1, Some(&RecordName::Tenant)));
+        for part in all.chunks(2) {
+            if let [RecordName::Key(one) | RecordName::Credential(one), other] = part {
+                let same = [RecordName::Key(*one), RecordName::Credential(*one)];
+                assert!(same.contains(other), "{part:?}");
+            }
+        }
+    }
+}

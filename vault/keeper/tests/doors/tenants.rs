@@ -176,6 +176,25 @@ fn a_request_for_one_tenant_is_about_a_tenant_and_is_not_wrapped_twice() {
     assert_eq!(failed(operator.request(&again)).code, "SR-NAME-001");
 }
 
+// Red when an upload is ended in whichever tenant it is brought to.
+#[test]
+fn an_upload_that_was_opened_for_one_tenant_is_none_in_another() {
+    let keeper = Keeper::start();
+    drop(furnish(&keeper));
+    let mut operator = keeper.operator();
+    drop(acme(&mut operator));
+    let rotate = Request::CredentialRotate(pick("main"));
+    let Told::Upload { binding, .. } = within(&mut operator, &rotate) else { panic!("no upload") };
+    let Told::Status(status) = operator.request(&Request::Status) else { panic!("no status") };
+    let blob = seal_upload(&status.vault_key.unwrap(), &binding, KEY_OF_ACME).unwrap();
+    let upload = Request::CredentialUpload { upload: binding.upload, blob };
+    assert_eq!(failed(operator.request(&upload)).code, "SR-UPLOAD-001");
+    let Told::Credentials(rows) = operator.request(&Request::CredentialList) else {
+        panic!("rows")
+    };
+    assert_eq!((rows.len(), rows[0].version), (1, 1));
+}
+
 // Red when a tenant's standing is not asked, or its calls are not stopped.
 #[test]
 fn a_disabled_tenant_is_refused_at_its_next_call_and_stopped_in_its_running_ones() {
