@@ -25,6 +25,7 @@ mod ledger;
 mod mutation;
 mod neighbour;
 mod outcomes;
+mod people;
 mod providers;
 mod scene;
 mod speech;

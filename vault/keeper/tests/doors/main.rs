@@ -38,6 +38,7 @@ mod seals;
 mod settings;
 mod stores;
 mod tenants;
+mod timing;
 mod witnesses;
 mod writes;
 use keeper::{Door, Keeper, PASSPHRASE};

@@ -16,11 +16,16 @@ use crate::keeper::{self, Door, Keeper};
 use crate::{furnish, label, passphrase};
 
 const RIGHT: [u8; 32] = [7; 32];
-const WRONG: [u8; 32] = [8; 32];
+pub(crate) const WRONG: [u8; 32] = [8; 32];
 
 /// The gateway's word for where somebody is.
 fn at(host: u8) -> From {
     From { address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, host)), agent: Agent::Firefox }
+}
+
+/// One of very many such places.
+pub(crate) fn at_number(number: u32) -> From {
+    From { address: IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number)), agent: Agent::Other }
 }
 
 fn secret(bytes: &[u8]) -> SecretBytes {
@@ -50,7 +55,7 @@ fn heard(gateway: &mut Door) -> PersonAnswer {
     }
 }
 
-fn refused(answer: PersonAnswer) -> NotSignedIn {
+pub(crate) fn refused(answer: PersonAnswer) -> NotSignedIn {
     match answer {
         PersonAnswer::Refused { why, .. } => why,
         other => panic!("{other:?}"),
@@ -66,7 +71,7 @@ fn begin(gateway: &mut Door, name: &str, from: From) -> Challenge {
 }
 
 /// Tries a password by what it was hashed to.
-fn sign_in(gateway: &mut Door, name: &str, tag: [u8; 32], from: From) -> PersonAnswer {
+pub(crate) fn sign_in(gateway: &mut Door, name: &str, tag: [u8; 32], from: From) -> PersonAnswer {
     let challenge = begin(gateway, name, from);
     let proof = Proof { attempt: challenge.attempt, argon2id: secret(&tag), pbkdf2: None };
     ask(gateway, PersonAsk::Finish { proof, from })
@@ -90,19 +95,19 @@ fn people(operator: &mut Door, request: PeopleRequest) -> PeopleAnswer {
     }
 }
 
-fn invite(operator: &mut Door, name: &str) -> SecretBytes {
+pub(crate) fn invite(operator: &mut Door, name: &str) -> SecretBytes {
     match people(operator, PeopleRequest::Invite(Pick(label(name)))) {
         PeopleAnswer::Invitation(made) => made.text,
         other => panic!("{other:?}"),
     }
 }
 
-fn redeem(gateway: &mut Door, ticket: &SecretBytes, tag: [u8; 32]) -> PersonAnswer {
+pub(crate) fn redeem(gateway: &mut Door, ticket: &SecretBytes, tag: [u8; 32]) -> PersonAnswer {
     ask(gateway, PersonAsk::Redeem { ticket: again(ticket), new: new(tag), from: at(1) })
 }
 
 /// A vault whose first person has a password.
-fn stage() -> (Keeper, Door, Door) {
+pub(crate) fn stage() -> (Keeper, Door, Door) {
     let keeper = Keeper::start();
     furnish(&keeper);
     let (mut operator, mut gateway) = (keeper.operator(), keeper.ask());
