@@ -12,8 +12,11 @@ use serde_json::{Value, json};
 use strongroom_policy::id::SessionId;
 use strongroom_policy::moment::Moment;
 use strongroom_protocol::SecretBytes;
-use strongroom_protocol::person::{Me, NotSignedIn, PersonAnswer, PersonAsk, SessionRow, Which};
+use strongroom_protocol::person::{
+    Issued, Me, NotSignedIn, PersonAnswer, PersonAsk, SessionRow, Told, Which,
+};
 
+use super::hashing::Place;
 use super::password::Password;
 use super::problem::Problem;
 use super::sign_in::{session, signed_in};
@@ -118,6 +121,17 @@ pub(super) async fn password(
     new.check(me.name.as_ref())?;
     let session = me.renewed.map_or(session, |issued| issued.text);
     let place = gateway.hashing.place().await?;
+    let changing = tokio::spawn(change(gateway, place, (session, from), (old, new)));
+    signed_in(&changing.await.map_err(|_| Problem::internal())??)
+}
+
+/// Goes to its end also when the caller does not wait for it, as a sign-in does.
+async fn change(
+    gateway: Arc<Gateway>,
+    place: Place,
+    (session, from): (SecretBytes, Told),
+    (old, new): (Password, Password),
+) -> Result<Issued, Problem> {
     let begin = PersonAsk::BeginAgain { session: again(&session), from };
     let PersonAnswer::Challenge(challenge) = gateway.keeper.person(begin).await? else {
         return Err(Problem::internal());
@@ -126,7 +140,7 @@ pub(super) async fn password(
     let (place, new) = place.make(Arc::new(new)).await?;
     drop(place);
     match gateway.keeper.person(PersonAsk::Change { session, proof, new, from }).await? {
-        PersonAnswer::Session(issued) => signed_in(&issued),
+        PersonAnswer::Session(issued) => Ok(issued),
         _ => Err(Problem::internal()),
     }
 }

@@ -13,9 +13,12 @@ use serde::Deserialize;
 use serde_json::json;
 use strongroom_policy::name::Label;
 use strongroom_protocol::SecretBytes;
-use strongroom_protocol::person::{Issued, Login, NotSignedIn, PersonAnswer, PersonAsk, Which};
+use strongroom_protocol::person::{
+    Issued, Login, NotSignedIn, PersonAnswer, PersonAsk, Told, Which,
+};
 use zeroize::Zeroizing;
 
+use super::hashing::Place;
 use super::password::Password;
 use super::problem::Problem;
 use super::{asked, cookie, csrf, from, malformed, parse, told};
@@ -56,13 +59,24 @@ pub(super) async fn sign_in(
     let login = Login { tenant, name: name(&wish.login)? };
     let from = from(&parts)?;
     let place = gateway.hashing.place().await?;
+    // Whoever goes away meanwhile is counted all the same, and leaves no attempt that nobody ends.
+    let trying = tokio::spawn(attempt(gateway, (place, wish.password), login, from));
+    signed_in(&trying.await.map_err(|_| Problem::internal())??)
+}
+
+async fn attempt(
+    gateway: Arc<Gateway>,
+    (place, password): (Place, Password),
+    login: Login,
+    from: Told,
+) -> Result<Issued, Problem> {
     let begun = gateway.keeper.person(PersonAsk::Begin { login, from }).await?;
     let PersonAnswer::Challenge(challenge) = begun else { return Err(Problem::internal()) };
-    let (place, proof) = place.prove(Arc::new(wish.password), challenge).await?;
+    let (place, proof) = place.prove(Arc::new(password), challenge).await?;
     // The next one may hash while the keeper writes.
     drop(place);
     match gateway.keeper.person(PersonAsk::Finish { proof, from }).await? {
-        PersonAnswer::Session(issued) => signed_in(&issued),
+        PersonAnswer::Session(issued) => Ok(issued),
         _ => Err(Problem::internal()),
     }
 }

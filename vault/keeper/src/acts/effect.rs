@@ -38,6 +38,8 @@ pub(super) const fn effect(request: &Request) -> Effect {
         | Request::Rules(RulesRequest::Replace { .. })
         | Request::CredentialUpload { .. }
         | Request::CredentialRules(..)
+        // A rule may deny its members something.
+        | Request::WorkspaceJoin(..)
         // Opened before it comes here.
         | Request::In { .. } => REPLACES,
         Request::ShowCustody(_) | Request::ProviderRemove(_) => ENTERS_OR_CLEARS,
@@ -57,7 +59,6 @@ pub(super) const fn effect(request: &Request) -> Effect {
         | Request::TenantEnable(_)
         | Request::UserEnable(_)
         | Request::WorkspaceCreate(_)
-        | Request::WorkspaceJoin(..)
         | Request::CredentialAdd(_)
         | Request::CredentialRotate(_)
         | Request::TokenCreate(_) => GIVES,
