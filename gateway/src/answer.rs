@@ -15,6 +15,7 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body::{Frame, SizeHint};
 use serde::Deserialize;
+use strongroom_policy::budget::Warning;
 use strongroom_policy::dialect::Dialect;
 use strongroom_policy::id::CallId;
 use strongroom_policy::refusal::Refusal;
@@ -93,6 +94,9 @@ pub(crate) fn respond(
     }
     sink.line("x-content-type-options", b"nosniff");
     sink.line("x-strongroom-call", call.to_string().as_bytes());
+    if let Some(warning) = &told.budget {
+        sink.line("x-strongroom-budget", budget_line(warning).as_bytes());
+    }
     if events {
         // Proxies in front of us must not gather a stream.
         sink.line("x-accel-buffering", b"no");
@@ -113,8 +117,19 @@ pub(crate) fn respond(
 pub(crate) struct Told {
     pub(crate) dialect: Dialect,
     pub(crate) stream: Stream,
+    /// That a budget's warning share is passed.
+    pub(crate) budget: Option<Warning>,
     /// Counts the bytes that passed.
     pub(crate) passed: Arc<AtomicU64>,
+}
+
+/// Whose budget, of what, within which time, how much of it is spent or reserved (per cent), and when it begins anew (seconds since
+/// 1970): `user;unit=money;per=day;used=83;turns=1795910400`.
+fn budget_line(warning: &Warning) -> String {
+    let Warning { payer, unit, period, percent, turns } = warning;
+    let (payer, unit, period) = (payer.name(), unit.name(), period.name());
+    let turns = turns.unix_millis() / 1000;
+    format!("{payer};unit={unit};per={period};used={percent};turns={turns}")
 }
 
 /// A lower-case token (RFC 9110, 5.6.2) that is not ours to say.
@@ -275,7 +290,22 @@ impl http_body::Body for AnswerBody {
 
 #[cfg(test)]
 mod tests {
-    use super::{NOT_CARRIED, is_carried, is_value};
+    use strongroom_policy::budget::{PayerKind, Period, Unit, Warning};
+    use strongroom_policy::moment::Moment;
+
+    use super::{NOT_CARRIED, budget_line, is_carried, is_value};
+
+    #[test]
+    fn a_warning_says_whose_budget_of_what_how_much_and_until_when() {
+        let warning = Warning {
+            payer: PayerKind::User,
+            unit: Unit::Money,
+            period: Period::Day,
+            percent: 83,
+            turns: Moment::from_unix_millis(1_795_910_400_999),
+        };
+        assert_eq!(budget_line(&warning), "user;unit=money;per=day;used=83;turns=1795910400");
+    }
 
     #[test]
     fn the_list_is_sorted_for_its_search() {

@@ -102,11 +102,7 @@ async fn make(
     gateway.metrics.read(source.first.len());
 
     let lane = gateway.couriers.of(asked.origin).borrow().await.map_err(Refused::plain)?;
-    let told = Told {
-        dialect: asked.dialect,
-        stream: Stream::of(asked.dialect, &asked.target),
-        passed: Arc::clone(&gateway.metrics.answered_bytes),
-    };
+    let stream = Stream::of(asked.dialect, &asked.target);
     let provider = asked.provider.clone();
     let ask = CallAsk {
         proof: asked.proof,
@@ -119,7 +115,13 @@ async fn make(
         length,
     };
     let begun = Instant::now();
-    let (ticket, call) = gateway.keeper.call(ask).await?;
+    let (ticket, call, budget) = gateway.keeper.call(ask).await?;
+    let told = Told {
+        dialect: asked.dialect,
+        stream,
+        budget,
+        passed: Arc::clone(&gateway.metrics.answered_bytes),
+    };
     gateway.metrics.asked(begun.elapsed());
     visitor.is_known();
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use strongroom_policy::budget::Warning;
 use strongroom_policy::id::CallId;
 use strongroom_policy::name::ProviderName;
 use strongroom_policy::refusal::Refusal;
@@ -124,9 +125,9 @@ impl KeeperLink {
     ///
     /// # Errors
     /// The keeper's refusal, or ours when it does not answer.
-    pub async fn call(&self, call: CallAsk) -> Result<(Ticket, CallId), Refused> {
+    pub async fn call(&self, call: CallAsk) -> Result<(Ticket, CallId, Option<Warning>), Refused> {
         match self.ask(Ask::Call(Box::new(call))).await? {
-            Answer::Admitted { ticket, call } => Ok((ticket, call)),
+            Answer::Admitted { ticket, call, budget } => Ok((ticket, call, budget)),
             Answer::Refused(refused) => Err(refused),
             Answer::Identified | Answer::Person(_) => Err(Refused::plain(Refusal::Internal)),
         }

@@ -92,6 +92,12 @@ pub enum Refusal {
     Internal,
     /// A rule of the tenant forbids it.
     RuleDenied,
+    /// A hard budget does not have what the call can cost.
+    BudgetSpent,
+    /// A hard budget applies, and nothing bounds what the call can cost.
+    BudgetNoBound,
+    /// The disk does not know yet of as much as the call can cost.
+    BudgetNotReady,
 }
 
 /// How a refusal is told over HTTP.
@@ -124,7 +130,7 @@ struct Row {
 
 impl Refusal {
     /// Every refusal, for the golden table.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 44] = [
         Self::TokenMissing,
         Self::TokenForeign,
         Self::TokenInvalid,
@@ -166,6 +172,9 @@ impl Refusal {
         Self::Cancelled,
         Self::Internal,
         Self::RuleDenied,
+        Self::BudgetSpent,
+        Self::BudgetNoBound,
+        Self::BudgetNotReady,
     ];
 
     /// The stable code, as in `x-strongroom-refusal`.
@@ -280,7 +289,7 @@ impl Refusal {
                 "a rule of your organisation does not allow this call",
             ),
             Self::RateLimited => {
-                row("SR-RATE-001", 429, Later, "too many calls with this token; try again later")
+                row("SR-RATE-001", 429, Later, "too many calls in a minute; try again later")
             }
             Self::HeadInvalid => row("SR-HTTP-001", 400, Never, "the request head is malformed"),
             Self::TargetInvalid => {
@@ -382,6 +391,21 @@ impl Refusal {
                 Later,
                 "a fault of the appliance; an operator finds it in the log",
             ),
+            Self::BudgetSpent => row(
+                "SR-BUDGET-001",
+                402,
+                Never,
+                "a budget does not have what this call can cost; ask your operator (strongroom budget show)",
+            ),
+            Self::BudgetNoBound => row(
+                "SR-BUDGET-002",
+                403,
+                Never,
+                "a budget applies and nothing bounds what this call can cost; ask your operator (strongroom price list)",
+            ),
+            Self::BudgetNotReady => {
+                row("SR-BUDGET-003", 503, Later, "a budget is being made ready; try again shortly")
+            }
         }
     }
 }
@@ -402,6 +426,7 @@ const fn kind(dialect: Dialect, status: u16) -> &'static str {
 const fn openai_kind(status: u16) -> &'static str {
     match status {
         401 => "authentication_error",
+        402 => "insufficient_quota",
         403 => "permission_error",
         404 => "not_found_error",
         409 => "conflict_error",
@@ -414,6 +439,7 @@ const fn openai_kind(status: u16) -> &'static str {
 const fn anthropic_kind(status: u16) -> &'static str {
     match status {
         401 => "authentication_error",
+        402 => "billing_error",
         403 => "permission_error",
         404 => "not_found_error",
         413 => "request_too_large",
@@ -431,7 +457,7 @@ const fn gemini_kind(status: u16) -> &'static str {
         403 => "PERMISSION_DENIED",
         404 => "NOT_FOUND",
         409 => "FAILED_PRECONDITION",
-        429 => "RESOURCE_EXHAUSTED",
+        402 | 429 => "RESOURCE_EXHAUSTED",
         499 => "CANCELLED",
         500 => "INTERNAL",
         504 => "DEADLINE_EXCEEDED",

@@ -1,6 +1,6 @@
 // The official JavaScript SDKs against a running appliance.
 //
-// SR_URL, SR_TOKEN (a personal key's), SR_NARROW (only the model "only-this") and NODE_EXTRA_CA_CERTS come by environment;
+// SR_URL, SR_TOKEN (a personal key's), SR_NARROW (only the model "only-this"), SR_SPENT (its budget is spent) and NODE_EXTRA_CA_CERTS come by environment;
 // SR_MODULES names the directory that holds node_modules. Prints one line a check; the exit code is the number of failures.
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
@@ -13,7 +13,7 @@ const { default: OpenAI } = await load("openai");
 const { default: Anthropic } = await load("@anthropic-ai/sdk");
 const { GoogleGenAI } = await load("@google/genai");
 
-const { SR_URL: url, SR_TOKEN: token, SR_NARROW: narrow } = process.env;
+const { SR_URL: url, SR_TOKEN: token, SR_NARROW: narrow, SR_SPENT: spent } = process.env;
 const text = "Hello there, how are you?";
 const foreign = "sk-proj-a-real-looking-key-that-is-not-ours-0123456789";
 const user = (content) => [{ role: "user", content }];
@@ -95,6 +95,16 @@ await check("transcription, file first", async () => {
   return (await openai(token).audio.transcriptions.create({ file, model: "whisper-1" })).text;
 });
 await check("transcription, file first, denied", () => raises(() => openai(narrow).audio.transcriptions.create({ file: new File([new Uint8Array(300_000)], "a.wav"), model: "whisper-1" }), (error) => error.status === 403 && error.code === "SR-POLICY-002"));
+await check("budget spent, not retried", async () => {
+  let sent = 0;
+  const counting = (...what) => {
+    sent += 1;
+    return fetch(...what);
+  };
+  const told = await raises(() => openai(spent, { fetch: counting }).chat.completions.create({ model: "m", messages: user("x") }), (error) => error.status === 402 && error.code === "SR-BUDGET-001" && error.message.includes("begins anew at"));
+  same(sent, 1);
+  return told;
+});
 await check("model denied, not retried", async () => {
   let sent = 0;
   const counting = (...what) => {

@@ -1,6 +1,6 @@
 """The official Python SDKs against a running appliance.
 
-SR_URL, SR_TOKEN (a personal key's), SR_NARROW (only the model "only-this") and SSL_CERT_FILE come by environment.
+SR_URL, SR_TOKEN (a personal key's), SR_NARROW (only the model "only-this"), SR_SPENT (its budget is spent) and SSL_CERT_FILE come by environment.
 Prints one line a check; the exit code is the number of failures. What a provider must have seen is checked by the caller.
 """
 import io
@@ -18,6 +18,7 @@ from google import genai
 from google.genai import types
 
 URL, TOKEN, NARROW = os.environ["SR_URL"], os.environ["SR_TOKEN"], os.environ["SR_NARROW"]
+SPENT = os.environ["SR_SPENT"]
 TEXT = "Hello there, how are you?"
 FOREIGN = "sk-proj-a-real-looking-key-that-is-not-ours-0123456789"
 failures = 0
@@ -118,6 +119,13 @@ def openai_refusals(base):
         same(len(sent), 1)
         return told
     check("model denied, not retried", no_retry)
+    def spent():
+        sent = []
+        counting = openai.DefaultHttpxClient(event_hooks={"request": [sent.append]})
+        told = raises(openai.APIStatusError, lambda: create(client(SPENT, http_client=counting)), lambda e: e.status_code == 402 and e.code == "SR-BUDGET-001" and "begins anew at" in str(e))
+        same(len(sent), 1)
+        return told
+    check("budget spent, not retried", spent)
     check("model allowed", lambda: create(client(NARROW), "only-this").choices[0].message.content)
     check("retries a 500 twice", lambda: raises(openai.InternalServerError, lambda: create(client(TOKEN, max_retries=2), "emu-status-500")))
     # Only the answer is waited for so briefly: the call has to reach the provider.
@@ -191,6 +199,14 @@ def anthropics():
     check("anthropic 20 MB", lambda: same(len(create(text="x" * 20_000_000).content[0].text), 20_000_000))
     check("anthropic 529", lambda: raises(anthropic.APIStatusError, lambda: create("emu-status-529"), lambda e: e.status_code == 529))
     check("anthropic cut", lambda: raises((httpx.HTTPError, anthropic.APIError), lambda: stream("emu-cut-4")))
+    def spent():
+        sent = []
+        counting = anthropic.DefaultHttpxClient(event_hooks={"request": [sent.append]})
+        spender = anthropic.Anthropic(api_key=SPENT, base_url=f"{URL}/anthropic", http_client=counting)
+        told = raises(anthropic.APIStatusError, lambda: create(client=spender), lambda e: e.status_code == 402 and e.body["error"]["type"] == "billing_error" and "begins anew at" in str(e))
+        same(len(sent), 1)
+        return told
+    check("anthropic budget spent, not retried", spent)
     check("anthropic midstream error", lambda: raises(anthropic.APIStatusError, lambda: stream("emu-midstream-error")))
     check("anthropic bearer", lambda: create(client=anthropic.Anthropic(auth_token=TOKEN, api_key=None, base_url=f"{URL}/anthropic")).content[0].text)
     check("anthropic both, one foreign", lambda: raises(anthropic.AuthenticationError, lambda: create(extra_headers={"authorization": f"Bearer {FOREIGN}"}), lambda e: "ANTHROPIC_API_KEY" in str(e)))

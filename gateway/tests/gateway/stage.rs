@@ -270,6 +270,7 @@ pub(crate) async fn play_keeper(
                 (true, Ask::Call(_)) => Answer::Admitted {
                     ticket: Ticket([tickets; 16]),
                     call: CallId::from_random([tickets; 16]),
+                    budget: None,
                 },
             };
             drop(tell.send(match ask {

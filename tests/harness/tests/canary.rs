@@ -15,6 +15,7 @@ use strongroom_policy::rules::{Choice, TokenScope};
 use strongroom_protocol::frame::{MAX_OPERATOR_BYTES, decode, encode};
 use strongroom_protocol::operator::audit::{AuditFilter, AuditPart, AuditRequest};
 use strongroom_protocol::operator::backup::BackupRequest;
+use strongroom_protocol::operator::budget::{BudgetRequest, PriceRequest};
 use strongroom_protocol::operator::people::PeopleRequest;
 use strongroom_protocol::operator::rules::RulesRequest;
 use strongroom_protocol::operator::{Answer, Pick, Request, TokenWish, UsageBy};
@@ -131,6 +132,8 @@ fn walk() -> Vec<Request> {
         Request::Ways,
         Request::People(PeopleRequest::Sessions(None)),
         Request::Rules(RulesRequest::Show),
+        Request::Budget(BudgetRequest::List),
+        Request::Price(PriceRequest::List),
     ];
     for by in
         [UsageBy::User, UsageBy::Token, UsageBy::Credential, UsageBy::Model, UsageBy::Provider]
@@ -172,7 +175,9 @@ fn shows(request: &Request) -> bool {
         | Request::WitnessList
         | Request::TenantList
         | Request::Rules(_)
-        | Request::Ways => true,
+        | Request::Ways
+        | Request::Budget(BudgetRequest::List)
+        | Request::Price(PriceRequest::List) => true,
         Request::Init(_)
         | Request::ShowCustody(_)
         | Request::Unseal(_)
@@ -213,7 +218,9 @@ fn shows(request: &Request) -> bool {
         | Request::TenantCreate(_)
         | Request::TenantDisable(_)
         | Request::TenantEnable(_)
-        | Request::TenantDelete(..) => false,
+        | Request::TenantDelete(..)
+        | Request::Budget(BudgetRequest::Set(_) | BudgetRequest::Remove(_))
+        | Request::Price(_) => false,
         Request::People(request) => matches!(request, PeopleRequest::Sessions(_)),
     }
 }

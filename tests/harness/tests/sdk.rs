@@ -80,10 +80,17 @@ fn script(name: &str) -> PathBuf {
 fn run(command: &mut Command, given_up: usize) {
     let (appliance, token) = Appliance::stocked();
     let narrow = appliance.token("narrow", &["--models", "only-this"]);
+    let spent = appliance.token("spent", &[]);
+    appliance.json(&["budget", "set", "token:spent", "--money", "0", "--per", "day"], b"");
+    for provider in ["openai", "anthropic", "google", "xai"] {
+        let price = ["--input", "1", "--output", "1", "--max-input", "9000", "--max-output", "900"];
+        appliance.json(&[&["price", "set", provider, "*"], &price[..]].concat(), b"");
+    }
     let ran = command
         .env("SR_URL", appliance.url())
         .env("SR_TOKEN", &token)
         .env("SR_NARROW", narrow)
+        .env("SR_SPENT", spent)
         .env("SSL_CERT_FILE", appliance.authority())
         .env("NODE_EXTRA_CA_CERTS", appliance.authority())
         .stdin(Stdio::null())

@@ -14,9 +14,9 @@ use crate::desk::Desk;
 use crate::failure::{Failure, Outcome};
 use crate::out::{self, Form};
 use crate::{
-    audit, backup, credential, doctor, environment, init, key, manual, pick, policy, provider,
-    seal, seal_ways, session, share, status, store, tenant, token, tpm, up, usage, user, witness,
-    workspace,
+    audit, backup, budget, credential, doctor, environment, init, key, manual, pick, policy, price,
+    provider, seal, seal_ways, session, share, status, store, tenant, token, tpm, up, usage, user,
+    witness, workspace,
 };
 
 /// Lets people use AI providers' keys without ever having them.
@@ -130,6 +130,12 @@ enum Command {
     /// Memories of the journal on other disks: they notice what whoever has this one can hide
     #[command(before_help = "Example: strongroom witness list")]
     Witness(witness::Arguments),
+    /// How much may be spent, by whom, in a day or a month, and how many calls in a minute
+    #[command(before_help = "Example: strongroom budget set user:alice --money 50 --per month")]
+    Budget(budget::Arguments),
+    /// What models cost
+    #[command(before_help = "Example: strongroom price list")]
+    Price(price::Arguments),
     /// Sums over the journal
     #[command(before_help = "Example: strongroom usage --by model --since 24h")]
     Usage(usage::Arguments),
@@ -177,6 +183,7 @@ impl Command {
             | Self::Workspace(_)
             | Self::Session(_)
             | Self::Policy(_)
+            | Self::Budget(_)
             | Self::Usage(_) => true,
             Self::Audit(arguments) => arguments.takes_a_tenant(),
             Self::Up(_)
@@ -194,6 +201,7 @@ impl Command {
             | Self::Backup(_)
             | Self::Store(_)
             | Self::Witness(_)
+            | Self::Price(_)
             | Self::Env
             | Self::Completions(_)
             | Self::TryLayer(_)
@@ -231,6 +239,8 @@ fn dispatch(command: Command, common: &Common, form: Form) -> Outcome<ExitCode> 
         Command::Backup(arguments) => backup::run(arguments, &desk()?)?,
         Command::Store(arguments) => store::run(arguments, common, form)?,
         Command::Witness(arguments) => witness::run(arguments, &desk()?)?,
+        Command::Budget(arguments) => budget::run(arguments, &desk()?)?,
+        Command::Price(arguments) => price::run(arguments, &desk()?)?,
         Command::Usage(arguments) => usage::run(&arguments, &desk()?)?,
         Command::TryLayer(arguments) => doctor::trials::run(&arguments)?,
         Command::Env => environment::run(&desk()?)?,

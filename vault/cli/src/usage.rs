@@ -1,6 +1,6 @@
 //! `strongroom usage`: sums over the journal.
 //!
-//! Invariant: a call whose usage was not told is counted as such, not as zero.
+//! Invariant: a call whose usage was not told is counted as such, not as zero; so is one without a price.
 
 use std::time::Duration;
 
@@ -34,10 +34,8 @@ enum By {
     Model,
     Provider,
     Tenant,
+    Workspace,
 }
-
-/// Ticks in a USD cent.
-const TICKS_PER_CENT: u64 = 100_000_000;
 
 /// Prints the sums.
 pub(crate) fn run(arguments: &Arguments, desk: &Desk) -> Outcome {
@@ -48,6 +46,7 @@ pub(crate) fn run(arguments: &Arguments, desk: &Desk) -> Outcome {
         By::Model => UsageBy::Model,
         By::Provider => UsageBy::Provider,
         By::Tenant => UsageBy::Tenant,
+        By::Workspace => UsageBy::Workspace,
     };
     let since = arguments.since.map_or(0, |span| {
         let span = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
@@ -59,20 +58,29 @@ pub(crate) fn run(arguments: &Arguments, desk: &Desk) -> Outcome {
     match desk.form {
         Form::Json => {
             let since = render::moment(Moment::from_unix_millis(since));
+            let rows: Vec<_> = rows.iter().map(json_of).collect();
             out::object(json!({"by": by, "since": since, "usage": rows}));
         }
         Form::Text => {
             let cells: Vec<_> = rows.iter().map(cells).collect();
             let headings =
-                ["WHO OR WHAT", "CALLS", "REFUSED", "INPUT", "OUTPUT", "UNTOLD", "USD TOLD"];
+                ["WHO OR WHAT", "CALLS", "REFUSED", "INPUT", "OUTPUT", "UNTOLD", "USD", "UNPRICED"];
             render::table(headings, &cells, "no calls");
         }
     }
     Ok(())
 }
 
-fn cells(row: &UsageRow) -> [String; 7] {
-    let cents = row.cost_ticks / TICKS_PER_CENT;
+/// The cost in dollars beside the sums.
+fn json_of(row: &UsageRow) -> serde_json::Value {
+    let mut shown = json!(row);
+    if let Some(fields) = shown.as_object_mut() {
+        fields.insert("cost".to_owned(), json!(row.cost.to_string()));
+    }
+    shown
+}
+
+fn cells(row: &UsageRow) -> [String; 8] {
     [
         row.label.as_ref().map_or_else(|| row.key.clone(), ToString::to_string),
         row.calls.to_string(),
@@ -80,6 +88,7 @@ fn cells(row: &UsageRow) -> [String; 7] {
         row.input.to_string(),
         row.output.to_string(),
         row.untold.to_string(),
-        format!("{}.{:02}", cents / 100, cents % 100),
+        row.cost.to_string(),
+        row.unpriced.to_string(),
     ]
 }

@@ -5,11 +5,13 @@
 
 mod audit;
 mod backups;
+mod budgets;
 pub mod closing;
 mod credentials;
 mod deletion;
 mod effect;
 mod keys;
+pub mod leasing;
 mod making;
 mod people;
 mod providers;
@@ -189,6 +191,8 @@ impl<'k> Act<'k> {
             Request::TenantEnable(pick) => self.tenant_enable(&pick).await,
             Request::TenantDelete(pick, deletion) => self.tenant_delete(&pick, deletion).await,
             Request::Rules(request) => self.rules(request).await,
+            Request::Budget(request) => Box::pin(self.budget(request)).await,
+            Request::Price(request) => Box::pin(self.price(request)).await,
         }
     }
 

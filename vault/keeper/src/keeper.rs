@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use strongroom_policy::id::{CallId, Id, Kind};
+use strongroom_policy::ledger::MAX_PAYERS_OF_EXTENSION;
+use strongroom_policy::moment::Moment;
 use strongroom_policy::provider::{Origin, ProviderDefinition};
 use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::ask::{
@@ -21,13 +23,14 @@ use strongroom_protocol::frame::{MAX_ASK_BYTES, encode};
 use strongroom_protocol::operator::{Check, Fault, PANIC_EXIT, SEAL_EXIT};
 use strongroom_protocol::person::SessionKey;
 use strongroom_store::Choice;
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, Notify, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use crate::acts::fault;
+use crate::acts::{fault, leasing};
 use crate::backup::halt::Copies;
 use crate::backup::transfer::{self, TransferSlot};
+use crate::budgets::End;
 use crate::clock;
 use crate::doors::outbox::Outbox;
 use crate::founding::{Founding, VAULT_DIRECTORY};
@@ -169,6 +172,8 @@ pub struct Keeper {
     pub copies: Copies,
     /// Questions about people that wait for their turn.
     pub people_asks: Places,
+    /// Wakes who makes durable what is spent of budgets.
+    pub leases: Notify,
     gateways: RefCell<Vec<Gateway>>,
     gateways_so_far: Cell<u64>,
     couriers: RefCell<Couriers>,
@@ -196,6 +201,7 @@ impl Keeper {
             transfers: RefCell::default(),
             copies: Copies::default(),
             people_asks: Places::default(),
+            leases: Notify::new(),
             gateways: RefCell::default(),
             gateways_so_far: Cell::new(0),
             couriers: RefCell::default(),
@@ -239,8 +245,10 @@ impl Keeper {
         }
         let now = clock::now();
         for call in vault.tickets.take_all() {
-            vault.journal.note(&Entry::unmade(call, Refusal::Recalled), now);
+            let cost = vault.budgets.end(call, End::Unreported);
+            vault.journal.note(&Entry::unmade(call, Refusal::Recalled, cost), now);
         }
+        write_exact_figures(&mut vault, now);
         vault.journal.note(&Entry::Seal { reason }, now);
         for asker in vault.journal.forget_calls() {
             self.answer(asker, Answer::Refused(Refused::plain(Refusal::Sealed)));
@@ -446,9 +454,11 @@ impl Keeper {
         if let State::Ready(vault) = &mut *self.state.borrow_mut() {
             let now = clock::now();
             for call in vault.tickets.take_of(origin) {
-                vault.journal.note(&Entry::unmade(call, Refusal::CourierUnavailable), now);
+                let cost = vault.budgets.end(call, End::Unreported);
+                vault.journal.note(&Entry::unmade(call, Refusal::CourierUnavailable, cost), now);
             }
         }
+        self.leases.notify_one();
     }
 
     /// Whether the courier of this origin's providers is there.
@@ -466,6 +476,21 @@ impl Keeper {
         if let Some(courier) = self.couriers.borrow_mut().of(origin) {
             // A courier that cannot be told is gone, and its own door says so.
             drop(courier.push(message));
+        }
+    }
+}
+
+/// Submits what is spent of budgets, to the writer that ends after it: a start that finds no lease ahead begins exactly there. What
+/// does not become durable leaves the lease, which says more.
+fn write_exact_figures(vault: &mut Vault, now: Moment) {
+    let mut records: Vec<_> = vault.budgets.ledger.exact(now).into_iter().collect();
+    while !records.is_empty() {
+        let rest = records.split_off(records.len().min(MAX_PAYERS_OF_EXTENSION));
+        let some = std::mem::replace(&mut records, rest);
+        match leasing::changes(vault, some.into_iter()) {
+            // Nobody is there any more who could wait.
+            Ok(changes) => drop(vault.books.submit(changes)),
+            Err(error) => tracing::warn!(%error, "budgets end at their leases"),
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod acts;
 pub mod arguments;
 pub mod backup;
 pub mod books;
+pub mod budgets;
 pub mod clock;
 pub mod doors;
 pub mod envelope;

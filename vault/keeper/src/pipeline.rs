@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
+use strongroom_policy::budget::{Payer, Warning};
 use strongroom_policy::decide::{Denial, Permit, Wish, decide, may_call_provider};
 use strongroom_policy::id::{CallId, CredentialId};
 use strongroom_policy::moment::Moment;
@@ -20,6 +21,7 @@ use strongroom_protocol::errand::{Deadlines, Outcome, ToCourier};
 use strongroom_protocol::operator::rules::Considered;
 use strongroom_protocol::token::check_token;
 
+use crate::budgets::{End, payers, refusal_of};
 use crate::clock;
 use crate::doors::outbox::{Outbox, OutboxError};
 use crate::journal::entry::{Entry, RefuseEntry};
@@ -66,6 +68,9 @@ fn admit(keeper: &Keeper, ask: CallAsk, asker: Asker) -> Result<(), Refused> {
         let entered = vault.journal.admit((permit, call), asker, now);
         entered.map_err(|error| refuse_unwritten(vault, call, &error))
     });
+    if let Ok(true) = keeper.with_vault(|vault| vault.budgets.ledger.wants()) {
+        keeper.leases.notify_one();
+    }
     entered.map_err(Refused::plain)?
 }
 
@@ -73,7 +78,7 @@ fn admit(keeper: &Keeper, ask: CallAsk, asker: Asker) -> Result<(), Refused> {
 pub fn answer(keeper: &Keeper, Answered { asker, call, outcome }: Answered) {
     let kept = keeper.with_vault(|vault| keep(vault, call, outcome));
     let answer = match kept.unwrap_or_else(|refusal| Err(Refused::plain(refusal))) {
-        Ok(ticket) => Answer::Admitted { ticket, call },
+        Ok((ticket, budget)) => Answer::Admitted { ticket, call, budget },
         Err(refused) => Answer::Refused(refused),
     };
     keeper.answer(asker, answer);
@@ -85,30 +90,55 @@ fn judge(vault: &mut Vault, ask: CallAsk, now: Moment) -> Result<(Permit, CallId
     let call = vault.random.make_id().map_err(|_| Refused::plain(Refusal::Internal))?;
     take_rate(vault, &subject)?;
     let provider = ask.provider.clone();
-    let permit = decide_wish(vault, &subject, ask, now).map_err(|denial| {
-        let entry = RefuseEntry {
-            call,
-            tenant: subject.tenant,
-            user: subject.user,
-            token: subject.token,
-            provider: &provider,
-            code: denial.refusal.code(),
-            rule: &denial.rule,
-            about: denial.about.as_deref(),
-        };
-        // Under pressure a number says enough: the queue is for what was released.
-        if vault.journal.is_pressed() {
-            vault.strangers = vault.strangers.saturating_add(1);
-        } else {
-            vault.journal.note(&Entry::Refuse(entry), now);
-        }
-        Refused { call: Some(call), about: told(&denial), ..Refused::plain(denial.refusal) }
-    })?;
+    let refused = |vault: &mut Vault, denial: &Denial| {
+        record_refusal(vault, (call, &subject, &provider), denial, now)
+    };
+    let permit =
+        decide_wish(vault, &subject, ask, now).map_err(|denial| refused(vault, &denial))?;
+    let tenant = vault.tables.tenant(subject.tenant);
+    let held = tenant.and_then(|tenant| tenant.credentials.get(&permit.credential()));
+    let (payers, count) = payers(&permit, held.map(|held| held.record.home));
+    let payers = payers.get(..count).unwrap_or(&payers);
+    take_rates(vault, payers)?;
     if !vault.tickets.has_room((subject.tenant, subject.user)) {
         return Err(Refused { retry_after_secs: Some(1), ..Refused::plain(Refusal::Busy) });
     }
+    if let Err(short) = vault.budgets.hold(call, (&permit, payers), now) {
+        return Err(match refusal_of(&short) {
+            (Refusal::BudgetNotReady, _) => {
+                Refused { retry_after_secs: Some(1), ..Refused::plain(Refusal::BudgetNotReady) }
+            }
+            (refusal, about) => refused(vault, &Denial { refusal, rule: "budget".into(), about }),
+        });
+    }
     vault.tickets.begin(call, party_of(vault, &subject, &permit));
     Ok((permit, call))
+}
+
+/// Records the refusal of a known token's call, and says what the caller is told.
+fn record_refusal(
+    vault: &mut Vault,
+    (call, subject, provider): (CallId, &Subject, &ProviderName),
+    denial: &Denial,
+    now: Moment,
+) -> Refused {
+    let entry = RefuseEntry {
+        call,
+        tenant: subject.tenant,
+        user: subject.user,
+        token: subject.token,
+        provider,
+        code: denial.refusal.code(),
+        rule: &denial.rule,
+        about: denial.about.as_deref(),
+    };
+    // Under pressure a number says enough: the queue is for what was released.
+    if vault.journal.is_pressed() {
+        vault.strangers = vault.strangers.saturating_add(1);
+    } else {
+        vault.journal.note(&Entry::Refuse(entry), now);
+    }
+    Refused { call: Some(call), about: told(denial), ..Refused::plain(denial.refusal) }
 }
 
 /// What the caller is told beside the refusal. Where a rule of theirs forbids something, its name says whose rule it is:
@@ -182,6 +212,16 @@ pub fn explain(
     (decide_wish(vault, subject, ask, now), label, considered)
 }
 
+/// The rates of the others who pay for the call.
+fn take_rates(vault: &mut Vault, payers: &[Payer]) -> Result<(), Refused> {
+    vault.budgets.take_rates(payers, Instant::now()).map_err(|(payer, wait)| {
+        vault.strangers = vault.strangers.saturating_add(1);
+        let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+        let about = Some(format!("the rate of this {}", payer.kind().name()));
+        Refused { retry_after_secs: Some(seconds), about, ..Refused::plain(Refusal::RateLimited) }
+    })
+}
+
 fn decide_wish(
     vault: &Vault,
     subject: &Subject,
@@ -247,7 +287,7 @@ fn keep(
     vault: &mut Vault,
     call: CallId,
     outcome: Result<Admitted, JournalError>,
-) -> Result<Ticket, Refused> {
+) -> Result<(Ticket, Option<Warning>), Refused> {
     let admitted = outcome.map_err(|error| refuse_unwritten(vault, call, &error))?;
     // While the entry was being written the call may have been recalled, or the token revoked.
     if !vault.tickets.holds(call) {
@@ -258,7 +298,7 @@ fn keep(
         return Err(Refused::plain(Refusal::Internal));
     };
     vault.tickets.keep(ticket, admitted, Instant::now());
-    Ok(ticket)
+    Ok((ticket, vault.budgets.warning(call)))
 }
 
 fn refuse_unwritten(vault: &mut Vault, call: CallId, error: &JournalError) -> Refused {
@@ -268,6 +308,7 @@ fn refuse_unwritten(vault: &mut Vault, call: CallId, error: &JournalError) -> Re
         close_unmade(vault, call, Refusal::JournalUnavailable);
     }
     vault.tickets.end(call);
+    vault.budgets.end(call, End::Unreported);
     Refused { retry_after_secs: Some(1), ..Refused::plain(Refusal::JournalUnavailable) }
 }
 
@@ -286,6 +327,9 @@ pub fn redeem(
             vault.tickets.redeem(ticket, by, Instant::now()).ok_or(Refusal::TicketUnknown)?;
         let call = admitted.call();
         let told = open(vault, (admitted, ticket), public_url, courier);
+        if told.is_ok() {
+            vault.budgets.went_out(call);
+        }
         told.inspect_err(|refusal| close_unmade(vault, call, *refusal))
     });
     match opened {
@@ -352,9 +396,14 @@ pub fn public_prefix(vault: &Vault, provider: &ProviderName, public_url: &str) -
 pub fn close(keeper: &Keeper, by: Origin, outcome: &Outcome) {
     let closed = keeper.with_vault(|vault| {
         if vault.tickets.report(outcome.call, by) {
-            vault.journal.note(&Entry::close(outcome), clock::now());
+            let cost = vault.budgets.end(outcome.call, End::Reported(outcome));
+            vault.journal.note(&Entry::close(outcome, cost), clock::now());
         }
+        vault.budgets.ledger.wants()
     });
+    if closed == Ok(true) {
+        keeper.leases.notify_one();
+    }
     if closed.is_err() {
         // Sealing has closed every entry already.
         tracing::debug!(call = %outcome.call, "an outcome came after the vault was sealed");
@@ -363,7 +412,8 @@ pub fn close(keeper: &Keeper, by: Origin, outcome: &Outcome) {
 
 fn close_unmade(vault: &mut Vault, call: CallId, refusal: Refusal) {
     if vault.tickets.end(call) {
-        vault.journal.note(&Entry::unmade(call, refusal), clock::now());
+        let cost = vault.budgets.end(call, End::Unreported);
+        vault.journal.note(&Entry::unmade(call, refusal, cost), clock::now());
     }
 }
 
@@ -372,7 +422,12 @@ pub fn sweep(keeper: &Keeper, since_strangers: Duration) {
     let swept = keeper.with_vault(|vault| {
         let now = clock::now();
         for call in vault.tickets.expire(Instant::now()) {
-            vault.journal.note(&Entry::unmade(call, Refusal::TicketUnknown), now);
+            let cost = vault.budgets.end(call, End::Unreported);
+            vault.journal.note(&Entry::unmade(call, Refusal::TicketUnknown, cost), now);
+        }
+        let forgotten = vault.budgets.settle_forgotten(|call| vault.tickets.holds(call));
+        if forgotten > 0 {
+            tracing::error!(forgotten, "calls ended without being settled: they count in full");
         }
         let expired = |party: &Party| party.expires.is_some_and(|end| end <= now);
         let tables = &vault.tables;
@@ -423,7 +478,8 @@ pub fn judge_again(keeper: &Keeper) -> usize {
 fn tell(keeper: &Keeper, stopped: &Stopped) {
     let noted = keeper.with_vault(|vault| {
         for call in &stopped.unmade {
-            vault.journal.note(&Entry::unmade(*call, Refusal::Recalled), clock::now());
+            let cost = vault.budgets.end(*call, End::Unreported);
+            vault.journal.note(&Entry::unmade(*call, Refusal::Recalled, cost), clock::now());
         }
     });
     if noted.is_ok() {

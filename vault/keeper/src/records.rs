@@ -19,10 +19,13 @@
 //! | the settings that it was last opened under | `s` | none |
 //! | the tenant's own rules | `l` | none: ids are all they say of people |
 //! | a token as the first version kept it | `t` ‖ token | none; rewritten under the name above |
+//! | budgets and a rate | `b` ‖ letter of the payer ‖ payer | none: they must outlive nobody, and name an id only |
+//! | what is spent of budgets, at most | `m` ‖ letter of the payer ‖ payer | none |
+//! | an operator's prices | `x` | none |
 //! | any of a tenant's but the first | `T` ‖ tenant ‖ what it would be called in the first | as there |
 //!
 //! In the first format only a credential's key was mixed with a shred key. The vault's own records (providers, witnesses,
-//! settings, the mark of a restore) lie with the first tenant's, whose root is never destroyed.
+//! budgets, prices, settings, the mark of a restore) lie with the first tenant's, whose root is never destroyed.
 //!
 //! Invariant: these shapes are encoded with postcard inside envelopes; a provider's key is a record of its own.
 //! Invariant: a record's name says whose shred key seals it, so that it can be found before anything is opened.
@@ -30,6 +33,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use strongroom_policy::budget::{Limit, Payer};
 use strongroom_policy::destination::Destination;
 use strongroom_policy::id::{CredentialId, Id, Kind, TenantId, TokenId, UserId, WorkspaceId};
 use strongroom_policy::moment::Moment;
@@ -132,6 +136,15 @@ pub struct RulesRecord {
     pub rules: Vec<Rule>,
 }
 
+/// What a payer may spend, and how many calls may begin.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BudgetRecord {
+    /// Its budgets: each unit in each period once.
+    pub limits: Vec<Limit>,
+    /// Calls per minute; a burst of the same size is allowed.
+    pub calls_per_minute: Option<u32>,
+}
+
 /// Where a record lies: in which tenant, and which it is there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RecordPlace {
@@ -174,6 +187,12 @@ pub enum RecordName {
     SessionKey,
     /// The tenant's own rules.
     Rules,
+    /// The budgets and the rate of a payer.
+    Budget(Payer),
+    /// What is spent of them, at most.
+    Spent(Payer),
+    /// The prices, when an operator edited them.
+    Prices,
 }
 
 /// Begins the store's key of a record of any tenant but the first.
@@ -224,7 +243,10 @@ impl RecordName {
             | Self::Settings
             | Self::Nobody
             | Self::SessionKey
-            | Self::Witness(_) => false,
+            | Self::Witness(_)
+            | Self::Budget(_)
+            | Self::Spent(_)
+            | Self::Prices => false,
         }
     }
 
@@ -251,6 +273,9 @@ impl RecordName {
             Self::Nobody => (b'o', [&[], &[]]),
             Self::SessionKey => (b'j', [&[], &[]]),
             Self::Rules => (b'l', [&[], &[]]),
+            Self::Budget(payer) => (b'b', payer_key(payer)),
+            Self::Spent(payer) => (b'm', payer_key(payer)),
+            Self::Prices => (b'x', [&[], &[]]),
         };
         [&[letter], ids.concat().as_slice()].concat()
     }
@@ -282,6 +307,9 @@ impl RecordName {
             b'o' if id.is_empty() => Self::Nobody,
             b'j' if id.is_empty() => Self::SessionKey,
             b'l' if id.is_empty() => Self::Rules,
+            b'b' => Self::Budget(payer_of(id)?),
+            b'm' => Self::Spent(payer_of(id)?),
+            b'x' if id.is_empty() => Self::Prices,
             b'v' => Self::Witness(Name::parse(std::str::from_utf8(id).ok()?).ok()?),
             _ => return None,
         })
@@ -305,7 +333,10 @@ impl RecordName {
                 | Self::Nobody
                 | Self::SessionKey
                 | Self::Rules
-                | Self::Witness(_) => None,
+                | Self::Witness(_)
+                | Self::Budget(_)
+                | Self::Spent(_)
+                | Self::Prices => None,
             },
             Format::Two => match self {
                 Self::User(id) | Self::Token(id, _) | Self::Personal(id, _) => {
@@ -321,7 +352,10 @@ impl RecordName {
                 | Self::Nobody
                 | Self::SessionKey
                 | Self::Rules
-                | Self::Witness(_) => None,
+                | Self::Witness(_)
+                | Self::Budget(_)
+                | Self::Spent(_)
+                | Self::Prices => None,
             },
         }
     }
@@ -343,7 +377,10 @@ impl RecordName {
             | Self::Nobody
             | Self::SessionKey
             | Self::Rules
-            | Self::Witness(_) => None,
+            | Self::Witness(_)
+            | Self::Budget(_)
+            | Self::Spent(_)
+            | Self::Prices => None,
         }
     }
 
@@ -365,11 +402,34 @@ impl RecordName {
             },
             Self::Nobody => keys::Kind::Tries,
             Self::SessionKey => keys::Kind::SessionKey,
-            Self::Restored | Self::Settings | Self::Rules | Self::Witness(_) => {
+            Self::Budget(_) | Self::Spent(_) => keys::Kind::Budget,
+            Self::Restored | Self::Settings | Self::Rules | Self::Witness(_) | Self::Prices => {
                 keys::Kind::Settings
             }
         }
     }
+}
+
+fn payer_key(payer: &Payer) -> [&[u8]; 2] {
+    match payer {
+        Payer::Tenant(id) => [b"e", id.bytes()],
+        Payer::Workspace(id) => [b"w", id.bytes()],
+        Payer::User(id) => [b"u", id.bytes()],
+        Payer::Token(id) => [b"t", id.bytes()],
+        Payer::Credential(id) => [b"c", id.bytes()],
+    }
+}
+
+fn payer_of(key: &[u8]) -> Option<Payer> {
+    let (letter, id) = key.split_first()?;
+    Some(match letter {
+        b'e' => Payer::Tenant(id_of(id)?),
+        b'w' => Payer::Workspace(id_of(id)?),
+        b'u' => Payer::User(id_of(id)?),
+        b't' => Payer::Token(id_of(id)?),
+        b'c' => Payer::Credential(id_of(id)?),
+        _ => return None,
+    })
 }
 
 fn id_of<K: Kind>(bytes: &[u8]) -> Option<Id<K>> {
@@ -392,7 +452,8 @@ impl CredentialRecord {
 
 #[cfg(test)]
 mod tests {
-    use strongroom_policy::id::{CredentialId, SessionId, TenantId, TokenId, UserId};
+    use strongroom_policy::budget::Payer;
+    use strongroom_policy::id::{CredentialId, SessionId, TenantId, TokenId, UserId, WorkspaceId};
     use strongroom_policy::name::ProviderName;
     use strongroom_tlog::key::Name;
 
@@ -419,6 +480,12 @@ mod tests {
             ),
             RecordName::Nobody,
             RecordName::SessionKey,
+            RecordName::Budget(Payer::User(UserId::from_random([1; 16]))),
+            RecordName::Budget(Payer::Tenant(TenantId::from_random([1; 16]))),
+            RecordName::Spent(Payer::Token(TokenId::from_random([3; 16]))),
+            RecordName::Spent(Payer::Credential(CredentialId::from_random([2; 16]))),
+            RecordName::Spent(Payer::Workspace(WorkspaceId::from_random([2; 16]))),
+            RecordName::Prices,
         ] {
             assert_eq!(RecordName::parse(&name.store_key()), Some(name));
         }
@@ -434,6 +501,10 @@ mod tests {
             b"e0123456789abcdef",
             b"ox",
             b"j0",
+            b"b",
+            b"bu",
+            b"bz0123456789abcdef",
+            b"mu0123456789abcdefg",
         ] {
             assert_eq!(RecordName::parse(bad), None);
         }

@@ -30,8 +30,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_local;
 use tokio::time::interval;
 
-use crate::acts::fault;
 use crate::acts::tpm::follow_if_due;
+use crate::acts::{fault, leasing};
 use crate::arguments::{Arguments, Keeping, Records};
 use crate::backup::{restore, transfer};
 use crate::books::STORE_DIRECTORY;
@@ -183,6 +183,7 @@ pub async fn run(opened: Opened, report: &Report) -> anyhow::Result<()> {
         })?;
     }
     spawn_local(sweep(Rc::clone(&keeper)));
+    spawn_local(leasing::run(Rc::clone(&keeper)));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut panic = signal(SignalKind::user_defined1())?;
@@ -266,6 +267,8 @@ async fn sweep(keeper: Rc<Keeper>) {
         ticks.tick().await;
         let since = last_strangers.elapsed();
         pipeline::sweep(&keeper, since);
+        // What could not be made durable is tried again.
+        keeper.leases.notify_one();
         follow_if_due(&keeper);
         keeper.expire_attempt();
         transfer::sweep(&keeper);

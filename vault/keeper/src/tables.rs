@@ -20,6 +20,7 @@ use strongroom_protocol::operator::backup::Restored;
 use strongroom_sys::Secret;
 use strongroom_tlog::key::Name;
 
+use crate::budgets::Stored;
 use crate::keyring::ShredId;
 use crate::memory_seal::SealedKey;
 use crate::people::{Person, SignIns, SigningKey};
@@ -53,6 +54,8 @@ pub struct Tables {
     pub settings: Option<Settings>,
     /// Signing in, of whichever tenant's people.
     pub sign_ins: SignIns,
+    /// What the store says of budgets and prices, until the vault is open: then its `budgets` have it.
+    pub stored_budgets: Stored,
 }
 
 /// Why a thing that was picked is not found.
@@ -137,6 +140,7 @@ impl Tables {
             restored: None,
             settings: None,
             sign_ins: SignIns::default(),
+            stored_budgets: Stored::default(),
         };
         let nameless = TenantRecord::first().map_err(|_| Malformed)?;
         let mut drafts = BTreeMap::from([(first, Draft::new(first, &nameless))]);
@@ -190,6 +194,13 @@ impl Tables {
             RecordName::Nobody => self.sign_ins.nobody = Some(decode(plain)?),
             RecordName::SessionKey => self.sign_ins.signing = Some(sign(plain)?),
             RecordName::Rules => draft.tenant.rules = HeldRules::read(decode(plain)?)?,
+            RecordName::Budget(payer) => {
+                self.stored_budgets.records.insert(payer, decode(plain)?);
+            }
+            RecordName::Spent(payer) => {
+                self.stored_budgets.leases.insert(payer, decode(plain)?);
+            }
+            RecordName::Prices => self.stored_budgets.prices = Some(decode(plain)?),
         }
         Ok(())
     }

@@ -30,10 +30,11 @@ use crate::backup::halt::Halt;
 use crate::backup::life_of;
 use crate::backup::restore::{self, RestoreError};
 use crate::books::{Books, BooksError, Opened, STORE_DIRECTORY, TenantKeys};
+use crate::budgets::Budgets;
 use crate::journal::entry::{ActResult, Entry};
 use crate::journal::found::{Found, StoreState};
 use crate::journal::signing::CheckpointKey;
-use crate::journal::{Journal, JournalError, Manner, Place, Unfinished};
+use crate::journal::{Journal, JournalError, Manner, Place, Unfinished, read};
 use crate::keyring::{KeyringError, KeyringFile, ShredId};
 use crate::keys::{
     self, Algorithm, DeriveError, FillRandom, HPKE_STACK_BYTES, MacKey, Pepper, StoreId,
@@ -85,6 +86,8 @@ pub struct Vault {
     pub books: Books,
     /// The journal.
     pub journal: Arc<Journal>,
+    /// Budgets, rates and prices.
+    pub budgets: Box<Budgets>,
     /// Calls under way.
     pub tickets: Tickets,
     /// Uploads under way.
@@ -233,7 +236,7 @@ impl Vault {
         let memory_seal = MemorySeal::draw(algorithm(), &mut getrandom::fill)?;
         let hold = |id, plain: &Secret| memory_seal.seal(id, plain).map_err(|_| Malformed);
         let sign = |plain: &Secret| SigningKey::hold(&memory_seal, plain);
-        let tables = Tables::read(tenant_of(store), opened.records, hold, sign)?;
+        let mut tables = Tables::read(tenant_of(store), opened.records, hold, sign)?;
         let signer = audit_signer(&unsealed, store)?;
         let verifier = signer.verifier();
         let (mut books, journal_directory) = (opened.books, data.join(JOURNAL_DIRECTORY));
@@ -246,6 +249,7 @@ impl Vault {
         let (journal, unfinished) = Journal::start(found, signer, manner)?;
         let journal = Arc::new(journal);
         opened.journal.open(&journal);
+        let budgets = budgets_of(&mut tables, &journal_directory, opening.now)?;
         let witnesses = witnesses_of(&tables, &journal_directory, &verifier)?;
         let vault_key = public_of(&upload_key)?;
         let held = (Arc::clone(&opened.manifest), Arc::clone(&unsealed));
@@ -262,6 +266,7 @@ impl Vault {
             tables,
             books,
             journal,
+            budgets: Box::new(budgets),
             tickets: Tickets::default(),
             uploads: Uploads::default(),
             random: Pool::new(),
@@ -444,6 +449,14 @@ fn witnesses_of(tables: &Tables, journal: &Path, log: &Verifier) -> Result<Witne
         }
     }
     Ok(witnesses)
+}
+
+/// Budgets as the store has them. A clock that ran back since the newest entry does not give back what was spent until then.
+fn budgets_of(tables: &mut Tables, journal: &Path, now: Moment) -> Result<Budgets, OpenError> {
+    let newest = read::newest_moment(&Place::new(journal));
+    let newest = newest.map_err(|error| JournalError::Read(error.to_string()))?;
+    let stored = std::mem::take(&mut tables.stored_budgets);
+    Ok(Budgets::open(stored, newest.map_or(now, |newest| newest.max(now)))?)
 }
 
 /// Removes the store that this one was moved from: manifest, keyring and journal have vouched for this one.

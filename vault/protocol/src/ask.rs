@@ -4,6 +4,7 @@
 //! Invariant: no answer carries a key, a destination or an id of a person.
 
 use serde::{Deserialize, Serialize};
+use strongroom_policy::budget::Warning;
 use strongroom_policy::claims::{Claims, Length};
 use strongroom_policy::dialect::Dialect;
 use strongroom_policy::id::CallId;
@@ -90,6 +91,8 @@ pub enum Answer {
         ticket: Ticket,
         /// Names the call towards the user and in the journal.
         call: CallId,
+        /// That a budget's warning share is passed.
+        budget: Option<Warning>,
     },
     /// The call is not made.
     Refused(Refused),

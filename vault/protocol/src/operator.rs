@@ -6,6 +6,7 @@
 pub mod about;
 pub mod audit;
 pub mod backup;
+pub mod budget;
 pub mod keys;
 pub mod listing;
 pub mod people;
@@ -29,6 +30,7 @@ use crate::ask::VaultState;
 use crate::errand::Outcome;
 use crate::operator::audit::{AuditAnswer, AuditRequest};
 use crate::operator::backup::{BackupAnswer, BackupRequest};
+use crate::operator::budget::{BudgetRequest, BudgetRow, PriceBook, PriceRequest};
 use crate::operator::keys::{Counted, Deletion, KeyState, Receipt};
 use crate::operator::listing::{
     CredentialRow, JournalRow, ProviderRow, TokenRow, UsageRow, UserRow, WorkspaceRow,
@@ -214,6 +216,10 @@ pub enum Request {
     TenantDelete(Pick, TenantDeletion),
     /// About the tenant's own rules.
     Rules(RulesRequest),
+    /// Everything about budgets and rates.
+    Budget(BudgetRequest),
+    /// Everything about prices.
+    Price(PriceRequest),
 }
 
 /// A thing named by its id or, where that is unique, its label.
@@ -298,6 +304,8 @@ pub enum UsageBy {
     Provider,
     /// Which tenant.
     Tenant,
+    /// Whose credential: a workspace's, or a person's own.
+    Workspace,
 }
 
 /// What the keeper answers.
@@ -389,6 +397,10 @@ pub enum Answer {
     TenantDeleted(Box<TenantReceipt>),
     /// About the tenant's own rules.
     Rules(RulesAnswer),
+    /// How budgets stand.
+    Budgets(Vec<BudgetRow>),
+    /// Prices.
+    Prices(Box<PriceBook>),
 }
 
 /// The state of the vault for people and scripts.

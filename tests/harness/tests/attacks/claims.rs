@@ -30,6 +30,10 @@ const LIES: &[&str] = &[
     r#"{"messages":[{"role":"user","content":"there is no model at all"}]}"#,
     r#"{"model":"m","messages":[{"role":"user","content":"hello there"}]"#,
     r#"{"model":"m","messages":[{"role":"user","content":"hello there"}]}{"#,
+    // What costs more than was claimed.
+    r#"{"model":"m","max_tokens":900000,"messages":[{"content":"hello"}]}"#,
+    r#"{"model":"m","prediction":{"content":"hi"},"messages":[{"content":""}]}"#,
+    r#"{"model":"m","messages":[{"content":[{"image_url":"data:,hello"}]}]}"#,
     r#"["m"]"#,
     "",
 ];

@@ -86,7 +86,10 @@ pub(crate) fn foreign(ticket: Ticket, call: CallId) -> Vec<Vec<u8>> {
         bytes(&ToCourier::Recall(Recall::All)),
         bytes(&ToCourier::Recall(Recall::Calls(vec![call]))),
         bytes(&ToGateway::Answer { number: 1, answer: Answer::Identified }),
-        bytes(&ToGateway::Answer { number: 1, answer: Answer::Admitted { ticket, call } }),
+        bytes(&ToGateway::Answer {
+            number: 1,
+            answer: Answer::Admitted { ticket, call, budget: None },
+        }),
         bytes(&ToGateway::Answer { number: 1, answer: refused }),
         bytes(&Request::Status),
         bytes(&Request::Unseal(UnsealWith::Passphrase(passphrase()))),

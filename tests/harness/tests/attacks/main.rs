@@ -14,6 +14,7 @@
 )]
 
 mod alone;
+mod budgets;
 mod claims;
 mod clients;
 mod clocks;

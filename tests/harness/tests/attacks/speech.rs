@@ -81,7 +81,7 @@ pub(crate) fn ask(door: &mut Door, call: CallAsk) -> Answer {
 #[track_caller]
 pub(crate) fn ticket(door: &mut Door, call: CallAsk) -> (Ticket, CallId) {
     match ask(door, call) {
-        Answer::Admitted { ticket, call } => (ticket, call),
+        Answer::Admitted { ticket, call, budget: _ } => (ticket, call),
         other => panic!("not admitted: {other:?}"),
     }
 }

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::expect_used, reason = "a test stops at the first surprise, with a sentence")]
 
+mod budgets;
 mod card;
 mod cred;
 mod lum;

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use strongroom_policy::budget::Payer;
 use strongroom_policy::claims::{Claims, Length};
 use strongroom_policy::destination::Destination;
 use strongroom_policy::id::{CallId, CredentialId, TenantId, UploadId};
@@ -236,6 +237,7 @@ impl Act<'_> {
         )
         .await?;
         self.stop(|party| party.credential == id);
+        self.forget_budgets(std::iter::once(Payer::Credential(id))).await?;
         self.destroy_shred_keys(vec![ShredId::of(id)]).await?;
         Ok(Answer::Done)
     }

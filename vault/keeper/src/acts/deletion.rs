@@ -5,6 +5,7 @@
 //! Invariant: records first, then shred keys, in both slots, then the answer: a crash between them leaves keys without
 //! records, which the next unsealing destroys, and never records without keys.
 
+use strongroom_policy::budget::Payer;
 use strongroom_policy::id::{CredentialId, TokenId, UserId, WorkspaceId};
 use strongroom_policy::rules::{Home, Standing};
 use strongroom_protocol::operator::keys::{Counted, Deletion, Dependents, Receipt};
@@ -59,6 +60,7 @@ impl Act<'_> {
             |tenant| tenant.remove_user(id),
         )
         .await?;
+        self.forget_budgets(std::iter::once(Payer::User(id))).await?;
         records = records.saturating_add(1);
         self.receipt(plan, ShredId::of(id), (records, stopped)).await
     }
@@ -89,6 +91,7 @@ impl Act<'_> {
             |tenant| tenant.remove_workspace(id),
         )
         .await?;
+        self.forget_budgets(std::iter::once(Payer::Workspace(id))).await?;
         records = records.saturating_add(1);
         self.receipt(plan, ShredId::of(id), (records, stopped)).await
     }
@@ -129,6 +132,7 @@ impl Act<'_> {
                 }
                 Ok(())
             })?;
+            self.forget_budgets(some.iter().map(Dependent::payer)).await?;
         }
         Ok(records)
     }
@@ -179,6 +183,13 @@ impl Dependent {
         match self {
             Self::Token(id, _) => ("token.revoke", id.to_string()),
             Self::Credential(id) => ("credential.delete", id.to_string()),
+        }
+    }
+
+    const fn payer(&self) -> Payer {
+        match self {
+            Self::Token(id, _) => Payer::Token(*id),
+            Self::Credential(id) => Payer::Credential(*id),
         }
     }
 

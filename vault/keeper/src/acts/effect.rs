@@ -4,6 +4,7 @@
 
 use strongroom_protocol::operator::Request;
 use strongroom_protocol::operator::backup::BackupRequest;
+use strongroom_protocol::operator::budget::{BudgetRequest, PriceRequest};
 use strongroom_protocol::operator::people::PeopleRequest;
 use strongroom_protocol::operator::rules::RulesRequest;
 
@@ -41,7 +42,14 @@ pub(super) const fn effect(request: &Request) -> Effect {
         // A rule may deny its members something.
         | Request::WorkspaceJoin(..)
         // Opened before it comes here.
-        | Request::In { .. } => REPLACES,
+        | Request::In { .. }
+        | Request::Budget(BudgetRequest::Set(_))
+        | Request::Price(
+            PriceRequest::Put(_)
+            | PriceRequest::Remove(..)
+            | PriceRequest::Replace(_)
+            | PriceRequest::Restore,
+        ) => REPLACES,
         Request::ShowCustody(_) | Request::ProviderRemove(_) => ENTERS_OR_CLEARS,
         Request::UserDisable(_)
         | Request::TenantDisable(_)
@@ -61,7 +69,8 @@ pub(super) const fn effect(request: &Request) -> Effect {
         | Request::WorkspaceCreate(_)
         | Request::CredentialAdd(_)
         | Request::CredentialRotate(_)
-        | Request::TokenCreate(_) => GIVES,
+        | Request::TokenCreate(_)
+        | Request::Budget(BudgetRequest::Remove(_)) => GIVES,
         Request::TpmSeal(_) => ADDS_A_WAY,
         Request::WitnessRemove(_) | Request::Backup(BackupRequest::Confirm(_)) => ENDS_A_WAIT,
         Request::Init(_)
@@ -96,7 +105,9 @@ pub(super) const fn effect(request: &Request) -> Effect {
         | Request::Backup(_)
         | Request::TpmStatus
         | Request::Rules(RulesRequest::Show | RulesRequest::Explain(_))
-        | Request::Audit(_) => LOOKS,
+        | Request::Audit(_)
+        | Request::Budget(BudgetRequest::List)
+        | Request::Price(PriceRequest::List) => LOOKS,
     }
 }
 

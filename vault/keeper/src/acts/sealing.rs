@@ -240,6 +240,7 @@ impl Act<'_> {
                 // Before it is open: nobody can seal it meanwhile, and lose the new mark.
                 self.unmark().await;
                 self.keeper.enter(State::Ready(Box::new(vault)));
+                self.keeper.leases.notify_one();
                 self.resume_sweep();
                 Ok(())
             }

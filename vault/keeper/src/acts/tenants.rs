@@ -13,6 +13,7 @@ use strongroom_protocol::operator::tenants::{
 };
 use strongroom_protocol::operator::{Answer, Fault, Pick};
 
+use super::budgets::payers_of;
 use super::people::{gone, taken};
 use super::{Act, books_fault, fault, full_fault, picked, random_fault, write};
 use crate::clock;
@@ -87,6 +88,7 @@ impl Act<'_> {
     ) -> Result<Answer, Fault> {
         let (id, record) = self.picked_tenant(pick)?;
         let act = self.within(id);
+        let payers = act.in_tenant(|vault, tenant| Ok(payers_of(vault, tenant)))?;
         let (counted, places, owners) = act.in_tenant(|vault, tenant| {
             if id == vault.tables.first() {
                 let what = "the first tenant holds what is the whole vault's, and is not deleted";
@@ -110,6 +112,7 @@ impl Act<'_> {
         let stopped = self.disable_tenant(id, record).await?;
         act.begin("tenant.delete", id.to_string()).await?;
         act.delete_places(&places).await?;
+        act.forget_budgets(payers.into_iter()).await?;
         self.vault(|vault| {
             vault.tables.remove_tenant(id);
             Ok(())

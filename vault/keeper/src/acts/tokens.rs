@@ -2,6 +2,7 @@
 //!
 //! Invariant: a token's text exists here once, on its way to the operator; the store has its hash.
 
+use strongroom_policy::budget::Payer;
 use strongroom_policy::id::TokenId;
 use strongroom_policy::rules::{Choice, MAX_CHOICES, TokenScope};
 use strongroom_protocol::operator::listing::TokenRow;
@@ -18,7 +19,7 @@ use crate::records::{RecordName, TokenRecord};
 use crate::tables::HeldToken;
 
 /// Most calls a minute that one token may be given.
-const MAX_RATE: u32 = 1_000_000;
+pub(super) const MAX_RATE: u32 = 1_000_000;
 
 impl Act<'_> {
     pub(super) fn tokens(&self) -> Result<Answer, Fault> {
@@ -87,6 +88,7 @@ impl Act<'_> {
         )
         .await?;
         self.stop(|party| party.token == id);
+        self.forget_budgets(std::iter::once(Payer::Token(id))).await?;
         Ok(Answer::Done)
     }
 }

@@ -187,7 +187,7 @@ async fn within<F: Future<Output = ()>>(test: impl FnOnce(Scratch) -> F) {
 #[tokio::test]
 async fn what_rules_do_not_allow_any_more_is_stopped_and_nothing_else_is() {
     within(async |scratch| {
-        let scene = Scene::make(&scratch).await;
+        let scene = Box::pin(Scene::make(&scratch)).await;
         let bob = Who::User(scene.bob);
         let shared = |when| vec![share(bob, scene.key, when)];
         let over = When { until: Some(Moment::from_unix_millis(1)), ..When::default() };
@@ -224,7 +224,7 @@ async fn what_rules_do_not_allow_any_more_is_stopped_and_nothing_else_is() {
 #[tokio::test]
 async fn an_owners_calls_that_a_shared_key_may_not_make_end_when_it_is_shared() {
     within(async |scratch| {
-        let scene = Scene::make(&scratch).await;
+        let scene = Box::pin(Scene::make(&scratch)).await;
         let features = Features::NONE.with(Feature::HostedTools);
         let plain = scene.begin(scene.anns, scene.key, &chat());
         let tools = scene.begin(scene.anns, scene.key, &CallFacts { features, ..chat() });
@@ -242,7 +242,7 @@ async fn an_owners_calls_that_a_shared_key_may_not_make_end_when_it_is_shared() 
 #[tokio::test]
 async fn whoever_is_disabled_or_deleted_gives_nobody_the_use_of_their_key_any_more() {
     within(async |scratch| {
-        let scene = Scene::make(&scratch).await;
+        let scene = Box::pin(Scene::make(&scratch)).await;
         scene.rule(vec![share(Who::User(scene.bob), scene.key, When::default())]).await;
         let openai = ProviderName::parse("openai").unwrap();
         let usable = || {
@@ -274,7 +274,7 @@ async fn whoever_is_disabled_or_deleted_gives_nobody_the_use_of_their_key_any_mo
 #[tokio::test]
 async fn who_leaves_a_workspace_stops_using_what_a_rule_gave_its_members() {
     within(async |scratch| {
-        let scene = Scene::make(&scratch).await;
+        let scene = Box::pin(Scene::make(&scratch)).await;
         scene.rule(vec![share(Who::Workspace(scene.team), scene.key, When::default())]).await;
         let [by_rule, at_home] =
             [scene.key, scene.team_key].map(|key| scene.begin(scene.bobs, key, &chat()));
@@ -291,7 +291,7 @@ async fn who_leaves_a_workspace_stops_using_what_a_rule_gave_its_members() {
 #[tokio::test]
 async fn a_call_that_begins_while_a_workspace_is_deleted_is_stopped_and_counted() {
     within(async |scratch| {
-        let scene = Scene::make(&scratch).await;
+        let scene = Box::pin(Scene::make(&scratch)).await;
         let guests =
             rule("g", Effect::Allow, Who::Anyone, What::Workspace(scene.team), When::default());
         scene.rule(vec![guests]).await;
@@ -318,7 +318,7 @@ async fn a_call_that_begins_while_a_workspace_is_deleted_is_stopped_and_counted(
 #[tokio::test]
 async fn a_call_ends_within_a_second_when_the_time_of_what_allows_it_is_over() {
     within(async |scratch| {
-        let scene = Scene::make(&scratch).await;
+        let scene = Box::pin(Scene::make(&scratch)).await;
         let now = clock::now();
         let (past, soon) = (Moment::from_unix_millis(1), now.after(Duration::from_hours(1)));
         let until = |until| When { until: Some(until), ..When::default() };
@@ -357,7 +357,7 @@ async fn a_call_ends_within_a_second_when_the_time_of_what_allows_it_is_over() {
 #[tokio::test]
 async fn rules_that_no_record_can_keep_are_refused_before_anything_is_written() {
     within(async |scratch| {
-        let scene = Scene::make(&scratch).await;
+        let scene = Box::pin(Scene::make(&scratch)).await;
         let name = |number: usize| format!("{number:03}{}", "m".repeat(61));
         let list: Vec<String> = (0..64).map(name).collect();
         let list: Vec<&str> = list.iter().map(String::as_str).collect();
@@ -393,7 +393,7 @@ async fn rules_that_no_record_can_keep_are_refused_before_anything_is_written() 
 #[tokio::test]
 async fn the_same_change_of_the_same_rules_has_another_version_each_time() {
     within(async |scratch| {
-        let scene = Scene::make(&scratch).await;
+        let scene = Box::pin(Scene::make(&scratch)).await;
         let mut versions = vec![0];
         for _ in 0..4 {
             scene.rule(vec![share(Who::User(scene.bob), scene.key, When::default())]).await;

@@ -2,13 +2,15 @@
 //!
 //! Invariant: nothing here changes anything; reading files happens on another thread.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-use strongroom_policy::id::{CredentialId, TenantId, TokenId, UserId};
+use strongroom_policy::id::{CredentialId, TenantId, TokenId, UserId, WorkspaceId};
 use strongroom_policy::moment::Moment;
 use strongroom_policy::name::Label;
 use strongroom_policy::provider::Origin;
+use strongroom_policy::rules::Home;
 use strongroom_protocol::operator::listing::{JournalRow, UsageRow};
 use strongroom_protocol::operator::{Answer, Check, Fault, Status, UsageBy, Verdict};
 use tokio::task::spawn_blocking;
@@ -20,7 +22,7 @@ use crate::journal::read::{self, Sums, Whose};
 use crate::journal::sinks::{Need, SinkHealth};
 use crate::journal::{JournalError, Place};
 use crate::keeper::State;
-use crate::tables::Tenant;
+use crate::tables::{Tables, Tenant};
 use crate::vault::{Vault, seal_kind};
 
 /// Longest that a tail waits.
@@ -154,6 +156,9 @@ impl Act<'_> {
         let sums = Sums { since: Moment::from_unix_millis(since_ms), by, whose };
         let mut rows: Vec<UsageRow> = on_thread(move || read::usage(&place, span, &sums)).await?;
         self.vault(|vault| {
+            if by == UsageBy::Workspace {
+                rows = by_workspace(&vault.tables, std::mem::take(&mut rows));
+            }
             for row in &mut rows {
                 row.label =
                     vault.tables.some(only).find_map(|tenant| label_of(tenant, &row.key, by));
@@ -254,6 +259,25 @@ fn check(name: &str, verdict: Verdict, detail: String, fix: Option<String>) -> C
     Check { name: name.to_owned(), verdict, detail, fix }
 }
 
+/// Sums of credentials, put together by the workspace whose they are; those of people, and of credentials that are gone, under `-`.
+fn by_workspace(tables: &Tables, rows: Vec<UsageRow>) -> Vec<UsageRow> {
+    let mut sums: BTreeMap<String, UsageRow> = BTreeMap::new();
+    for row in rows {
+        let held = row.key.parse::<CredentialId>().ok();
+        let held =
+            held.and_then(|id| tables.some(None).find_map(|tenant| tenant.credentials.get(&id)));
+        let key = match held.map(|held| held.record.home) {
+            Some(Home::Workspace(id)) => id.to_string(),
+            Some(Home::Personal(_)) | None => "-".to_owned(),
+        };
+        match sums.get_mut(&key) {
+            Some(sum) => sum.add(&row),
+            None => drop(sums.insert(key.clone(), UsageRow { key, ..row })),
+        }
+    }
+    sums.into_values().collect()
+}
+
 /// The name of something whose sum is shown to whoever may see its tenant.
 fn label_of(tenant: &Tenant, key: &str, by: UsageBy) -> Option<Label> {
     match by {
@@ -272,6 +296,10 @@ fn label_of(tenant: &Tenant, key: &str, by: UsageBy) -> Option<Label> {
         UsageBy::Tenant => {
             let id = key.parse::<TenantId>().ok()?;
             (tenant.id == id).then(|| tenant.record.label.clone())
+        }
+        UsageBy::Workspace => {
+            let id = key.parse::<WorkspaceId>().ok()?;
+            tenant.workspaces.get(&id).map(|one| one.label.clone())
         }
         UsageBy::Model | UsageBy::Provider => None,
     }

@@ -72,7 +72,10 @@ impl Books {
                 | RecordName::Nobody
                 | RecordName::SessionKey
                 | RecordName::Rules
-                | RecordName::Witness(_) => place.name.clone(),
+                | RecordName::Witness(_)
+                | RecordName::Budget(_)
+                | RecordName::Spent(_)
+                | RecordName::Prices => place.name.clone(),
             };
             let old_shred = self.shred_of(&place.name, written.format)?;
             let new_shred = self.shred_of(&next, Format::NEWEST)?;

@@ -59,7 +59,13 @@ async fn what_a_call_costs_the_processor() {
                     let call = CallId::from_random(id);
                     let now = Moment::from_unix_millis(burst * 2);
                     journal.note(&Entry::admit(call, &permit), now);
-                    journal.note(&Entry::close(&outcome(call)), now);
+                    journal.note(
+                        &Entry::close(
+                            &outcome(call),
+                            Some(strongroom_policy::money::Money::from_micros(12_345)),
+                        ),
+                        now,
+                    );
                 }
             }
         })

@@ -6,6 +6,7 @@ use serde::Serialize;
 use strongroom_policy::claims::{Feature, Stream};
 use strongroom_policy::decide::Permit;
 use strongroom_policy::id::{CallId, CredentialId, SessionId, TenantId, TokenId, UserId};
+use strongroom_policy::money::Money;
 use strongroom_policy::name::ProviderName;
 use strongroom_policy::refusal::Refusal;
 use strongroom_protocol::errand::{Ending, Outcome};
@@ -192,6 +193,9 @@ pub struct CloseEntry {
     reasoning: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cost_ticks: Option<u64>,
+    /// What it cost at the price of its time, millionths of a US dollar; none where no price was known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost: Option<u64>,
     told: Told,
     sent_bytes: u64,
     received_bytes: u64,
@@ -250,8 +254,8 @@ impl<'a> Entry<'a> {
         }))
     }
 
-    /// The entry of an outcome.
-    pub fn close(outcome: &Outcome) -> Self {
+    /// The entry of an outcome, and of what it cost.
+    pub fn close(outcome: &Outcome, cost: Option<Money>) -> Self {
         let usage = outcome.usage;
         Self::Close(Box::new(CloseEntry {
             call: outcome.call,
@@ -266,6 +270,7 @@ impl<'a> Entry<'a> {
             cache_write: usage.cache_write,
             reasoning: usage.reasoning,
             cost_ticks: usage.cost_ticks,
+            cost: cost.map(Money::micros),
             told: usage.told,
             sent_bytes: outcome.sent_bytes,
             received_bytes: outcome.received_bytes,
@@ -275,9 +280,9 @@ impl<'a> Entry<'a> {
         }))
     }
 
-    /// The entry of a call that ended before any courier had it.
-    pub fn unmade(call: CallId, refusal: Refusal) -> Self {
-        Self::close(&Outcome {
+    /// The entry of a call that ended before any courier had it, or whose courier did not tell how.
+    pub fn unmade(call: CallId, refusal: Refusal, cost: Option<Money>) -> Self {
+        let outcome = Outcome {
             call,
             status: None,
             ending: Ending::Aborted(refusal),
@@ -287,7 +292,8 @@ impl<'a> Entry<'a> {
             scrubbed: 0,
             first_byte: None,
             total: std::time::Duration::ZERO,
-        })
+        };
+        Self::close(&outcome, cost)
     }
 }
 
@@ -360,15 +366,18 @@ mod tests {
             first_byte: Some(Duration::from_micros(1500)),
             total: Duration::from_millis(2),
         };
-        let entry = to_value(Entry::close(&outcome)).unwrap();
+        let entry = to_value(Entry::close(&outcome, None)).unwrap();
         assert_eq!(entry["first_byte_us"], 1500);
         assert_eq!(entry["total_us"], 2000);
         assert_eq!(entry["end"], "complete");
         assert_eq!(entry["status"], 200);
         assert_eq!(entry.get("scrubbed"), None);
+        assert_eq!(entry.get("cost"), None);
+        let cost = Some(Money::from_micros(1234));
+        assert_eq!(to_value(Entry::close(&outcome, cost)).unwrap()["cost"], 1234);
         outcome.scrubbed = 3;
-        assert_eq!(to_value(Entry::close(&outcome)).unwrap()["scrubbed"], 3);
+        assert_eq!(to_value(Entry::close(&outcome, None)).unwrap()["scrubbed"], 3);
         outcome.ending = Ending::Aborted(Refusal::Recalled);
-        assert_eq!(to_value(Entry::close(&outcome)).unwrap()["end"], "SR-RECALL-001");
+        assert_eq!(to_value(Entry::close(&outcome, None)).unwrap()["end"], "SR-RECALL-001");
     }
 }

@@ -171,7 +171,7 @@ fn calls_without_an_end_are_told_and_the_newest_state_of_the_store() {
         Entry::admit(call(2), &permit),
         Entry::State { commit: 7, digest: [7; 32] },
         Entry::admit(call(3), &permit),
-        Entry::unmade(call(2), unmade),
+        Entry::unmade(call(2), unmade, None),
         Entry::Lost { call: call(3) },
         Entry::State { commit: 8, digest: [8; 32] },
         Entry::Strangers { refused: 1 },

@@ -34,6 +34,8 @@ pub(crate) struct Known<'a> {
     pub(super) input: Option<u64>,
     pub(super) output: Option<u64>,
     pub(super) cost_ticks: Option<u64>,
+    /// Of a version that knew prices.
+    pub(super) cost: Option<u64>,
     pub(super) told: Option<&'a str>,
     pub(super) code: Option<&'a str>,
     pub(super) end: Option<&'a str>,

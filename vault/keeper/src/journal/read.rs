@@ -7,6 +7,7 @@ use std::io;
 
 use strongroom_policy::id::TenantId;
 use strongroom_policy::moment::Moment;
+use strongroom_policy::money::Money;
 use strongroom_protocol::operator::UsageBy;
 use strongroom_protocol::operator::listing::{JournalRow, UsageRow};
 use strongroom_tlog::Entries;
@@ -68,6 +69,28 @@ pub(crate) fn read_whole(path: &std::path::Path) -> io::Result<Option<Vec<u8>>> 
 /// # Errors
 /// When a file cannot be read, or the entry is none of a journal.
 pub fn newest(place: &Place) -> io::Result<(u64, [u8; TAG_BYTES])> {
+    let bytes = newest_bundle(place)?;
+    let Some(entry) = Entries::of(&bytes).map_while(Result::ok).last() else {
+        return Ok((0, [0; TAG_BYTES]));
+    };
+    let known = Known::read(entry).zip(chain_of(entry));
+    let (known, chain) =
+        known.ok_or_else(|| io::Error::other("the newest entry cannot be read"))?;
+    Ok((known.n, chain))
+}
+
+/// When the newest whole entry was written; `None` before the first.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn newest_moment(place: &Place) -> io::Result<Option<Moment>> {
+    let bytes = newest_bundle(place)?;
+    let entry = Entries::of(&bytes).map_while(Result::ok).last();
+    Ok(entry.and_then(Known::read).and_then(|known| millis(known.t)))
+}
+
+/// The bundle that the newest entry is in.
+fn newest_bundle(place: &Place) -> io::Result<Vec<u8>> {
     let mut bytes = read_whole(&place.tail())?.unwrap_or_default();
     if bytes.is_empty() {
         // The tail is new: the newest entry is the last one of the newest full bundle.
@@ -78,13 +101,7 @@ pub fn newest(place: &Place) -> io::Result<(u64, [u8; TAG_BYTES])> {
         }
         bytes = read_whole(&place.bundle(index))?.unwrap_or_default();
     }
-    let Some(entry) = Entries::of(&bytes).map_while(Result::ok).last() else {
-        return Ok((0, [0; TAG_BYTES]));
-    };
-    let known = Known::read(entry).zip(chain_of(entry));
-    let (known, chain) =
-        known.ok_or_else(|| io::Error::other("the newest entry cannot be read"))?;
-    Ok((known.n, chain))
+    Ok(bytes)
 }
 
 /// How many entries the checkpoint says that it covers.
@@ -237,6 +254,10 @@ fn settle(row: &mut UsageRow, known: &Known<'_>) {
     row.input = row.input.saturating_add(known.input.unwrap_or(0));
     row.output = row.output.saturating_add(known.output.unwrap_or(0));
     row.cost_ticks = row.cost_ticks.saturating_add(known.cost_ticks.unwrap_or(0));
+    match known.cost {
+        Some(cost) => row.cost = row.cost.plus(Money::from_micros(cost)),
+        None => row.unpriced = row.unpriced.saturating_add(1),
+    }
     if known.told != Some("exact") {
         row.untold = row.untold.saturating_add(1);
     }
@@ -247,7 +268,8 @@ impl Sums {
         let key = match self.by {
             UsageBy::User => known.user,
             UsageBy::Token => known.token,
-            UsageBy::Credential => known.credential,
+            // Whose a credential is, the journal does not say: whoever asks puts them together.
+            UsageBy::Credential | UsageBy::Workspace => known.credential,
             UsageBy::Model => known.model,
             UsageBy::Provider => known.provider,
             UsageBy::Tenant => Some(self.whose.tenant(known.tenant)),
@@ -267,5 +289,7 @@ fn sum<'s>(sums: &'s mut BTreeMap<String, UsageRow>, key: &str) -> &'s mut Usage
         output: 0,
         untold: 0,
         cost_ticks: 0,
+        cost: Money::ZERO,
+        unpriced: 0,
     })
 }

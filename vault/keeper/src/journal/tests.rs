@@ -224,7 +224,7 @@ fn a_disk_that_stalls_for_long_ends_admitting_while_there_is_room_for_the_end_of
         let (journal, disk, told) = played();
         admit(&journal, 1).unwrap();
         let stalled = group(&disk).await;
-        let end = || journal.note(&Entry::unmade(CallId::from_random([9; 16]), SLOW), NOW);
+        let end = || journal.note(&Entry::unmade(CallId::from_random([9; 16]), SLOW, None), NOW);
         (1..PRESSED).for_each(|_| end());
         assert!(!journal.is_pressed());
         admit(&journal, 2).unwrap();

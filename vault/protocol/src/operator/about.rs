@@ -42,7 +42,8 @@ impl Request {
             | Self::TokenList
             | Self::TokenRevoke(_)
             | Self::People(_)
-            | Self::Rules(_) => About::Tenant,
+            | Self::Rules(_)
+            | Self::Budget(_) => About::Tenant,
             Self::Usage { .. } | Self::Audit(AuditRequest::Search { .. }) => About::Either,
             Self::Status
             | Self::Doctor
@@ -84,7 +85,8 @@ impl Request {
             | Self::TenantList
             | Self::TenantDisable(_)
             | Self::TenantEnable(_)
-            | Self::TenantDelete(..) => About::Vault,
+            | Self::TenantDelete(..)
+            | Self::Price(_) => About::Vault,
         }
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use strongroom_policy::dialect::Dialect;
 use strongroom_policy::id::{CredentialId, TokenId, UserId, WorkspaceId};
 use strongroom_policy::moment::Moment;
+use strongroom_policy::money::Money;
 use strongroom_policy::name::{Label, ProviderName};
 use strongroom_policy::provider::Origin;
 use strongroom_policy::rules::{CredentialRules, Home, Standing, TokenScope};
@@ -123,4 +124,22 @@ pub struct UsageRow {
     pub untold: u64,
     /// Exact cost told, 1e-10 USD.
     pub cost_ticks: u64,
+    /// What the calls cost at the prices of their time; of what was not told, the most that it can have been.
+    pub cost: Money,
+    /// Calls for which no price was known.
+    pub unpriced: u64,
+}
+
+impl UsageRow {
+    /// Adds another row's sums to this one's.
+    pub const fn add(&mut self, other: &Self) {
+        self.calls = self.calls.saturating_add(other.calls);
+        self.refused = self.refused.saturating_add(other.refused);
+        self.input = self.input.saturating_add(other.input);
+        self.output = self.output.saturating_add(other.output);
+        self.untold = self.untold.saturating_add(other.untold);
+        self.cost_ticks = self.cost_ticks.saturating_add(other.cost_ticks);
+        self.cost = self.cost.plus(other.cost);
+        self.unpriced = self.unpriced.saturating_add(other.unpriced);
+    }
 }

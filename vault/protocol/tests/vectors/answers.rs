@@ -2,6 +2,7 @@
 
 use strongroom_policy::dialect::Dialect;
 use strongroom_policy::moment::Moment;
+use strongroom_policy::money::Money;
 use strongroom_policy::provider::Origin;
 use strongroom_policy::rules::{Home, Standing};
 use strongroom_policy::tenant_rules::{Effect, RuleName};
@@ -22,6 +23,7 @@ use strongroom_protocol::operator::{Answer, Check, Progress, SealKind, Status, T
 use strongroom_protocol::tpm::PcrSet;
 use strongroom_protocol::upload::VaultKey;
 
+use crate::budgets::{budget_rows, price_book};
 use crate::operator::{definition, key_text, note_text};
 use crate::sealed::{binding_of_new, destination_of_upload};
 use crate::things::{fault, id, label, moment, outcome, provider, rules, scope, secret};
@@ -66,6 +68,8 @@ pub(crate) fn answer_name(answer: &Answer) -> &'static str {
         Answer::TenantCounted(_) => "operator.answer.tenant-counted",
         Answer::TenantDeleted(_) => "operator.answer.tenant-deleted",
         Answer::Rules(_) => "operator.answer.rules",
+        Answer::Budgets(_) => "operator.answer.list-of-budgets",
+        Answer::Prices(_) => "operator.answer.list-of-prices",
     }
 }
 
@@ -105,7 +109,7 @@ pub(crate) fn answers() -> Vec<Answer> {
     };
     let tested = Tested { call: id(9), outcome: outcome(), text: "{\"data\":[]}".to_owned() };
     let line = "{\"n\":8,\"what\":\"seal\"}".to_owned();
-    let lists = lists();
+    let lists = [sums(), lists()].into_iter().flatten();
     let single = vec![
         Answer::Done,
         Answer::Failed(fault()),
@@ -258,6 +262,25 @@ fn progress() -> Progress {
     }
 }
 
+fn sums() -> Vec<Answer> {
+    vec![
+        Answer::Usage(vec![UsageRow {
+            key: "gpt-4o-mini".to_owned(),
+            label: None,
+            calls: 4,
+            refused: 1,
+            input: 40,
+            output: 400,
+            untold: 1,
+            cost_ticks: 0,
+            cost: Money::from_micros(12_345),
+            unpriced: 1,
+        }]),
+        Answer::Budgets(budget_rows()),
+        Answer::Prices(Box::new(price_book())),
+    ]
+}
+
 fn lists() -> Vec<Answer> {
     let created = moment(1_700_000_000_000);
     vec![
@@ -307,16 +330,6 @@ fn lists() -> Vec<Answer> {
             user_label: label("alice"),
             scope: scope(),
             created,
-        }]),
-        Answer::Usage(vec![UsageRow {
-            key: "gpt-4o-mini".to_owned(),
-            label: None,
-            calls: 4,
-            refused: 1,
-            input: 40,
-            output: 400,
-            untold: 1,
-            cost_ticks: 0,
         }]),
     ]
 }

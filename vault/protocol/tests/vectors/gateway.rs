@@ -18,6 +18,7 @@ use strongroom_protocol::person::SessionKey;
 use strongroom_protocol::usage::Usage;
 use strongroom_protocol::{call, frame};
 
+use crate::budgets::warning;
 use crate::things::{betas, claims, destination, id, label, outcome, provider, secret, target};
 use crate::{Vector, of_enum, people};
 
@@ -120,7 +121,8 @@ fn answers() -> Vec<Answer> {
     };
     vec![
         Answer::Identified,
-        Answer::Admitted { ticket: TICKET, call: id(9) },
+        Answer::Admitted { ticket: TICKET, call: id(9), budget: None },
+        Answer::Admitted { ticket: TICKET, call: id(9), budget: Some(warning()) },
         Answer::Refused(refused),
         Answer::Person(Box::new(people::answers().swap_remove(0))),
     ]

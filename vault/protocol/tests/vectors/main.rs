@@ -4,6 +4,7 @@
 mod answers;
 mod audits;
 mod backups;
+mod budgets;
 mod gateway;
 mod operator;
 mod people;
@@ -76,6 +77,7 @@ fn all() -> Vec<Vector> {
         operator::vectors(),
         backups::vectors(),
         audits::vectors(),
+        budgets::vectors(),
         sealed::vectors(),
         tpm::vectors(),
         people::vectors(),

@@ -14,6 +14,7 @@ use strongroom_policy::tenant_rules::{
 use strongroom_protocol::frame::MAX_OPERATOR_BYTES;
 use strongroom_protocol::operator::audit::AuditRequest;
 use strongroom_protocol::operator::backup::BackupRequest;
+use strongroom_protocol::operator::budget::{BudgetRequest, PriceRequest};
 use strongroom_protocol::operator::keys::Deletion;
 use strongroom_protocol::operator::people::PeopleRequest;
 use strongroom_protocol::operator::rules::{Question, RulesRequest};
@@ -121,6 +122,8 @@ fn request_name(request: &Request) -> &'static str {
         Request::TenantEnable(_) => "operator.tenant-enable",
         Request::TenantDelete(..) => "operator.tenant-delete",
         Request::Rules(_) => "operator.rules",
+        Request::Budget(_) => "operator.budget",
+        Request::Price(_) => "operator.price",
     }
 }
 
@@ -245,6 +248,8 @@ fn requests_about_the_vault() -> Vec<Request> {
         })),
         Request::TpmRemove,
         Request::Audit(AuditRequest::Span),
+        Request::Budget(BudgetRequest::List),
+        Request::Price(PriceRequest::List),
         Request::Witness(FromWitness::Ask { size: 300 }),
         Request::Witness(FromWitness::Tell {
             key: key_text("usb+0a1b2c3d+BA=="),
