@@ -92,7 +92,7 @@ impl Password {
 }
 
 /// Words that stand in very many passwords, and in those of this place.
-const WORDS: [&str; 16] = [
+const WORDS: [&str; 18] = [
     "strongroom",
     "password",
     "passwort",
@@ -107,8 +107,10 @@ const WORDS: [&str; 16] = [
     "administrator",
     "admin",
     "secret",
-    "correct horse battery staple",
-    "correcthorsebatterystaple",
+    "correct horse",
+    "correcthorse",
+    "battery staple",
+    "batterystaple",
 ];
 
 fn refused(code: &'static str, what: &str) -> Problem {
@@ -146,6 +148,7 @@ mod tests {
             "Alice.Smith.Alice.1",
             "StrongroomQwerty12",
             "correct horse battery staple",
+            "CorrectHorseBatteryStaple1",
             &"x".repeat(129),
         ] {
             assert!(password(bad).check("alice smith").is_err(), "{bad}");
