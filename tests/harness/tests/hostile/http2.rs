@@ -8,9 +8,10 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::json;
 use strongroom_emulator::Api;
 use strongroom_tests::speak::{Shape, said};
-use strongroom_tests::{Appliance, PATIENCE, Request};
+use strongroom_tests::{Appliance, PATIENCE, Request, until};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -44,6 +45,42 @@ fn chat(token: &str, model: &str, text: &str, shape: Shape) -> http::Request<Ful
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
+
+// Red when a stream that is reset takes its attempt to sign in with it: then guessing costs nothing.
+#[test]
+fn whoever_resets_a_sign_in_before_its_answer_is_counted_all_the_same() {
+    let (appliance, _) = Appliance::stocked();
+    let gate = appliance.gate();
+    let post = |path: &str, body: serde_json::Value| {
+        let request =
+            Request::new("POST", path).body("application/json", body.to_string().as_bytes());
+        gate.call(&request)
+    };
+    let password = "five random words of mine";
+    appliance.cli(&["user", "create", "alice"], b"").ok();
+    let ticket = appliance.json(&["user", "invite", "alice"], b"")["invitation"].clone();
+    let redeemed = json!({"invitation": ticket, "password": password});
+    post("/api/v1/invitations/redeem", redeemed).is(204);
+    let alice = || post("/api/v1/sign-in", json!({"login": "alice", "password": password}));
+    alice().is(200);
+    // The right password is no failure: only those that nobody waited for can make it refused.
+    until("the network has to wait", || {
+        runtime().block_on(async {
+            let mut sender = connect(&appliance).await;
+            let guess = json!({"login": "nobody", "password": password}).to_string();
+            let request = http::Request::post("https://localhost/api/v1/sign-in")
+                .header("content-type", "application/json")
+                .body(Full::new(Bytes::from(guess)))
+                .expect("a request");
+            let reset = timeout(BEFORE_IT_IS_HASHED, sender.send_request(request)).await;
+            drop(reset);
+        });
+        (alice().status == 429).then_some(())
+    });
+}
+
+/// A password takes longer.
+const BEFORE_IT_IS_HASHED: Duration = Duration::from_millis(15);
 
 #[test]
 fn many_calls_share_a_connection_and_each_has_its_own_answer() {
