@@ -205,19 +205,23 @@ impl Ledger {
         }
         self.latest = self.latest.max(now);
         let mut parts = Vec::new();
-        let mut unleased = false;
+        let mut unleased = Vec::new();
         for serial in payers.iter().filter_map(|payer| self.of_payer.get(payer)).flatten() {
             let Some(account) = self.accounts.get_mut(serial) else { continue };
             account.turn(self.latest);
             let amount = account.ask(quote)?;
             if account.used().saturating_add(amount) > account.leased {
-                account.largest = account.largest.max(amount);
-                self.low.insert(*serial);
-                unleased = true;
+                unleased.push((*serial, amount));
             }
             parts.push(Part { serial: *serial, window: account.window, amount });
         }
-        if unleased {
+        // Only of a call that nobody refuses: a lease that grew for another one would be lost in a crash.
+        for (serial, amount) in &unleased {
+            let Some(account) = self.accounts.get_mut(serial) else { continue };
+            account.largest = account.largest.max(*amount);
+            self.low.insert(*serial);
+        }
+        if !unleased.is_empty() {
             return Err(Short::NotLeased);
         }
         let mut warning = None;

@@ -152,6 +152,17 @@ fn nothing_is_reserved_that_the_disk_does_not_know_of() {
     assert!(scene.ledger.reserve(&[USER], &tokens(5_000_000), NOON).is_ok());
 }
 
+/// Red when a lease grows for a call that another budget refuses: a crash would spend it.
+#[test]
+fn a_call_that_one_budget_refuses_lengthens_no_lease_of_another() {
+    let limits = [(USER, hard(Unit::Tokens, 10_000_000)), (TOKEN, hard(Unit::Tokens, 100))];
+    let mut scene = Scene::new(&limits, NOON);
+    scene.lease(NOON);
+    let short = refused(scene.ledger.reserve(&[USER, TOKEN], &tokens(5_000_000), NOON));
+    assert!(matches!(short, Short::Spent(figures) if figures.payer == TOKEN));
+    assert!(!scene.ledger.wants());
+}
+
 #[test]
 fn the_next_window_has_its_lease_before_it_begins() {
     let mut scene = Scene::new(&[(USER, hard(Unit::Requests, 20))], NOON);

@@ -224,7 +224,8 @@ pub fn payers(permit: &Permit, home: Option<Home>) -> ([Payer; MAX_PAYERS], usiz
 /// What an outcome says about the cost.
 ///
 /// Of a call that ended before its last byte could go out nothing was made: the courier holds the end of a body back until it agrees.
-/// No provider charges for what it answers with 400 to 499, 503 or 529. Everything else may have cost what it could.
+/// The providers that are built in charge for none of the answers that are listed as refusals; of one that an operator defined the
+/// same is taken. xAI charges for some that it answers with 403. Everything else may have cost what it could.
 fn ended(outcome: &Outcome) -> Ended {
     let unsent = match outcome.ending {
         Ending::Aborted(Refusal::BodyMismatch | Refusal::BodySlow) => outcome.status.is_none(),
@@ -234,7 +235,8 @@ fn ended(outcome: &Outcome) -> Ended {
         Ending::Aborted(_) | Ending::Complete => false,
     };
     let usage = outcome.usage;
-    let refused = matches!(outcome.status, Some(400..=499 | 503 | 529));
+    let refused =
+        matches!(outcome.status, Some(400 | 401 | 404 | 405 | 413 | 415 | 422 | 429 | 503 | 529));
     if unsent {
         return Ended::Unsent;
     }

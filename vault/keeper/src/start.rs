@@ -28,7 +28,7 @@ use strongroom_sys::socket_directory::SocketDirectory;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_local;
-use tokio::time::interval;
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::acts::tpm::follow_if_due;
 use crate::acts::{fault, leasing};
@@ -262,6 +262,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 async fn sweep(keeper: Rc<Keeper>) {
     let mut ticks = interval(SWEEP_EVERY);
+    // After a long look everybody else has their turn.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last_strangers = Instant::now();
     loop {
         ticks.tick().await;

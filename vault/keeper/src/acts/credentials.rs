@@ -237,8 +237,8 @@ impl Act<'_> {
         )
         .await?;
         self.stop(|party| party.credential == id);
-        self.forget_budgets(std::iter::once(Payer::Credential(id))).await?;
         self.destroy_shred_keys(vec![ShredId::of(id)]).await?;
+        self.forget_budgets(std::iter::once(Payer::Credential(id))).await?;
         Ok(Answer::Done)
     }
 

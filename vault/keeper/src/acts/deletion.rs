@@ -26,6 +26,18 @@ struct Plan {
     memberships: Vec<WorkspaceId>,
 }
 
+impl Plan {
+    fn dependents(&self) -> impl Iterator<Item = Dependent> {
+        let tokens = self.tokens.iter().map(|(id, user)| Dependent::Token(*id, *user));
+        tokens.chain(self.credentials.iter().map(|id| Dependent::Credential(*id)))
+    }
+
+    /// Whoever had a budget, if they had one: the owner and what goes with them.
+    fn payers(&self, owner: Payer) -> Vec<Payer> {
+        self.dependents().map(|one| one.payer()).chain([owner]).collect()
+    }
+}
+
 impl Act<'_> {
     pub(super) async fn user_delete(
         &self,
@@ -60,9 +72,12 @@ impl Act<'_> {
             |tenant| tenant.remove_user(id),
         )
         .await?;
-        self.forget_budgets(std::iter::once(Payer::User(id))).await?;
         records = records.saturating_add(1);
-        self.receipt(plan, ShredId::of(id), (records, stopped)).await
+        let payers = plan.payers(Payer::User(id));
+        let receipt = self.receipt(plan, ShredId::of(id), (records, stopped)).await?;
+        // Last: keys are destroyed also when this fails.
+        self.forget_budgets(payers.into_iter()).await?;
+        Ok(receipt)
     }
 
     pub(super) async fn workspace_delete(
@@ -91,16 +106,16 @@ impl Act<'_> {
             |tenant| tenant.remove_workspace(id),
         )
         .await?;
-        self.forget_budgets(std::iter::once(Payer::Workspace(id))).await?;
         records = records.saturating_add(1);
-        self.receipt(plan, ShredId::of(id), (records, stopped)).await
+        let payers = plan.payers(Payer::Workspace(id));
+        let receipt = self.receipt(plan, ShredId::of(id), (records, stopped)).await?;
+        self.forget_budgets(payers.into_iter()).await?;
+        Ok(receipt)
     }
 
     /// Removes tokens and credentials, a group's worth at a time; answers how many records they were.
     async fn delete_dependents(&self, plan: &Plan) -> Result<u32, Fault> {
-        let tokens = plan.tokens.iter().map(|(id, user)| Dependent::Token(*id, *user));
-        let credentials = plan.credentials.iter().map(|id| Dependent::Credential(*id));
-        let all: Vec<Dependent> = tokens.chain(credentials).collect();
+        let all: Vec<Dependent> = plan.dependents().collect();
         let mut records = 0_u32;
         for some in all.chunks(MAX_TOGETHER) {
             for one in some {
@@ -132,7 +147,6 @@ impl Act<'_> {
                 }
                 Ok(())
             })?;
-            self.forget_budgets(some.iter().map(Dependent::payer)).await?;
         }
         Ok(records)
     }

@@ -112,7 +112,6 @@ impl Act<'_> {
         let stopped = self.disable_tenant(id, record).await?;
         act.begin("tenant.delete", id.to_string()).await?;
         act.delete_places(&places).await?;
-        act.forget_budgets(payers.into_iter()).await?;
         self.vault(|vault| {
             vault.tables.remove_tenant(id);
             Ok(())
@@ -121,6 +120,8 @@ impl Act<'_> {
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let destroyed_keys = number(owners.len()).saturating_add(1);
         let keyring_generation = self.destroy_tenant(id, owners).await?;
+        // Last: the tenant and its keys are gone also when this fails.
+        act.forget_budgets(payers.into_iter()).await?;
         Ok(Answer::TenantDeleted(Box::new(TenantReceipt {
             counted,
             records: number(places.len()),
@@ -135,7 +136,10 @@ impl Act<'_> {
     async fn disable_tenant(&self, id: TenantId, record: TenantRecord) -> Result<usize, Fault> {
         let record = TenantRecord { standing: Standing::Disabled, ..record };
         self.put_tenant("tenant.disable", id, record).await?;
-        Ok(self.stop(|party| party.tenant == id))
+        let stopped = self.stop(|party| party.tenant == id);
+        // Nobody is signed in now, nor shall they be when it is enabled again.
+        self.within(id).end_sessions(None).await?;
+        Ok(stopped)
     }
 
     /// Removes records, a group's worth at a time.

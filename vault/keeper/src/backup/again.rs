@@ -71,7 +71,11 @@ impl Taken {
                 self.tenant_standing.insert(target.parse().ok()?, Standing::Active);
             }
             "workspace.leave" => drop(self.left.insert(membership(target)?)),
-            "workspace.join" => drop(self.left.remove(&membership(target)?)),
+            // Told, not done: it gave something, or a rule about its members took something away.
+            "workspace.join" => {
+                self.left.remove(&membership(target)?);
+                return None;
+            }
             // Looking changes nothing, and a backup takes nothing away; no session outlives a restore.
             "credential.test" | "backup.create" | "session.revoke" | "session.revoke-all" => {}
             // The older password is taken; nobody can set the newer one again.

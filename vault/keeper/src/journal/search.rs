@@ -191,8 +191,10 @@ impl<'f> Texts<'f> {
         let token = party(known.token, |party| &party.token);
         let credential = party(known.credential, |party| &party.credential);
         let of_provider = party(known.provider, |party| &party.provider);
-        // What names neither a tenant nor a call is about the whole vault.
-        let of_a_call = known.call.is_some() && known.act.is_none();
+        // What names neither a tenant nor a call is about the whole vault, and of an end whose beginning lies too far back nobody
+        // can say whose it is. The beginnings of earlier versions name no tenant and are the first one's.
+        let is_end = matches!(known.what, "close" | "lost");
+        let of_a_call = known.call.is_some() && known.act.is_none() && (!is_end || ended.is_some());
         let at = || millis(known.t);
         since.is_none_or(|since| at().is_some_and(|at| at >= since))
             && until.is_none_or(|until| at().is_some_and(|at| at < until))

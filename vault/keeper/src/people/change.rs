@@ -75,7 +75,7 @@ async fn set_again(
     let gone = with_people(keeper, person, |people| {
         people.sessions_of(person.user).map(|(id, _)| id).collect()
     })?;
-    let begun = Begun { person, id, record, password, gone, act: "person.password" };
+    let begun = Begun { person, id, record, password, gone, act: PASSWORD };
     let ends = begun.record.ends();
     begun.write(keeper).await?;
     Ok(PersonAnswer::Session(Issued { text, ends }))
@@ -104,8 +104,7 @@ async fn redeem(
         people.remove_user(person.user);
         people.put_password(person.user, kept);
     };
-    commit(keeper, Some(said("person.password", person, None)), build, applied(person, apply))
-        .await?;
+    commit(keeper, Some(said(PASSWORD, person, None)), build, applied(person, apply)).await?;
     Ok(PersonAnswer::Done)
 }
 
@@ -154,6 +153,10 @@ async fn end(keeper: &Rc<Keeper>, session: &SecretBytes, which: Which) -> Result
     if gone.is_empty() && matches!(which, Which::One(_)) {
         return Err(NotSignedIn::OtherSession.into());
     }
+    // Nothing to end, nothing to write.
+    if gone.is_empty() {
+        return Ok(PersonAnswer::Done);
+    }
     let session = match gone.as_slice() {
         [one] => Some(*one),
         _ => None,
@@ -177,9 +180,10 @@ async fn prove(
 ) -> Result<(Person, Option<VerifierRecord>), No> {
     let now = clock::now();
     let judged = with_open(keeper, |vault| {
-        refuse_network(vault, from)?;
+        // First of all: an attempt that is refused leaves its place.
         let attempts = &mut vault.tables.sign_ins.attempts;
         let attempt = attempts.end(proof.attempt, purpose, Instant::now());
+        refuse_network(vault, from)?;
         let attempt = attempt.ok_or(NotSignedIn::Attempt)?;
         if whose.is_some() && attempt.person != whose {
             return Err(NotSignedIn::Attempt.into());
@@ -266,6 +270,9 @@ fn hash_of(keeper: &Keeper, text: &SecretBytes) -> Result<[u8; TAG_BYTES], NotSi
     keeper.with_vault(hash).map_err(closed)
 }
 
+/// The act of setting a password, by an invitation or by the old one.
+const PASSWORD: &str = "person.password";
+
 /// A session that begins, and what changes with it.
 struct Begun {
     person: Person,
@@ -283,9 +290,13 @@ impl Begun {
     async fn write(self, keeper: &Rc<Keeper>) -> Result<(), No> {
         let Self { person, id, record, password, gone, act } = self;
         let user = person.user;
+        let replaced = act == PASSWORD;
         let build = |vault: &Vault, changes: Changes| {
-            let tries = std::iter::once(RecordName::Personal(user, Personal::Tries));
-            let changes = delete(vault, changes, (person, sessions(person, &gone).chain(tries)))?;
+            // Who sets another password leaves no way in that was open before.
+            let invitation = replaced.then_some(Personal::Invitation);
+            let spent = [Personal::Tries].into_iter().chain(invitation);
+            let spent = spent.map(|part| RecordName::Personal(user, part));
+            let changes = delete(vault, changes, (person, sessions(person, &gone).chain(spent)))?;
             let changes = match &password {
                 Some(password) => put(vault, changes, (person, Personal::Password), password)?,
                 None => changes,
@@ -298,6 +309,9 @@ impl Begun {
                 people.remove_session(user, *id);
             }
             people.put_tries(user, None);
+            if replaced {
+                people.put_invitation(user, None);
+            }
             if let Some(password) = new {
                 people.put_password(user, password);
             }

@@ -151,6 +151,9 @@ fn an_invitation_becomes_a_password_a_session_and_an_end() {
     assert_eq!(refused(look(&mut gateway, &session)), NotSignedIn::Session);
     let end = PersonAsk::End { session: again(&other), which };
     assert_eq!(refused(ask(&mut gateway, end)), NotSignedIn::OtherSession);
+    // There are no others: nothing is ended, nor written.
+    let end = PersonAsk::End { session: again(&other), which: Which::Others };
+    assert!(matches!(ask(&mut gateway, end), PersonAnswer::Done));
     let end = PersonAsk::End { session: again(&other), which: Which::This };
     assert!(matches!(ask(&mut gateway, end), PersonAnswer::Done));
     assert_eq!(refused(look(&mut gateway, &other)), NotSignedIn::Session);
@@ -288,7 +291,8 @@ fn a_captured_gateway_makes_no_session_and_keeps_none() {
 
 #[test]
 fn a_new_password_wants_the_old_one_and_ends_every_session() {
-    let (_keeper, _operator, mut gateway) = stage();
+    let (_keeper, mut operator, mut gateway) = stage();
+    let ticket = invite(&mut operator, "ann");
     let other = signed_in(sign_in(&mut gateway, "ann", RIGHT, at(1)));
     let session = signed_in(sign_in(&mut gateway, "ann", RIGHT, at(1)));
     let change = |gateway: &mut Door, old: [u8; 32]| {
@@ -305,6 +309,8 @@ fn a_new_password_wants_the_old_one_and_ends_every_session() {
     }
     assert!(matches!(look(&mut gateway, &next), PersonAnswer::Me(_)));
     assert_eq!(refused(sign_in(&mut gateway, "ann", RIGHT, at(1))), NotSignedIn::SignIn);
+    // Whoever had caught the invitation is too late.
+    assert_eq!(refused(redeem(&mut gateway, &ticket, [8; 32])), NotSignedIn::Invitation);
     signed_in(sign_in(&mut gateway, "ann", [9; 32], at(1)));
 }
 
