@@ -109,9 +109,7 @@ pub fn decide(wish: Wish<'_>, now: Moment) -> Result<Permit, Denial> {
     may_name(&wish, path, in_path.as_ref())?;
     may_ask(&access, wish.claims.features)?;
     may_try(&access, &wish.betas)?;
-    let model = in_path.or_else(|| wish.claims.model.clone());
-    let features = wish.claims.features;
-    let facts = CallFacts { class: path.class, body: path.body, model, features };
+    let facts = CallFacts::of(path, in_path, &wish.claims);
     let rule = may_pass(&access, at_home, &Shown { call: &facts, now })?;
     Ok(Permit {
         tenant: access.subject.tenant,

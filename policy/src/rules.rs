@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::claims::{Feature, Features};
+use crate::claims::{Claims, Feature, Features};
 use crate::destination::Destination;
 use crate::id::{CredentialId, TenantId, TokenId, UserId, WorkspaceId};
 use crate::moment::Moment;
 use crate::name::{BetaName, ModelName, ProviderName};
-use crate::route::{BodyKind, PathClass};
+use crate::route::{BodyKind, PathClass, PathRule};
 
 /// All values, or those listed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +95,12 @@ pub struct CallFacts {
 }
 
 impl CallFacts {
+    /// Of a call on this path, which may name its model itself.
+    pub fn of(path: &PathRule, in_path: Option<ModelName>, claims: &Claims) -> Self {
+        let model = in_path.or_else(|| claims.model.clone());
+        Self { class: path.class, body: path.body, model, features: claims.features }
+    }
+
     /// The model that it runs. One that reaches stored objects may run what lies in them, whatever it names itself.
     pub const fn shown_model(&self) -> Option<&ModelName> {
         match self.class {

@@ -1,7 +1,7 @@
 //! Whoever is signed in: who they are, their sessions, their password.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
@@ -10,7 +10,6 @@ use http::header::SET_COOKIE;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use strongroom_policy::id::SessionId;
-use strongroom_policy::moment::Moment;
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::person::{
     Issued, Me, NotSignedIn, PersonAnswer, PersonAsk, SessionRow, Told, Which,
@@ -19,10 +18,9 @@ use strongroom_protocol::person::{
 use super::hashing::Place;
 use super::password::Password;
 use super::problem::Problem;
-use super::sign_in::{session, signed_in};
+use super::sign_in::{date, session, signed_in};
 use super::{asked, cookie, csrf, from, parse, told};
 use crate::gateway::Gateway;
-use crate::routes::moment;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -147,9 +145,4 @@ async fn change(
 
 fn again(session: &SecretBytes) -> SecretBytes {
     session.expose(SecretBytes::copy_from)
-}
-
-fn date(at: Moment) -> String {
-    let since = Duration::from_millis(at.unix_millis());
-    moment(SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH))
 }

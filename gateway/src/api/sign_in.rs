@@ -3,7 +3,7 @@
 //! Invariant: every name costs the same here: one question, one hash, one question.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -11,6 +11,7 @@ use http::header::SET_COOKIE;
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
+use strongroom_policy::moment::Moment;
 use strongroom_policy::name::Label;
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::person::{
@@ -83,16 +84,16 @@ async fn attempt(
 
 /// The answer that begins a session.
 pub(super) fn signed_in(issued: &Issued) -> Result<Response, Problem> {
-    let body = json!({ "csrf_token": csrf::token(&issued.text), "ends": date(issued) });
+    let body = json!({ "csrf_token": csrf::token(&issued.text), "ends": date(issued.ends) });
     let mut response = told(&body);
     let line = cookie::set(issued, SystemTime::now()).ok_or_else(Problem::internal)?;
     response.headers_mut().append(SET_COOKIE, line);
     Ok(response)
 }
 
-/// When a session ends, for people.
-fn date(issued: &Issued) -> String {
-    let since = std::time::Duration::from_millis(issued.ends.unix_millis());
+/// A moment, for people.
+pub(super) fn date(at: Moment) -> String {
+    let since = Duration::from_millis(at.unix_millis());
     moment(SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH))
 }
 

@@ -56,22 +56,33 @@ pub fn call(keeper: &Keeper, ask: CallAsk, asker: Asker) {
 fn admit(keeper: &Keeper, ask: CallAsk, asker: Asker) -> Result<(), Refused> {
     let now = clock::now();
     let entered = keeper.with_vault(|vault| {
-        // A provider that is not there is refused by the rules.
-        let provider = vault.tables.providers.get(&ask.provider);
-        if provider.is_some_and(|provider| !keeper.has_courier(provider.origin)) {
-            return Err(Refused::plain(Refusal::CourierUnavailable));
+        let entered = enter(keeper, vault, (ask, asker), now);
+        // Of a call that was refused, too: a longer lease may be all that it lacked.
+        if vault.budgets.ledger.wants() {
+            keeper.leases.notify_one();
         }
-        if !vault.witnesses.let_calls(Instant::now()) {
-            return Err(Refused::plain(Refusal::Sealed));
-        }
-        let (permit, call) = judge(vault, ask, now)?;
-        let entered = vault.journal.admit((permit, call), asker, now);
-        entered.map_err(|error| refuse_unwritten(vault, call, &error))
+        entered
     });
-    if let Ok(true) = keeper.with_vault(|vault| vault.budgets.ledger.wants()) {
-        keeper.leases.notify_one();
-    }
     entered.map_err(Refused::plain)?
+}
+
+fn enter(
+    keeper: &Keeper,
+    vault: &mut Vault,
+    (ask, asker): (CallAsk, Asker),
+    now: Moment,
+) -> Result<(), Refused> {
+    // A provider that is not there is refused by the rules.
+    let provider = vault.tables.providers.get(&ask.provider);
+    if provider.is_some_and(|provider| !keeper.has_courier(provider.origin)) {
+        return Err(Refused::plain(Refusal::CourierUnavailable));
+    }
+    if !vault.witnesses.let_calls(Instant::now()) {
+        return Err(Refused::plain(Refusal::Sealed));
+    }
+    let (permit, call) = judge(vault, ask, now)?;
+    let entered = vault.journal.admit((permit, call), asker, now);
+    entered.map_err(|error| refuse_unwritten(vault, call, &error))
 }
 
 /// Answers a call whose entry is written, or is not: with a ticket, or a refusal.
@@ -176,11 +187,14 @@ fn take_rate(vault: &mut Vault, subject: &Subject) -> Result<(), Refused> {
     let Some(bucket) = tenant.and_then(|tenant| tenant.bucket(subject.token)) else {
         return Err(Refused::plain(Refusal::TokenInvalid));
     };
-    bucket.take(Instant::now()).map_err(|wait| {
-        vault.strangers = vault.strangers.saturating_add(1);
-        let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
-        Refused { retry_after_secs: Some(seconds), ..Refused::plain(Refusal::RateLimited) }
-    })
+    bucket.take(Instant::now()).map_err(|wait| limited(vault, wait, None))
+}
+
+/// The refusal of a call that came too soon. It is counted, not recorded.
+fn limited(vault: &mut Vault, wait: Duration, about: Option<String>) -> Refused {
+    vault.strangers = vault.strangers.saturating_add(1);
+    let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+    Refused { retry_after_secs: Some(seconds), about, ..Refused::plain(Refusal::RateLimited) }
 }
 
 /// What would be decided about a call, with which credential, and what the tenant's rules say about both. Nothing comes of it.
@@ -197,9 +211,7 @@ pub fn explain(
     let mut paths = provider.into_iter().flat_map(|provider| &provider.paths);
     let path = paths.find_map(|path| Some((path, path.fits(ask.method, &ask.target)?)));
     let considered = found.zip(path).map_or_else(Vec::new, |((tenant, held), (path, in_path))| {
-        let model = in_path.ok().flatten().or_else(|| ask.claims.model.clone());
-        let features = ask.claims.features;
-        let facts = CallFacts { class: path.class, body: path.body, model, features };
+        let facts = CallFacts::of(path, in_path.ok().flatten(), &ask.claims);
         let shown = Shown { call: &facts, now };
         let about = tenant.rules.set.about(&About::of(subject, &held.facts), &shown);
         let row = |(rule, holds): (&Rule, bool)| Considered {
@@ -214,11 +226,9 @@ pub fn explain(
 
 /// The rates of the others who pay for the call.
 fn take_rates(vault: &mut Vault, payers: &[Payer]) -> Result<(), Refused> {
-    vault.budgets.take_rates(payers, Instant::now()).map_err(|(payer, wait)| {
-        vault.strangers = vault.strangers.saturating_add(1);
-        let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
-        let about = Some(format!("the rate of this {}", payer.kind().name()));
-        Refused { retry_after_secs: Some(seconds), about, ..Refused::plain(Refusal::RateLimited) }
+    let taken = vault.budgets.take_rates(payers, Instant::now());
+    taken.map_err(|(payer, wait)| {
+        limited(vault, wait, Some(format!("the rate of this {}", payer.kind().name())))
     })
 }
 

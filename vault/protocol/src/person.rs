@@ -13,7 +13,7 @@ use strongroom_policy::name::Label;
 
 use crate::SecretBytes;
 
-/// The memory of Argon2id for new passwords, KiB (identity.md: 64 MiB, three passes, one lane).
+/// The memory of Argon2id for new passwords, KiB: 64 MiB, above the least that OWASP advises (19 MiB with two passes).
 pub const ARGON2ID_KIB: u32 = 64 * 1024;
 /// Its passes.
 pub const ARGON2ID_PASSES: u32 = 3;
@@ -166,10 +166,11 @@ pub enum Agent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AttemptId(pub [u8; 16]);
 
-/// How a password must be hashed. Whether it is known, new or old is not to be seen in it.
+/// How a password must be hashed. One alone does not show whether its name is known or its verifier an imported one; whoever
+/// compares several can find out, which is the gateway (SECURITY.md, Known faults).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Challenge {
-    /// Names the attempt; good for one [`Proof`] within a minute.
+    /// Names the attempt; good for one [`Proof`] within two minutes.
     pub attempt: AttemptId,
     /// Argon2id with the parameters above and this salt.
     pub salt: [u8; SALT_BYTES],

@@ -2,7 +2,8 @@
 //!
 //! Invariant: a verifier is kept as a MAC under the pepper, which never leaves the keeper: whoever has store and shred key has
 //! nothing to guess against.
-//! Invariant: a challenge does not tell whether its name is known, nor how old its verifier is.
+//! Invariant: one challenge alone does not tell whether its name is known, nor how old its verifier is. Several, compared, do, and
+//! only the gateway sees any (SECURITY.md, Known faults).
 
 use serde::{Deserialize, Serialize};
 use strongroom_policy::id::UserId;
